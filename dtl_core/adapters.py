@@ -1,0 +1,102 @@
+"""Adapter files: the side network and head in safetensors, with what is needed to use them again. Part of ``dtl``."""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from .backbones import info_of, load_backbone
+from .files import DamagedFile, written_whole
+
+if TYPE_CHECKING:
+    from .dtl import DTL
+
+FORMAT = "dtl-adapter-1"
+
+
+def save_adapter(model: DTL, path: str | Path) -> None:
+    """Writes the side network and head, a few hundred KB; config, classes and the backbone's identity in the metadata.
+
+    A kill in the middle leaves an older file of this name whole.
+    """
+    metadata = {
+        "format": FORMAT,
+        "config": json.dumps(asdict(model.config)),
+        "num_classes": str(model.head.out_features),
+        "class_names": json.dumps(list(model.class_names) if model.class_names else None),
+        "backbone": json.dumps(asdict(model.info)),
+    }
+    tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items() if not k.startswith("backbone.")}
+    with written_whole(path) as temporary:
+        save_file(tensors, temporary, metadata=metadata)
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """The metadata of an adapter file.
+
+    Raises:
+        FileNotFoundError: no such file.
+        DamagedFile: truncated, not safetensors, or safetensors of another kind.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no adapter at {path}: `dtl train` writes one, or check the path")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError, struct.error) as error:
+        raise DamagedFile(f"{path} is not a whole safetensors file ({error}): copy it again or train again") from error
+    if metadata.get("format") != FORMAT:
+        raise DamagedFile(f"{path} is a safetensors file, but no DTL adapter (format {metadata.get('format')!r}, wanted {FORMAT!r})")
+    return metadata
+
+
+def load_adapter(path: str | Path, backbone: nn.Module | None = None, **options) -> DTL:
+    """Rebuilds the model that ``save_adapter`` wrote.
+
+    Args:
+        path: adapter file.
+        backbone: a timm model with the same pre-trained weights; None loads it by the name in the file.
+        **options: how it runs (``recompute``, ``backbone_dtype``, ``drop_path``); see ``DTL``.
+
+    Raises:
+        ValueError: the backbone is another one, or has another image size, or must be given and was not.
+        DamagedFile: see ``read_metadata``.
+    """
+    from .dtl import DTL, DTLConfig
+
+    metadata = read_metadata(path)
+    wanted = json.loads(metadata["backbone"])
+    if backbone is None:
+        if wanted["name"].startswith("custom/"):
+            raise ValueError(f"{path} was trained on a backbone that its author built ({wanted['name']}): pass it as backbone=")
+        backbone = load_backbone(wanted["name"], image_size=tuple(wanted["image_size"]))
+    found = info_of(backbone)
+    if found.sha256 != wanted["sha256"]:
+        raise ValueError(
+            f"{path} belongs to the backbone {wanted['name']} (sha256 {wanted['sha256'][:12]}…), and this is "
+            f"{found.name} (sha256 {found.sha256[:12]}…): load {wanted['name']} with the same pre-trained weights"
+        )
+    if list(found.image_size) != wanted["image_size"]:
+        raise ValueError(f"{path} was trained at {wanted['image_size']} px, this backbone takes {list(found.image_size)}: "
+                         f"load_backbone(..., image_size={tuple(wanted['image_size'])})")
+    names = json.loads(metadata["class_names"])
+    model = DTL(backbone, int(metadata["num_classes"]), DTLConfig(**json.loads(metadata["config"])), **options)
+    with safe_open(path, framework="pt") as file:
+        tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (safe_open is no dict)
+    own = {k: v for k, v in model.state_dict().items() if not k.startswith("backbone.")}
+    for name in own.keys() ^ tensors.keys():
+        raise DamagedFile(f"{path}: {name} is {'missing' if name in own else 'not part of this model'}; train again")
+    bad = [k for k, v in tensors.items() if v.shape != own[k].shape or not torch.isfinite(v).all()]
+    if bad:
+        raise DamagedFile(f"{path}: {bad[0]} has the wrong shape or holds NaN; train again")
+    model.load_state_dict(tensors, strict=False)
+    model.class_names = tuple(names) if names else None
+    return model

@@ -1,0 +1,246 @@
+"""DTL = a frozen backbone + the Compact Side Network + a head, cut in two: a prefix without gradient and a suffix."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import torch
+from timm.layers import DropPath
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from .backbones import info_of, load_backbone, walk
+from .csn import CompactSideNetwork
+
+
+@dataclass(frozen=True)
+class DTLConfig:
+    """The function that DTL computes. The defaults are the paper's for ViT-B/16.
+
+    Attributes:
+        rank: r of the low-rank maps.
+        tap_from: first block whose input the side network reads.
+        inject_from: M. The side state is added after block M and every later block; counted from 0 through all stages.
+        beta: steepness of the swish gate.
+        dwconv_kernel: 0 for DTL; k > 0 for DTL+ with one k x k depthwise convolution per injecting stage.
+    """
+
+    rank: int = 2
+    tap_from: int = 0
+    inject_from: int = 6
+    beta: float = 100.0
+    dwconv_kernel: int = 0
+
+    def __post_init__(self):
+        if self.rank < 1:
+            raise ValueError(f"rank is {self.rank}: the low-rank maps need a rank of at least 1 (the paper takes 2 and 4)")
+        if self.tap_from < 0 or self.inject_from < 0:
+            raise ValueError(f"blocks are counted from 0: tap_from={self.tap_from}, inject_from={self.inject_from}")
+        if self.tap_from > self.inject_from:
+            raise ValueError(
+                f"tap_from={self.tap_from} lies after inject_from={self.inject_from}: at the first injection there would "
+                "be nothing to add; lower tap_from or raise inject_from"
+            )
+        if self.dwconv_kernel < 0:
+            raise ValueError(f"dwconv_kernel is {self.dwconv_kernel}: take 0 for DTL or a kernel size for DTL+")
+
+    @classmethod
+    def paper(cls, architecture: Literal["vit", "swin"], plus: bool = False) -> DTLConfig:
+        """The configuration of the authors' scripts for ViT-B/16 or Swin-B."""
+        if architecture == "vit":
+            return cls(dwconv_kernel=3 if plus else 0)
+        if architecture == "swin":
+            return cls(rank=4, tap_from=4, inject_from=14, dwconv_kernel=5 if plus else 0)
+        raise ValueError(f"the paper has 'vit' and 'swin', not {architecture!r}")
+
+    @classmethod
+    def for_backbone(cls, model: nn.Module, plus: bool = False) -> DTLConfig:
+        """The paper's configuration, with M at the same fraction of another depth. Says so when it is not the paper's."""
+        steps = walk(model)
+        swin = steps.grid is None
+        config, depth, paper_depth = cls.paper("swin" if swin else "vit", plus), len(steps.widths), 24 if swin else 12
+        if depth == paper_depth:
+            return config
+        scaled = {k: round(getattr(config, k) * depth / paper_depth) for k in ("tap_from", "inject_from")}
+        warnings.warn(f"a backbone of {depth} blocks is not in the paper: M = {scaled['inject_from']} is ours, not the paper's", stacklevel=2)
+        return cls(**{**asdict(config), **scaled})
+
+
+@dataclass
+class Features:
+    """What the frozen prefix hands to the suffix. No task parameter takes part in it.
+
+    Attributes:
+        tokens: output of block M before injection, (B, N, d) for a ViT, (B, H, W, C) for a Swin.
+        taps: input of each tapped block up to M (of M's stage), by block.
+    """
+
+    tokens: Tensor
+    taps: dict[int, Tensor] = field(default_factory=dict)
+
+
+class DTL(nn.Module):
+    """Disentangled transfer learning on a frozen timm ViT or Swin.
+
+    ``model(images)`` is exactly ``model.suffix(model.prefix(images))``. The backbone stays in eval behaviour whatever
+    ``train()`` says; only the side network and the head are trained.
+
+    Args:
+        backbone: a timm model made with ``num_classes=0``, or a name for ``load_backbone``. It is frozen in place.
+        num_classes: classes of the task.
+        config: the function; ``DTLConfig.for_backbone`` if None.
+        recompute: what backward computes again instead of keeping: "side" the gated side state (from its thin codes),
+            "blocks" also the blocks after M, "none" nothing. The gradients are the same up to rounding.
+        backbone_dtype: cast the frozen weights (and so the tokens) to this type; the side network and head stay fp32.
+        drop_path: stochastic depth in training mode, rising linearly from 0 at block 0 to this rate at the last
+            block, in the frozen blocks of prefix and suffix alike, as the authors train.
+
+    Attributes:
+        backbone: the timm model, frozen.
+        csn: the ``CompactSideNetwork``.
+        head: ``nn.Linear(d, num_classes)``, truncated normal 0.02, bias 0.
+        class_names: names of the classes, or None; travels with the adapter file.
+
+    Raises:
+        UnsupportedBackbone: for an architecture that cannot be walked.
+        ValueError: for a config that does not fit the backbone, or weights that are not finite.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module | str,
+        num_classes: int,
+        config: DTLConfig | None = None,
+        *,
+        recompute: Literal["side", "blocks", "none"] = "side",
+        backbone_dtype: torch.dtype | None = None,
+        drop_path: float = 0.0,
+    ):
+        super().__init__()
+        backbone = load_backbone(backbone) if isinstance(backbone, str) else backbone
+        self._walk = walk(backbone)
+        depth = len(self._walk.widths)
+        config = config or DTLConfig.for_backbone(backbone)
+        _check(config, depth, num_classes, recompute, drop_path)
+        bad = [n for n, p in backbone.named_parameters() if p.device.type != "meta" and not torch.isfinite(p).all()]
+        if bad:
+            raise ValueError(f"the backbone's weights are not finite in {bad[0]} ({len(bad)} tensors): load it again")
+        if drop_path and not self._walk.can_drop_path():
+            raise ValueError(
+                f"drop_path={drop_path} is applied by our own walk over timm's standard block, and this "
+                f"{type(backbone).__name__} is built of another kind of block: use drop_path=0"
+            )
+        self.info = info_of(backbone)
+        self.backbone = backbone.requires_grad_(False).eval()
+        if backbone_dtype is not None:
+            self.backbone.to(backbone_dtype)
+        self.config, self.recompute, self.class_names = config, recompute, None
+        # kept out of the module tree: they hold nothing, and are passed to the walk in training mode only
+        self._drops = [DropPath(float(r)) if r > 0 else None for r in torch.linspace(0, drop_path, depth)]
+        self.csn = CompactSideNetwork(self._walk.widths, self._walk.stages, **asdict(config))
+        self.head = nn.Linear(self._walk.widths[-1], num_classes)
+        nn.init.trunc_normal_(self.head.weight, std=0.02)
+        nn.init.zeros_(self.head.bias)
+
+    def train(self, mode: bool = True) -> DTL:
+        super().train(mode)
+        self.backbone.eval()  # frozen means frozen: no dropout, no drop path of timm's own
+        return self
+
+    @property
+    def drop_path(self) -> float:
+        """The rate at the last block."""
+        return self._drops[-1].drop_prob if self._drops[-1] else 0.0
+
+    def _block(self, i: int, x: Tensor) -> Tensor:
+        return self._walk.block(i, x, self._drops[i] if self.training else None)
+
+    @torch.no_grad()
+    def prefix(self, images: Tensor) -> Features:
+        """Runs blocks 0..M exactly as pre-trained, without autograd. (B, 3, H, W) -> ``Features``.
+
+        Raises:
+            ValueError: for images of another size than the backbone was built for.
+        """
+        if images.ndim != 4 or images.shape[1] != 3 or tuple(images.shape[2:]) != self._walk.image_size:
+            h, w = self._walk.image_size
+            raise ValueError(
+                f"images of shape {tuple(images.shape)}; this backbone takes (B, 3, {h}, {w}): resize them, "
+                "or load the backbone with image_size=(H, W)"
+            )
+        x, taps = self._walk.embed(images.to(next(self.backbone.parameters()).dtype)), {}
+        for i in range(self.config.inject_from + 1):
+            x = self._walk.enter(i, x)
+            if self.csn.tapped(i):
+                taps[i] = x
+            x = self._block(i, x)
+        return Features(x, taps)
+
+    def suffix(self, features: Features) -> Tensor:
+        """The side network, blocks M+1 onwards, readout and head. ``Features`` -> logits (B, num_classes)."""
+        m, stages = self.config.inject_from, self._walk.stages
+        codes = {i: self.csn.encode(i, tap) for i, tap in features.taps.items()}
+        x = self._inject(m, features.tokens, codes)
+        for i in range(m + 1, len(stages)):
+            x = self._walk.enter(i, x)
+            if stages[i] != stages[i - 1]:
+                codes = {}  # the side state starts again from 0 at each stage
+            codes[i] = self.csn.encode(i, x)
+            step = partial(self._block, i)
+            x = checkpoint(step, x, use_reentrant=False) if self.recompute == "blocks" and x.requires_grad else step(x)
+            x = self._inject(i, x, codes)
+        return self.head(self._walk.readout(x).to(self.head.weight.dtype))
+
+    def _inject(self, i: int, x: Tensor, codes: dict[int, Tensor]) -> Tensor:
+        add = partial(self.csn.injection, stage=self._walk.stages[i], grid=self._walk.grid)
+        if self.recompute == "none" or not torch.is_grad_enabled():
+            return x + add(codes).to(x.dtype)
+        return x + checkpoint(add, dict(codes), use_reentrant=False, preserve_rng_state=False).to(x.dtype)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> logits (B, num_classes)."""
+        return self.suffix(self.prefix(images))
+
+    def trainable_parameters(self) -> list[nn.Parameter]:
+        """The side network's parameters and the head's."""
+        return [p for p in self.parameters() if p.requires_grad]
+
+    def parameter_table(self) -> list[dict]:
+        """A row per part: {"part", "parameters", "trained"}. Made for ``pandas.DataFrame``."""
+        parts = {"backbone": self.backbone, "low-rank maps": self.csn.maps, "depthwise convolution": self.csn.dwconvs, "head": self.head}
+        return [
+            {"part": name, "parameters": sum(p.numel() for p in part.parameters()), "trained": name != "backbone"}
+            for name, part in parts.items()
+        ]
+
+    def save_adapter(self, path: str | Path) -> None:
+        """Writes the side network and head to a safetensors file, whole or not at all. See ``adapters.save_adapter``."""
+        from .adapters import save_adapter
+
+        save_adapter(self, path)
+
+    @classmethod
+    def from_adapter(cls, path: str | Path, backbone: nn.Module | None = None, **options) -> DTL:
+        """Rebuilds a model from an adapter file. See ``adapters.load_adapter``."""
+        from .adapters import load_adapter
+
+        return load_adapter(path, backbone, **options)
+
+
+def _check(config: DTLConfig, depth: int, num_classes: int, recompute: str, drop_path: float) -> None:
+    if config.inject_from >= depth:
+        raise ValueError(f"inject_from={config.inject_from}, but the backbone has blocks 0 to {depth - 1}: choose a smaller M")
+    if num_classes < 1:
+        raise ValueError(f"num_classes is {num_classes}: a head needs at least one class")
+    if recompute not in ("side", "blocks", "none"):
+        raise ValueError(f"recompute is {recompute!r}: choose 'side', 'blocks' or 'none'")
+    if not 0 <= drop_path < 1:
+        raise ValueError(f"drop_path is {drop_path}: it is a probability below 1")
+
+
+__all__: Sequence[str] = ("DTL", "DTLConfig", "Features")

@@ -1,0 +1,49 @@
+"""A profile chooses sizes and sources, never code."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One row of the profile table.
+
+    Attributes:
+        name: ``smoke``, ``laptop`` or ``paper``.
+        backbone: name for ``load_backbone``.
+        image_size: side of the square input, pixels.
+        epochs: passes over the training images in a recorded run.
+        batch_size: images a step.
+        setting: one phrase for figure captions and tables.
+    """
+
+    name: str
+    backbone: str
+    image_size: int
+    epochs: int
+    batch_size: int
+    setting: str
+
+
+PROFILES = {
+    p.name: p
+    for p in (
+        Profile("smoke", "toy/vit", 32, 2, 8, "smoke: a toy ViT with random weights, a few rendered images"),
+        Profile("laptop", "packaged/vit-s14", 98, 10, 32, "laptop: packaged ViT-S/14 at 98 px, 1,000 training images"),
+        Profile("paper", "vit_base_patch16_224.orig_in21k", 224, 100, 32, "paper: ViT-B/16 (ImageNet-21k) at 224 px"),
+    )
+}
+
+
+def get_profile(name: str | None = None) -> Profile:
+    """The profile by name, else by ``DTL_PROFILE``, else ``laptop``.
+
+    Raises:
+        ValueError: for a name that is no profile.
+    """
+    name = name or os.environ.get("DTL_PROFILE") or "laptop"
+    if name not in PROFILES:
+        raise ValueError(f"no profile is called {name!r}: choose one of {', '.join(PROFILES)} (argument or DTL_PROFILE)")
+    return PROFILES[name]
