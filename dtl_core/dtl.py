@@ -83,6 +83,10 @@ class Features:
     tokens: Tensor
     taps: dict[int, Tensor] = field(default_factory=dict)
 
+    def to(self, *args) -> Features:
+        """``Tensor.to`` for every tensor: a device or a type."""
+        return Features(self.tokens.to(*args), {i: tap.to(*args) for i, tap in self.taps.items()})
+
 
 class DTL(nn.Module):
     """Disentangled transfer learning on a frozen timm ViT or Swin.

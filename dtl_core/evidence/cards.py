@@ -1,0 +1,103 @@
+"""Run cards: one JSON file a run, written whole, with everything that is needed to say what it shows."""
+
+from __future__ import annotations
+
+import json
+import platform
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+
+from ..files import DamagedFile, written_whole
+from ..paths import results_dir
+
+
+@dataclass(frozen=True)
+class RunCard:
+    """The record of one run.
+
+    Attributes:
+        method: a key of ``baselines.METHODS``.
+        profile, benchmark, task: what was run; a laptop accuracy never stands beside a paper accuracy.
+        purpose: "final" (refitted on all training images, tested once) or "select" (a learning rate, scored on val200).
+        train_split, test_split: list files.
+        seed, lr, readout, recipe: how; ``recipe`` holds all of it, the method's config included.
+        backbone, backbone_sha256, image_size: the frozen network.
+        data_digest: of the training list and of the test list.
+        parameters: trained ones, the head included, and without it.
+        accuracy, balanced_accuracy, loss: on the test split, in [0, 1]; balanced is the mean over classes.
+        epochs: a row per epoch.
+        seconds: of training, prefix cache not counted; ``cache_seconds`` is the cache's part of this run.
+        peak_bytes: CUDA's; None where it was not measured.
+        cache: type on disk of the prefix cache, or None; ``cache_inexact`` says why it was not exact.
+        device, threads, precision, versions, machine, created: where and when.
+    """
+
+    method: str
+    profile: str
+    benchmark: str
+    task: str
+    purpose: str
+    train_split: str
+    test_split: str
+    seed: int
+    lr: float
+    readout: str
+    recipe: dict
+    backbone: str
+    backbone_sha256: str
+    image_size: list[int]
+    data_digest: dict[str, str]
+    classes: int
+    parameters: int
+    parameters_without_head: int
+    accuracy: float
+    balanced_accuracy: float
+    loss: float
+    epochs: list[dict]
+    seconds: float
+    cache_seconds: float
+    peak_bytes: int | None
+    cache: str | None
+    cache_inexact: str
+    device: str
+    threads: int
+    precision: str
+    versions: dict[str, str] = field(default_factory=lambda: {p: version(p) for p in ("torch", "torchvision", "timm", "numpy")})
+    machine: str = field(default_factory=lambda: f"{platform.system()} {platform.machine()}, Python {platform.python_version()}")
+    created: str = field(default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+
+
+def card_path(profile: str, benchmark: str, task: str, method: str, seed: int, lr: float | None = None, root: Path | None = None) -> Path:
+    """Where a card lies: ``results/<profile>/<benchmark>/<task>/<method>-seed0.json``; with ``lr`` a selection card."""
+    name = f"{method}-seed{seed}" if lr is None else f"select-{method}-lr{lr:g}-seed{seed}"
+    return (root or results_dir()) / profile / benchmark / task / f"{name}.json"
+
+
+def save_card(card: RunCard, path: Path) -> Path:
+    """Writes a card, whole or not at all."""
+    with written_whole(path) as temporary:
+        temporary.write_text(json.dumps(asdict(card), indent=1) + "\n")
+    return path
+
+
+def load_card(path: str | Path) -> RunCard:
+    """Reads a card.
+
+    Raises:
+        DamagedFile: it is no card, or not a whole one.
+    """
+    try:
+        return RunCard(**json.loads(Path(path).read_text()))
+    except (ValueError, TypeError) as error:
+        raise DamagedFile(f"{path} is no whole run card ({error}): delete it and record the run again") from error
+
+
+def load_cards(profile: str, benchmark: str = "vtab-1k", purpose: str = "final", root: Path | None = None) -> pd.DataFrame:
+    """All cards of a profile as a table, a row per run; empty, with no columns, where there is none."""
+    folder = (root or results_dir()) / profile / benchmark
+    cards = [asdict(load_card(p)) for p in sorted(folder.glob("*/*.json"))]
+    return pd.DataFrame([c for c in cards if c["purpose"] == purpose])

@@ -1,0 +1,172 @@
+"""The frozen prefix, run once over a data set and kept in a memory-mapped file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from tqdm.auto import tqdm
+
+from ..dtl import Features
+from ..files import sha256_of, written_whole
+from ..paths import cache_dir
+from .loop import pick_device
+
+
+class InexactCache(ValueError):
+    """Training from stored features would not be what training from the images is. The message says why."""
+
+
+class PrefixCache(Dataset):
+    """Stored output of ``model.prefix`` for every image of a data set; ``fit`` and ``evaluate`` take it in its place.
+
+    For a ViT with M = 6 these are 8 tensors of tokens an image: the inputs of blocks 0..6 and the output of block 6.
+    DTL and DTL+ with the same taps and M share one file; so do all seeds and learning rates.
+
+    Args:
+        model: a model with a frozen ``prefix`` (DTL, DTL+, linear probe).
+        data: yields (image, label); has ``digest`` (a string that changes with the data) and ``transform``.
+        dtype: type on disk: ``torch.float32``, ``torch.bfloat16`` (half the size, rounded), ``torch.float64``.
+        batch_size: images a step of the prefix.
+        device: where the prefix runs; chosen if None.
+        allow_inexact: store even where a run from images would differ (drop path in the prefix, random transform).
+        root: folder of the file; ``prefix/`` in the cache folder if None.
+        progress: show a bar, and say beforehand how large the file will be.
+
+    Attributes:
+        inexact: why the cache is inexact; empty where it is not. The run card records it.
+        bytes_per_image: size on disk of one image's features.
+
+    Raises:
+        InexactCache: see ``allow_inexact``.
+        OSError: the disk has not enough room.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: Dataset,
+        *,
+        dtype: torch.dtype = torch.float32,
+        batch_size: int = 32,
+        device: str | None = None,
+        allow_inexact: bool = False,
+        root: str | Path | None = None,
+        progress: bool = True,
+    ):
+        if not hasattr(model, "prefix"):
+            raise TypeError(f"{type(model).__name__} has no frozen prefix: its training reaches the first block, so there is nothing to store")
+        self.inexact = _why_inexact(model, data)
+        if self.inexact and not allow_inexact:
+            raise InexactCache(f"features would not be those of training from images: {self.inexact}; "
+                               "train without a cache, or say allow_inexact=True")
+        self.data, self.dtype = data, dtype
+        device = pick_device(device)
+        model.to(device)
+        self._shapes = _shapes(model, data[0][0], device)
+        self.bytes_per_image = sum(s.numel() for s in self._shapes.values()) * dtype.itemsize
+        self.path = Path(root or cache_dir() / "prefix") / f"{self._key(model)[:24]}.bin"
+        if not self._is_whole():
+            self._write(model, device, batch_size, progress)
+        note = json.loads(self.path.with_suffix(".json").read_text())
+        self.labels = torch.tensor(note["labels"])
+        per_image = self.bytes_per_image // dtype.itemsize
+        self._rows = torch.from_file(str(self.path), shared=False, size=len(data) * per_image, dtype=dtype).view(len(data), per_image)
+
+    @staticmethod
+    def plan_bytes(model: nn.Module, image: Tensor, images: int, dtype: torch.dtype = torch.float32) -> int:
+        """Size of the file for a number of images shaped like this one (3, H, W), without writing anything."""
+        device = next(model.parameters()).device
+        return sum(s.numel() for s in _shapes(model, image, device).values()) * dtype.itemsize * images
+
+    def _key(self, model: nn.Module) -> str:
+        config = getattr(model, "config", None)
+        facts = {
+            "backbone": model.info.sha256,
+            "compute": str(next(model.backbone.parameters()).dtype),
+            "readout": getattr(model, "readout", None),
+            "taps": [config.tap_from, config.inject_from] if config else None,
+            "shapes": {k: list(s) for k, s in self._shapes.items()},
+            "data": self.data.digest,
+            "images": len(self.data),
+            "transform": repr(self.data.transform),
+            "dtype": str(self.dtype),
+        }
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+    def _is_whole(self) -> bool:
+        note = self.path.with_suffix(".json")
+        if not (self.path.exists() and note.exists()):
+            return False
+        try:
+            return json.loads(note.read_text())["sha256"] == sha256_of(self.path)
+        except (ValueError, KeyError):
+            return False
+
+    def _write(self, model: nn.Module, device: torch.device, batch_size: int, progress: bool) -> None:
+        total = self.bytes_per_image * len(self.data)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(self.path.parent).free
+        if total > 0.95 * free:
+            raise OSError(f"the prefix cache needs {total / 2**20:,.0f} MiB in {self.path.parent} and {free / 2**20:,.0f} MiB are free: "
+                          "run `dtl data clean`, take dtype=torch.bfloat16, or train without a cache")
+        if progress:
+            print(f"prefix cache: {len(self.data)} images x {self.bytes_per_image / 1024:,.0f} KiB = {total / 2**20:,.0f} MiB in {self.path.parent}")
+        was_training, labels = model.training, []
+        model.eval()
+        loader = DataLoader(self.data, batch_size=batch_size)
+        with written_whole(self.path) as temporary, open(temporary, "wb") as file:
+            for images, target in tqdm(loader, desc="frozen prefix", disable=not progress, leave=False):
+                features = model.prefix(images.to(device))
+                row = torch.cat([t.flatten(1) for t in _tensors(features).values()], dim=1).to("cpu", self.dtype)
+                row.view(torch.uint8).numpy().tofile(file)
+                labels += target.tolist()
+            file.flush()
+            digest = sha256_of(temporary)
+        with written_whole(self.path.with_suffix(".json")) as temporary:
+            temporary.write_text(json.dumps({"labels": labels, "sha256": digest}))
+        model.train(was_training)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, i: int) -> tuple[Features, Tensor]:
+        return self.__getitems__([i])
+
+    def __getitems__(self, indices: list[int]) -> tuple[Features, Tensor]:
+        """A batch at once: ``Features`` of the images, labels (B,)."""
+        rows = self._rows[indices].to(torch.float64 if self.dtype == torch.float64 else torch.float32)
+        parts = rows.split([s.numel() for s in self._shapes.values()], dim=1)
+        tensors = {k: p.reshape(len(indices), *s) for (k, s), p in zip(self._shapes.items(), parts, strict=True)}
+        return Features(tensors.pop("tokens"), {int(k): v for k, v in tensors.items()}), self.labels[indices]
+
+    @staticmethod
+    def collate(batch: tuple[Features, Tensor]) -> tuple[Features, Tensor]:
+        """``__getitems__`` has made the batch already."""
+        return batch
+
+
+def _tensors(features: Features) -> dict[str, Tensor]:
+    return {"tokens": features.tokens, **{str(i): tap for i, tap in features.taps.items()}}
+
+
+@torch.no_grad()
+def _shapes(model: nn.Module, image: Tensor, device: torch.device) -> dict[str, torch.Size]:
+    was_training = model.training
+    features = model.eval().prefix(image[None].to(device))
+    model.train(was_training)
+    return {k: t.shape[1:] for k, t in _tensors(features).items()}
+
+
+def _why_inexact(model: nn.Module, data: Dataset) -> str:
+    reasons = []
+    if getattr(model, "drop_path", 0) > 0:
+        reasons.append(f"drop path ({model.drop_path:g}) is active in the prefix, and a cache would freeze one draw of it")
+    if not getattr(getattr(data, "transform", None), "deterministic", False):
+        reasons.append("the transform is not marked deterministic, so an image may look different in every epoch")
+    return " and ".join(reasons)

@@ -1,0 +1,72 @@
+"""Accuracy of a model on a data set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from sklearn.metrics import accuracy_score, balanced_accuracy_score
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+from tqdm.auto import tqdm
+
+from .loop import autocast, logits_of, pick_device, pick_precision
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What ``evaluate`` returns.
+
+    Attributes:
+        accuracy: fraction of images that are right.
+        balanced_accuracy: mean over the classes of the fraction that is right: the fairer number where classes are uneven.
+        loss: mean cross-entropy.
+        labels, predictions: (n,) integers, in the order of the data.
+    """
+
+    accuracy: float
+    balanced_accuracy: float
+    loss: float
+    labels: np.ndarray
+    predictions: np.ndarray
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module,
+    data: Dataset,
+    *,
+    batch_size: int = 64,
+    device: str | None = None,
+    precision: str = "fp32",
+    num_workers: int = 0,
+    progress: bool = True,
+) -> Evaluation:
+    """Runs the model over the data once, in eval mode.
+
+    Args:
+        model: ``DTL`` or a model of ``baselines.build``.
+        data: yields (image, label), or a ``PrefixCache``.
+        batch_size, device, precision, num_workers, progress: as in ``fit``.
+
+    Raises:
+        ValueError: for an empty data set.
+    """
+    if len(data) == 0:
+        raise ValueError("there are no images to evaluate on")
+    device = pick_device(device)
+    precision = pick_precision(precision, device)
+    was_training = model.training
+    model.to(device).eval()
+    loader = DataLoader(data, batch_size=batch_size, num_workers=num_workers, collate_fn=getattr(data, "collate", None))
+    labels, predictions, loss = [], [], 0.0
+    for inputs, target in tqdm(loader, desc="evaluating", disable=not progress, leave=False):
+        with autocast(precision, device):
+            logits = logits_of(model, inputs, device).float()
+        loss += nn.functional.cross_entropy(logits, target.to(device), reduction="sum").item()
+        labels.append(target)
+        predictions.append(logits.argmax(1).cpu())
+    model.train(was_training)
+    y, p = torch.cat(labels).numpy(), torch.cat(predictions).numpy()
+    return Evaluation(accuracy_score(y, p), balanced_accuracy_score(y, p), loss / len(y), y, p)

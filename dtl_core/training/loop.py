@@ -1,0 +1,174 @@
+"""One plain training loop."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from tqdm.auto import tqdm
+
+from .checkpoint import Checkpoint
+from .recipe import Recipe
+
+
+class NonFiniteLoss(RuntimeError):
+    """The loss is NaN or infinite. The model holds the state of the last whole epoch."""
+
+
+@dataclass(frozen=True)
+class FitRecord:
+    """What ``fit`` returns.
+
+    Attributes:
+        history: a row per epoch: epoch, lr, loss, accuracy (of training batches), seconds.
+        seconds: training time over all sittings, without evaluation.
+        peak_bytes: most CUDA memory allocated; None on other devices.
+        device: "cpu", "cuda" or "mps".
+        precision: what "auto" came to.
+    """
+
+    history: pd.DataFrame
+    seconds: float
+    peak_bytes: int | None
+    device: str
+    precision: str
+
+
+def pick_device(device: str | None = None) -> torch.device:
+    """The given device, else cuda, mps or cpu, the first that there is."""
+    if device:
+        return torch.device(device)
+    return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def pick_precision(precision: str, device: torch.device) -> str:
+    """What "auto" means on a device: fp16 on CUDA, bf16 on a CPU with instructions for it, else fp32."""
+    if precision == "auto":
+        if device.type == "cuda":
+            return "fp16"
+        # without these instructions bf16 is emulated, and a step takes many times as long as in fp32
+        return "bf16" if device.type == "cpu" and torch.backends.mkldnn.is_available() and _cpu_has_bf16() else "fp32"
+    if precision == "fp16" and device.type != "cuda":
+        raise ValueError("fp16 needs its gradient scaler and CUDA: take precision='bf16' or 'fp32' here")
+    return precision
+
+
+def _cpu_has_bf16() -> bool:
+    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return bool(supported())
+
+
+def autocast(precision: str, device: torch.device):
+    """The autocast of a precision: a context for the forward pass."""
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype={"fp16": torch.float16, "bf16": torch.bfloat16}[precision])
+
+
+def seed_everything(seed: int) -> None:
+    """Seeds Python, NumPy and torch."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def logits_of(model: nn.Module, inputs, device: torch.device) -> Tensor:
+    """Logits for a batch of images, or for a batch of cached prefix ``Features``."""
+    return model(inputs.to(device)) if isinstance(inputs, Tensor) else model.suffix(inputs.to(device))
+
+
+def _epoch_batches(n: int, batch_size: int, seed: int) -> list[list[int]]:
+    """Shuffled batches of indices. The last, smaller one is dropped where there is at least one whole batch."""
+    if n == 0:
+        raise ValueError("the training set is empty: zero steps would be taken")
+    size = min(batch_size, n)
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed)).tolist()
+    return [order[i : i + size] for i in range(0, n - size + 1, size)]
+
+
+def fit(
+    model: nn.Module,
+    data: Dataset,
+    recipe: Recipe,
+    *,
+    device: str | None = None,
+    checkpoint: str | Path | None = None,
+    num_workers: int = 0,
+    progress: bool = True,
+) -> FitRecord:
+    """Trains what the model leaves trainable, with AdamW and cross-entropy.
+
+    Args:
+        model: ``DTL`` or a model of ``baselines.build``.
+        data: yields (image, label), or a ``PrefixCache`` of it.
+        recipe: optimizer, schedule, precision, seed.
+        device: chosen if None.
+        checkpoint: file that is written after every epoch and read at the start. A run that was killed continues from
+            its last whole epoch and, on a CPU, ends with the same bits. Removed by the caller when it is no longer wanted.
+        num_workers: of the data loader.
+        progress: show a bar with loss and accuracy.
+
+    Raises:
+        NonFiniteLoss: the loss is not finite; the model is put back to the end of the last whole epoch.
+        ValueError: no step would be taken, or the checkpoint belongs to another run.
+    """
+    device = pick_device(device)
+    precision = pick_precision(recipe.precision, device)
+    model.to(device).train()
+    optimizer = recipe.optimizer(model)
+    scheduler = recipe.scheduler(optimizer)
+    scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+    saved = Checkpoint(checkpoint, model, optimizer, scaler, identity={**asdict(recipe), "images": len(data)})
+    rows = saved.restore()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+    steps = len(_epoch_batches(len(data), recipe.batch_size, 0))
+    bar = tqdm(total=steps * recipe.total_epochs, initial=steps * len(rows), desc="training", disable=not progress, leave=False)
+    for epoch in range(len(rows), recipe.total_epochs):
+        start, good = time.perf_counter(), saved.snapshot()
+        seed_everything(recipe.seed * 100_003 + epoch)  # a resumed epoch draws what it would have drawn
+        scheduler.step(epoch)
+        batches = _epoch_batches(len(data), recipe.batch_size, recipe.seed * 100_003 + epoch)
+        loader = DataLoader(data, batch_sampler=batches, num_workers=num_workers, collate_fn=getattr(data, "collate", None))
+        losses, right, seen = 0.0, 0, 0
+        for step, (inputs, labels) in enumerate(loader):
+            labels = labels.to(device)
+            with autocast(precision, device):
+                logits = logits_of(model, inputs, device)
+                loss = nn.functional.cross_entropy(logits, labels)
+            if not math.isfinite(loss.item()):
+                saved.put_back(good)
+                bar.close()
+                raise NonFiniteLoss(
+                    f"the loss is {loss.item()} in epoch {epoch}, step {step}: the model is back at the end of the epoch before; "
+                    f"try a smaller learning rate than {recipe.lr:g} or precision='fp32', and look at the images"
+                )
+            optimizer.zero_grad(set_to_none=True)
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+            losses += loss.item() * len(labels)
+            right += (logits.argmax(1) == labels).sum().item()
+            seen += len(labels)
+            bar.update()
+            bar.set_postfix(epoch=epoch + 1, loss=f"{losses / seen:.3f}", accuracy=f"{right / seen:.3f}", refresh=False)
+        rows.append(
+            {"epoch": epoch + 1, "lr": optimizer.param_groups[0]["lr"], "loss": losses / seen, "accuracy": right / seen,
+             "seconds": time.perf_counter() - start}
+        )
+        saved.write(rows)
+    bar.close()
+    model.eval()
+    history = pd.DataFrame(rows)
+    peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+    return FitRecord(history, float(history["seconds"].sum()), peak, device.type, precision)

@@ -1,0 +1,132 @@
+"""The recipe of a run, and where the authors' own 136 are."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import pandas as pd
+import torch
+from timm.optim import param_groups_weight_decay
+from timm.scheduler import CosineLRScheduler
+from torch import nn
+
+from ..dtl import DTLConfig
+from ..paths import RESOURCES
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Optimizer and schedule. The defaults are the authors' for VTAB-1K on ViT-B/16.
+
+    Attributes:
+        lr: base learning rate of AdamW. With the authors' schedule 0.9755 of it is reached.
+        weight_decay: of weights; biases get none.
+        batch_size: images a step; a smaller training set is one batch.
+        epochs: length of the cosine.
+        warmup_epochs: epochs of linear warm-up. They are part of the cosine's length, as timm counts.
+        warmup_lr: learning rate of the first epoch, where there is a warm-up.
+        min_lr: floor of the cosine.
+        cooldown_epochs: epochs at the floor after the cosine.
+        drop_path: stochastic depth rate at the last block.
+        precision: "auto" (fp16 on CUDA; elsewhere bf16 where the hardware has it, else fp32), "fp32", "fp16" or "bf16".
+        augmentation: name of the authors' augmentation; "none" is resize and normalise.
+        config: configuration of DTL, where the method is one.
+        seed: of initialisation, order and augmentation.
+    """
+
+    lr: float = 1e-3
+    weight_decay: float = 0.05
+    batch_size: int = 32
+    epochs: int = 100
+    warmup_epochs: int = 10
+    warmup_lr: float = 1e-7
+    min_lr: float = 1e-8
+    cooldown_epochs: int = 10
+    drop_path: float = 0.0
+    precision: str = "auto"
+    augmentation: str = "none"
+    config: DTLConfig = field(default_factory=DTLConfig)
+    seed: int = 42
+
+    def __post_init__(self):
+        if not (self.lr > 0 and math.isfinite(self.lr)):
+            raise ValueError(f"lr is {self.lr}: it must be a positive number")
+        if self.batch_size < 1 or self.epochs < 1:
+            raise ValueError(f"batch_size={self.batch_size}, epochs={self.epochs}: both must be at least 1")
+        if self.precision not in ("auto", "fp32", "fp16", "bf16"):
+            raise ValueError(f"precision is {self.precision!r}: choose auto, fp32, fp16 or bf16")
+
+    @property
+    def total_epochs(self) -> int:
+        """Passes over the data: the cosine and the cool-down."""
+        return self.epochs + self.cooldown_epochs
+
+    @classmethod
+    def authors(cls, *, backbone: str, benchmark: str, task: str, method: str, shot: int | None = None) -> Recipe:
+        """The row of ``resources/recipes.csv`` for one of the authors' 136 training scripts.
+
+        Args:
+            backbone: "vit" or "swin".
+            benchmark: "vtab-1k", "fgfs" or "domain_generalization".
+            task: name of the data set, as in the table.
+            method: "dtl" or "dtl+".
+            shot: images a class, where the benchmark has shots.
+
+        Raises:
+            ValueError: no such row; the message names the choices.
+        """
+        rows = authors_table()
+        for column, wanted in (("backbone", backbone), ("benchmark", benchmark), ("method", method.upper()), ("dataset", task), ("shot", shot)):
+            if column == "backbone":
+                chosen = rows[rows["backbone"].str.startswith(f"{wanted}_")]
+            elif column == "shot":
+                chosen = rows[rows["shot"].isna()] if wanted is None else rows[rows["shot"] == wanted]
+            else:
+                chosen = rows[rows[column] == wanted]
+            if chosen.empty:
+                choices = ", ".join(str(v) for v in rows[column].drop_duplicates())
+                raise ValueError(f"the authors have no script with {column}={wanted!r} here: choose one of {choices}")
+            rows = chosen
+        if len(rows) != 1:
+            raise ValueError(f"{len(rows)} of the authors' scripts fit: say more (shot=?)")
+        row = rows.iloc[0]
+        tap, inject = (int(row[c].split("-")[0]) for c in ("csn_blocks", "inject_blocks"))
+        return cls(
+            lr=float(row["lr"]),
+            weight_decay=float(row["weight_decay"]),
+            batch_size=int(row["batch_size"]),
+            epochs=int(row["epochs"]),
+            warmup_epochs=int(row["warmup"]),
+            drop_path=float(row["drop_path"]),
+            augmentation="none" if row["augmentation"].startswith("resize") else "rand-m9-mstd0.5-inc1",
+            config=DTLConfig(int(row["rank"]), tap, inject, float(row["beta"]), int(row["fusion_size"])),
+        )
+
+    def optimizer(self, model: nn.Module) -> torch.optim.AdamW:
+        """AdamW over what the model trains; tensors of one dimension and biases without weight decay (timm's rule)."""
+        return torch.optim.AdamW(param_groups_weight_decay(model, self.weight_decay), lr=self.lr)
+
+    def scheduler(self, optimizer: torch.optim.Optimizer) -> CosineLRScheduler:
+        """timm's cosine with warm-up, stepped once an epoch."""
+        return CosineLRScheduler(
+            optimizer,
+            t_initial=self.epochs,
+            lr_min=min(self.min_lr, self.lr),
+            warmup_t=self.warmup_epochs,
+            warmup_lr_init=min(self.warmup_lr, self.lr),
+        )
+
+    def learning_rates(self) -> list[float]:
+        """The learning rate of each epoch."""
+        optimizer = torch.optim.AdamW([nn.Parameter(torch.zeros(1))], lr=self.lr)
+        scheduler, rates = self.scheduler(optimizer), []
+        for epoch in range(self.total_epochs):
+            scheduler.step(epoch)
+            rates.append(optimizer.param_groups[0]["lr"])
+        return rates
+
+
+def authors_table() -> pd.DataFrame:
+    """All 136 rows: the hyper-parameters of the authors' training scripts."""
+    return pd.read_csv(RESOURCES / "recipes.csv")
