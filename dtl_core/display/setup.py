@@ -1,0 +1,130 @@
+"""What the set-up cell of every notebook calls: profile, seeds, picture style, device and the data the profile needs."""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock
+
+from dtl_core import paths
+from dtl_core.profiles import Profile, get_profile
+
+from .plots import use_style
+
+LISTS = ("train800", "val200", "train800val200", "test")
+
+
+class DataMissing(FileNotFoundError):
+    """Data that the profile needs is not on the disk. The message says which command brings it."""
+
+    def _render_traceback_(self, *_: object, **__: object) -> list[str]:
+        # IPython calls this: a beginner should see one sentence, not twenty lines of traceback.
+        return [f"DataMissing: {self}"]
+
+
+@dataclass(frozen=True)
+class Workbook:
+    """What a notebook needs to know about where it runs.
+
+    Attributes:
+        profile: sizes and sources (``smoke``, ``laptop`` or ``paper``).
+        device: ``cuda``, ``mps`` or ``cpu``.
+        data: root of the VTAB-1K folder of the profile, for ``VTAB1k(wb.data, task, split)``.
+    """
+
+    profile: Profile
+    device: str
+    data: Path
+
+
+def pick_device() -> str:
+    """``cuda`` or ``mps`` where torch can use one, else ``cpu``."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def seed_everything(seed: int) -> None:
+    """Seeds Python, numpy and torch (all devices)."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def missing_tasks(root: Path, tasks: tuple[str, ...]) -> list[str]:
+    """The tasks among ``tasks`` that have not all four lists under ``root``."""
+    return [task for task in tasks if not all((root / task / f"{name}.txt").is_file() for name in LISTS)]
+
+
+def require_data(profile: Profile) -> Path:
+    """Makes sure that the data of a profile are on the disk.
+
+    The tiny suite of ``smoke`` is rendered here when it is missing; the data of the other profiles take minutes or
+    a download, so they are asked for and never started from a notebook.
+
+    Args:
+        profile: the profile that is about to run.
+
+    Returns:
+        The VTAB-1K folder of the profile.
+
+    Raises:
+        DataMissing: when weights or task lists are missing; the message names the command.
+    """
+    from dtl_core.data.build import TASKS, build_suite  # not at the top: reading notebooks needs no data code
+
+    root = paths.vtab_dir(profile.name)
+    if profile.backbone.startswith("packaged/") and not paths.packaged_vit_weights().is_file():
+        raise DataMissing(
+            f"the pre-trained ViT is not at {paths.packaged_vit_weights()}: run `dtl data fetch` in a terminal "
+            "(or `!dtl data fetch` in a cell), then run this cell again. It is 90 MB."
+        )
+    if profile.name == "smoke":
+        root.parent.mkdir(parents=True, exist_ok=True)
+        if missing_tasks(root, TASKS) or os.access(root.parent, os.W_OK):  # a class may share a read-only folder
+            # the tests start several notebooks at once; what is whole already is left alone
+            with FileLock(root.parent / ".build.lock"), redirect_stdout(io.StringIO()):
+                build_suite("smoke")
+    elif profile.name == "laptop":
+        # elpv may be left out on purpose (its licence); everything else still runs
+        missing = missing_tasks(root, tuple(task for task in TASKS if task != "elpv"))
+        if missing:
+            raise DataMissing(
+                f"{', '.join(missing)} not found under {root}: run `dtl data fetch`, then `dtl data build` in a terminal "
+                "(or with `!` before them in a cell), then run this cell again. It takes a few minutes, once."
+            )
+    elif profile.name == "paper" and not root.is_dir():
+        raise DataMissing(
+            f"no VTAB-1K folder at {root}: unpack the official archive there (data/README.md says which), "
+            "or set DTL_DATA to the folder that holds paper/vtab-1k, or use another profile: DTL_PROFILE=laptop."
+        )
+    return root
+
+
+def start(profile: str | None = None, seed: int = 0) -> Workbook:
+    """Prepares a notebook and prints one line that says where it runs.
+
+    Args:
+        profile: a profile's name; without it ``DTL_PROFILE``, else ``laptop``.
+        seed: for Python, numpy and torch.
+
+    Returns:
+        The profile, the device and the root of the profile's VTAB-1K folder.
+
+    Raises:
+        ValueError: for a name that is no profile.
+        DataMissing: when the data of the profile are not there.
+    """
+    chosen = get_profile(profile)
+    seed_everything(seed)
+    use_style()
+    workbook = Workbook(profile=chosen, device=pick_device(), data=require_data(chosen))
+    print(f"profile {chosen.name} · backbone {chosen.backbone} at {chosen.image_size} px · device {workbook.device}")
+    return workbook
