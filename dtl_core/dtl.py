@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -14,61 +13,10 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .backbones import info_of, load_backbone, walk
+from .backbones import info_of, load_backbone
+from .config import DTLConfig
 from .csn import CompactSideNetwork
-
-
-@dataclass(frozen=True)
-class DTLConfig:
-    """The function that DTL computes. The defaults are the paper's for ViT-B/16.
-
-    Attributes:
-        rank: r of the low-rank maps.
-        tap_from: first block whose input the side network reads.
-        inject_from: M. The side state is added after block M and every later block; counted from 0 through all stages.
-        beta: steepness of the swish gate.
-        dwconv_kernel: 0 for DTL; k > 0 for DTL+ with one k x k depthwise convolution per injecting stage.
-    """
-
-    rank: int = 2
-    tap_from: int = 0
-    inject_from: int = 6
-    beta: float = 100.0
-    dwconv_kernel: int = 0
-
-    def __post_init__(self):
-        if self.rank < 1:
-            raise ValueError(f"rank is {self.rank}: the low-rank maps need a rank of at least 1 (the paper takes 2 and 4)")
-        if self.tap_from < 0 or self.inject_from < 0:
-            raise ValueError(f"blocks are counted from 0: tap_from={self.tap_from}, inject_from={self.inject_from}")
-        if self.tap_from > self.inject_from:
-            raise ValueError(
-                f"tap_from={self.tap_from} lies after inject_from={self.inject_from}: at the first injection there would "
-                "be nothing to add; lower tap_from or raise inject_from"
-            )
-        if self.dwconv_kernel < 0:
-            raise ValueError(f"dwconv_kernel is {self.dwconv_kernel}: take 0 for DTL or a kernel size for DTL+")
-
-    @classmethod
-    def paper(cls, architecture: Literal["vit", "swin"], plus: bool = False) -> DTLConfig:
-        """The configuration of the authors' scripts for ViT-B/16 or Swin-B."""
-        if architecture == "vit":
-            return cls(dwconv_kernel=3 if plus else 0)
-        if architecture == "swin":
-            return cls(rank=4, tap_from=4, inject_from=14, dwconv_kernel=5 if plus else 0)
-        raise ValueError(f"the paper has 'vit' and 'swin', not {architecture!r}")
-
-    @classmethod
-    def for_backbone(cls, model: nn.Module, plus: bool = False) -> DTLConfig:
-        """The paper's configuration, with M at the same fraction of another depth. Says so when it is not the paper's."""
-        steps = walk(model)
-        swin = steps.grid is None
-        config, depth, paper_depth = cls.paper("swin" if swin else "vit", plus), len(steps.widths), 24 if swin else 12
-        if depth == paper_depth:
-            return config
-        scaled = {k: round(getattr(config, k) * depth / paper_depth) for k in ("tap_from", "inject_from")}
-        warnings.warn(f"a backbone of {depth} blocks is not in the paper: M = {scaled['inject_from']} is ours, not the paper's", stacklevel=2)
-        return cls(**{**asdict(config), **scaled})
+from .walks import walk
 
 
 @dataclass
@@ -145,7 +93,7 @@ class DTL(nn.Module):
             self.backbone.to(backbone_dtype)
         self.config, self.recompute, self.class_names = config, recompute, None
         # kept out of the module tree: they hold nothing, and are passed to the walk in training mode only
-        self._drops = [DropPath(float(r)) if r > 0 else None for r in torch.linspace(0, drop_path, depth)]
+        self._drops = [DropPath(float(r)) if r > 0 else None for r in torch.linspace(0, drop_path, depth, device="cpu")]
         self.csn = CompactSideNetwork(self._walk.widths, self._walk.stages, **asdict(config))
         self.head = nn.Linear(self._walk.widths[-1], num_classes)
         nn.init.trunc_normal_(self.head.weight, std=0.02)
@@ -216,7 +164,12 @@ class DTL(nn.Module):
 
     def parameter_table(self) -> list[dict]:
         """A row per part: {"part", "parameters", "trained"}. Made for ``pandas.DataFrame``."""
-        parts = {"backbone": self.backbone, "low-rank maps": self.csn.maps, "depthwise convolution": self.csn.dwconvs, "head": self.head}
+        parts = {
+            "backbone": self.backbone,
+            "low-rank maps": self.csn.maps,
+            "depthwise convolution": self.csn.dwconvs,
+            "head": self.head,
+        }
         return [
             {"part": name, "parameters": sum(p.numel() for p in part.parameters()), "trained": name != "backbone"}
             for name, part in parts.items()
@@ -229,7 +182,7 @@ class DTL(nn.Module):
         save_adapter(self, path)
 
     @classmethod
-    def from_adapter(cls, path: str | Path, backbone: nn.Module | None = None, **options) -> DTL:
+    def from_adapter(cls, path: str | Path, backbone: nn.Module | str | None = None, **options) -> DTL:
         """Rebuilds a model from an adapter file. See ``adapters.load_adapter``."""
         from .adapters import load_adapter
 
@@ -238,7 +191,9 @@ class DTL(nn.Module):
 
 def _check(config: DTLConfig, depth: int, num_classes: int, recompute: str, drop_path: float) -> None:
     if config.inject_from >= depth:
-        raise ValueError(f"inject_from={config.inject_from}, but the backbone has blocks 0 to {depth - 1}: choose a smaller M")
+        raise ValueError(
+            f"inject_from={config.inject_from}, but the backbone has blocks 0 to {depth - 1}: choose a smaller M"
+        )
     if num_classes < 1:
         raise ValueError(f"num_classes is {num_classes}: a head needs at least one class")
     if recompute not in ("side", "blocks", "none"):

@@ -44,7 +44,10 @@ def lora(backbone: nn.Module, num_classes: int, rank: int = 8, alpha: float = 8.
     The parameters lie inside the backbone, so autograd must keep the activations of every block: this is what DTL avoids.
     """
     model = Classifier(backbone.requires_grad_(False), num_classes, readout)
-    for module in [m for m in backbone.modules() if isinstance(getattr(m, "qkv", None), nn.Linear)]:
+    attentions = [m for m in backbone.modules() if isinstance(getattr(m, "qkv", None), nn.Linear)]
+    if not attentions:
+        raise ValueError(f"this {type(backbone).__name__} has no attention with a fused qkv layer for LoRA to update")
+    for module in attentions:
         module.qkv = LoRALinear(module.qkv, rank, alpha)
     return model
 

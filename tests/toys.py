@@ -1,0 +1,143 @@
+"""Toy data for the tests, and what runs in the processes that they kill."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import torch
+from torch.utils.data import Dataset
+
+from dtl_core import load_backbone
+from dtl_core.baselines import build
+from dtl_core.training import PrefixCache, Recipe, fit, seed_everything
+
+SIZES = {"toy/vit": 32, "toy/swin": 64}
+SHORT = Recipe(
+    lr=3e-3, batch_size=8, epochs=4, warmup_epochs=1, warmup_lr=1e-4, cooldown_epochs=1, precision="fp32", seed=3
+)
+
+
+class ToyTransform:
+    """Says of itself whether it is deterministic, as the project's transforms do."""
+
+    def __init__(self, deterministic: bool = True):
+        self.deterministic = deterministic
+
+    def __repr__(self) -> str:
+        return f"ToyTransform({self.deterministic})"
+
+
+class ToyImages(Dataset):
+    """Noise with a tint, and the tint is the class: red, green, blue or grey. A few epochs learn it.
+
+    Args:
+        n: number of images; labels go 0, 1, 2, 3, 0, …
+        size: side in pixels.
+        dtype: of the images.
+        deterministic: what the transform says of itself.
+        seed: of the noise.
+    """
+
+    classes = 4
+
+    def __init__(
+        self,
+        n: int = 24,
+        size: int = 32,
+        dtype: torch.dtype = torch.float32,
+        deterministic: bool = True,
+        seed: int = 0,
+    ):
+        self.labels = torch.arange(n) % 4
+        self.images = 0.5 * torch.randn(n, 3, size, size, generator=torch.Generator().manual_seed(seed)).to(dtype)
+        tints = torch.cat([torch.eye(3), torch.ones(1, 3)]).to(dtype)  # (4, 3)
+        self.images += tints[self.labels][:, :, None, None]
+        self.transform = ToyTransform(deterministic)
+        self.digest = f"toy images, n={n}, size={size}, seed={seed}"
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, i: int) -> tuple[torch.Tensor, int]:
+        return self.images[i], int(self.labels[i])
+
+
+def toy_model(method: str = "dtl", backbone: str = "toy/vit", seed: int = 0, **options) -> torch.nn.Module:
+    """A model of ``build`` on a toy backbone, initialised from a seed."""
+    seed_everything(seed)
+    return build(method, load_backbone(backbone), ToyImages.classes, inplace=True, **options)
+
+
+def trained(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """A copy of what the model trains."""
+    return {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    """Whether two copies hold the same names and the same bits."""
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def _die(*_args, **_kwargs) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fit_process(method: str, checkpoint: str, out: str, die: str = "", write: int = 0) -> None:
+    """Trains with a checkpoint and saves weights and history to ``out``.
+
+    Args:
+        method, checkpoint: of ``fit``.
+        out: file for ``torch.save``.
+        die: where the process kills itself: "half" way through writing a checkpoint, "before" or "after" its renaming.
+        write: in which write of a checkpoint, counted from 0.
+    """
+    from dtl_core import files
+    from dtl_core.training import checkpoint as module
+
+    torch.set_num_threads(1)
+    save, rename, writes = module.save_file, os.replace, []
+
+    def half_saved(tensors, path, metadata):
+        save(tensors, path, metadata=metadata)
+        writes.append(path)
+        if die == "half" and len(writes) == write + 1:
+            os.truncate(path, Path(path).stat().st_size // 2)
+            _die()
+
+    def renamed(source, target):
+        if die == "before" and len(writes) == write + 1:
+            _die()
+        rename(source, target)
+        if die == "after" and len(writes) == write + 1:
+            _die()
+
+    module.save_file, files.os.replace = half_saved, renamed
+    # drop path draws random numbers in each step: a resumed epoch must draw the same ones
+    model = toy_model(method, **({"drop_path": 0.3} if method.startswith("dtl") else {}))
+    record = fit(model, ToyImages(), SHORT, device="cpu", checkpoint=checkpoint, progress=False)
+    torch.save({"weights": trained(model), "loss": record.history["loss"].tolist()}, out)
+
+
+def cache_process(root: str, images: int) -> None:
+    """Writes a prefix cache and kills itself at a given image."""
+    torch.set_num_threads(1)
+
+    class Deadly(ToyImages):
+        def __getitem__(self, i):
+            if i == images:
+                _die()
+            return super().__getitem__(i)
+
+    PrefixCache(toy_model(), Deadly(), root=root, batch_size=4, device="cpu", progress=False)
+
+
+def record_process(environment: dict[str, str], methods: tuple[str, ...], tasks: tuple[str, ...]) -> None:
+    """Records a small grid of the smoke profile."""
+    os.environ.update(environment)
+    torch.set_num_threads(1)
+    from dtl_core.evidence import runs
+
+    runs.LEARNING_RATES, runs.SEEDS = (1e-3, 1e-2), (0, 1)
+    runs.record("smoke", methods=methods, tasks=tasks)
