@@ -1,0 +1,156 @@
+"""A user's own images: one folder per class, split from a seed."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tqdm.auto import tqdm
+
+from .transforms import open_rgb
+from .vtab import BadDataset
+
+SPLITS = {"train": ("train",), "val": ("val",), "trainval": ("train", "val"), "test": ("test",)}
+
+
+class ImageFolderTask:
+    """One split of a folder with one sub-folder per class, torchvision-style: ``dataset[i]`` is (image, label).
+
+    Every class gives images to every split. Images may lie deeper inside a class's folder. Other files and names
+    that begin with a dot are passed over. Images that cannot be read are named in a warning and left out.
+
+    Args:
+        root: the folder; its sub-folders, sorted by name, are the classes.
+        split: ``train``, ``val``, ``trainval`` or ``test``.
+        transform: from an RGB image to what ``dataset[i]`` gives; None gives the image itself.
+        seed: of the split. The same seed and files give the same split.
+        val_fraction, test_fraction: parts of each class, at least one image.
+
+    Attributes: as in ``VTAB1k``; ``task`` is the folder's name.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        BadDataset: fewer than two classes, or a class with fewer than three readable images.
+        ValueError: an unknown split, or fractions that leave nothing to train on.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str,
+        transform: Callable[[Any], Any] | None = None,
+        seed: int = 0,
+        val_fraction: float = 0.2,
+        test_fraction: float = 0.2,
+    ):
+        if split not in SPLITS:
+            raise ValueError(f"no split is called {split!r}: choose one of {', '.join(SPLITS)}")
+        if not (val_fraction > 0 and test_fraction > 0 and val_fraction + test_fraction < 1):
+            raise ValueError(
+                f"val_fraction {val_fraction} and test_fraction {test_fraction} must be above 0 and sum to less than 1"
+            )
+        self.root, self.split, self.transform, self.seed = Path(root).expanduser(), split, transform, seed
+        self.task = self.root.resolve().name
+        found = _readable_images(self.root)
+        self.class_names = tuple(found)
+        self.classes = len(found)
+        parts = {
+            name: _split(files, np.random.default_rng([seed, label]), val_fraction, test_fraction)
+            for label, (name, files) in enumerate(found.items())
+        }
+        self.samples = [
+            (path, label)
+            for label, name in enumerate(self.class_names)
+            for part in SPLITS[split]
+            for path in parts[name][part]
+        ]
+        self.targets = [label for _, label in self.samples]
+        listed = "".join(f"{p.relative_to(self.root).as_posix()} {p.stat().st_size} {y}\n" for p, y in self.samples)
+        self.digest = hashlib.sha256(f"{split}\n{listed}".encode()).hexdigest()
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        path, label = self.samples[index]
+        image = open_rgb(path)
+        return (image if self.transform is None else self.transform(image)), label
+
+    def __repr__(self) -> str:
+        return f"ImageFolderTask({self.root}, {self.split}: {len(self)} images, {self.classes} classes)"
+
+
+def _split(
+    files: list[Path], rng: np.random.Generator, val_fraction: float, test_fraction: float
+) -> dict[str, list[Path]]:
+    """One class's files, three or more, in three parts of which none is empty."""
+    shuffled = [files[i] for i in rng.permutation(len(files))]
+    n_val = max(1, round(len(files) * val_fraction))
+    n_test = max(1, round(len(files) * test_fraction))
+    while n_val + n_test >= len(files):  # small classes: one is left to train on
+        n_val, n_test = (n_val - 1, n_test) if n_val >= n_test else (n_val, n_test - 1)
+    return {"val": shuffled[:n_val], "test": shuffled[n_val : n_val + n_test], "train": shuffled[n_val + n_test :]}
+
+
+def _readable_images(root: Path) -> dict[str, list[Path]]:
+    """The readable images of each class, sorted."""
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root} is no folder: give one that holds a sub-folder for each class")
+    folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    if len(folders) < 2:
+        raise BadDataset(f"{root} has {len(folders)} sub-folders: put the images of each class into one, two at least")
+    known = Image.registered_extensions()
+    candidates = {
+        f.name: sorted(
+            p
+            for p in f.rglob("*")
+            if p.suffix.lower() in known and p.is_file() and not any(s.startswith(".") for s in p.relative_to(f).parts)
+        )
+        for f in folders
+    }
+    bad: list[str] = []
+    good: dict[str, list[Path]] = {name: [] for name in candidates}
+    total = sum(map(len, candidates.values()))
+    with tqdm(total=total, desc=f"check {root.name}", unit="image", leave=False, delay=1) as bar:
+        for name, files in candidates.items():
+            for path in files:
+                facts = path.stat()
+                problem = _problem(path, facts.st_mtime_ns, facts.st_size)
+                if problem:
+                    bad.append(f"{path} ({problem})")
+                else:
+                    good[name].append(path)
+                bar.update()
+    if bad:
+        more = f"\n  and {len(bad) - 20} more" if len(bad) > 20 else ""
+        warnings.warn(
+            f"{len(bad)} of {total} images under {root} cannot be read and are left out:\n  "
+            + "\n  ".join(bad[:20])
+            + more,
+            stacklevel=3,
+        )
+    small = [f"{name} ({len(files)})" for name, files in good.items() if len(files) < 3]
+    if small:
+        raise BadDataset(
+            f"{root}: a class needs three readable images, one each to train, validate and test. Too few in: "
+            f"{', '.join(small)}. Add images or move these folders away"
+        )
+    return good
+
+
+@lru_cache(maxsize=200_000)
+def _problem(path: Path, mtime_ns: int, size: int) -> str | None:
+    """Why a file cannot be decoded, or None. Remembered, since each split looks at all files; JPEGs at 1/8 scale."""
+    try:
+        with Image.open(path) as image:
+            image.draft("RGB", (32, 32))
+            image.load()
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        return str(error) or type(error).__name__
+    return None
