@@ -17,7 +17,7 @@ def pytest_collection_modifyitems(items):
                 item.add_marker(pytest.mark.skip(reason="needs a CUDA device, and torch finds none here"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def processes():
     """Starts real processes that can be killed; what they import is imported once, in the server that forks them."""
     if "forkserver" not in multiprocessing.get_all_start_methods():

@@ -134,9 +134,10 @@ def cache_process(root: str, images: int) -> None:
 
 
 def record_process(environment: dict[str, str], methods: tuple[str, ...], tasks: tuple[str, ...]) -> None:
-    """Records a small grid of the smoke profile."""
+    """Records a small grid of the smoke profile on the CPU."""
     os.environ.update(environment)
     torch.set_num_threads(1)
+    torch.cuda.is_available = torch.backends.mps.is_available = lambda: False
     from dtl_core.evidence import runs
 
     runs.LEARNING_RATES, runs.SEEDS = (1e-3, 1e-2), (0, 1)

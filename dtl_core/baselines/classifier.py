@@ -45,7 +45,7 @@ class Classifier(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, d), what the head reads."""
-        x = self._walk.embed(images)
+        x = self._walk.embed(images.to(self.backbone.patch_embed.proj.weight.dtype))
         for i in range(len(self._walk.widths)):
             x = self._walk.block(i, self._walk.enter(i, x))
         if self.readout == "cls":

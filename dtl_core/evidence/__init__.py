@@ -1,6 +1,10 @@
-"""Run cards, and the runs that they record."""
+"""Run cards, the runs that they record, and the table that they make."""
 
 from .cards import RunCard, card_path, load_card, load_cards, save_card
-from .runs import LEARNING_RATES, METHODS, SEEDS, best_lr, record, run
+from .results import readme_table, results_table, write_readme_table
+from .runs import LEARNING_RATES, METHODS, SEEDS, TASKS, best_lr, record, run
 
-__all__ = ["LEARNING_RATES", "METHODS", "RunCard", "SEEDS", "best_lr", "card_path", "load_card", "load_cards", "record", "run", "save_card"]
+__all__ = [
+    "LEARNING_RATES", "METHODS", "SEEDS", "TASKS", "RunCard", "best_lr", "card_path", "load_card", "load_cards",
+    "readme_table", "record", "results_table", "run", "save_card", "write_readme_table",
+]  # fmt: skip

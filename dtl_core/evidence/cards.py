@@ -66,12 +66,18 @@ class RunCard:
     device: str
     threads: int
     precision: str
-    versions: dict[str, str] = field(default_factory=lambda: {p: version(p) for p in ("torch", "torchvision", "timm", "numpy")})
-    machine: str = field(default_factory=lambda: f"{platform.system()} {platform.machine()}, Python {platform.python_version()}")
+    versions: dict[str, str] = field(
+        default_factory=lambda: {p: version(p) for p in ("torch", "torchvision", "timm", "numpy")}
+    )
+    machine: str = field(
+        default_factory=lambda: f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
+    )
     created: str = field(default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
 
 
-def card_path(profile: str, benchmark: str, task: str, method: str, seed: int, lr: float | None = None, root: Path | None = None) -> Path:
+def card_path(
+    profile: str, benchmark: str, task: str, method: str, seed: int, lr: float | None = None, root: Path | None = None
+) -> Path:
     """Where a card lies: ``results/<profile>/<benchmark>/<task>/<method>-seed0.json``; with ``lr`` a selection card."""
     name = f"{method}-seed{seed}" if lr is None else f"select-{method}-lr{lr:g}-seed{seed}"
     return (root or results_dir()) / profile / benchmark / task / f"{name}.json"
@@ -89,14 +95,19 @@ def load_card(path: str | Path) -> RunCard:
 
     Raises:
         DamagedFile: it is no card, or not a whole one.
+        FileNotFoundError: there is no such card.
     """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no run card {path}: record the run first (dtl record)")
     try:
         return RunCard(**json.loads(Path(path).read_text()))
     except (ValueError, TypeError) as error:
         raise DamagedFile(f"{path} is no whole run card ({error}): delete it and record the run again") from error
 
 
-def load_cards(profile: str, benchmark: str = "vtab-1k", purpose: str = "final", root: Path | None = None) -> pd.DataFrame:
+def load_cards(
+    profile: str, benchmark: str = "vtab-1k", purpose: str = "final", root: Path | None = None
+) -> pd.DataFrame:
     """All cards of a profile as a table, a row per run; empty, with no columns, where there is none."""
     folder = (root or results_dir()) / profile / benchmark
     cards = [asdict(load_card(p)) for p in sorted(folder.glob("*/*.json"))]

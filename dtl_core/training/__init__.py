@@ -5,4 +5,16 @@ from .evaluate import Evaluation, evaluate
 from .loop import FitRecord, NonFiniteLoss, fit, pick_device, seed_everything
 from .recipe import Recipe, authors_table
 
-__all__ = ["Evaluation", "FitRecord", "InexactCache", "NonFiniteLoss", "PrefixCache", "Recipe", "authors_table", "evaluate", "fit", "pick_device", "seed_everything"]
+__all__ = [
+    "Evaluation",
+    "FitRecord",
+    "InexactCache",
+    "NonFiniteLoss",
+    "PrefixCache",
+    "Recipe",
+    "authors_table",
+    "evaluate",
+    "fit",
+    "pick_device",
+    "seed_everything",
+]

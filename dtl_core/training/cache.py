@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -16,6 +18,8 @@ from ..dtl import Features
 from ..files import sha256_of, written_whole
 from ..paths import cache_dir
 from .loop import pick_device
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float64)
 
 
 class InexactCache(ValueError):
@@ -45,6 +49,8 @@ class PrefixCache(Dataset):
     Raises:
         InexactCache: see ``allow_inexact``.
         OSError: the disk has not enough room.
+        TypeError: the model has no prefix, or the data or its transform cannot be told from another.
+        ValueError: there are no images, or ``dtype`` is not one of the three.
     """
 
     def __init__(
@@ -60,12 +66,20 @@ class PrefixCache(Dataset):
         progress: bool = True,
     ):
         if not hasattr(model, "prefix"):
-            raise TypeError(f"{type(model).__name__} has no frozen prefix: its training reaches the first block, so there is nothing to store")
+            raise TypeError(
+                f"{type(model).__name__} has no frozen prefix: its training reaches the first block, so there is nothing to store"
+            )
+        if dtype not in DTYPES:
+            raise ValueError(f"dtype is {dtype}: features are stored as {', '.join(map(str, DTYPES))}")
+        if len(data) == 0:
+            raise ValueError("there are no images to store features of")
         self.inexact = _why_inexact(model, data)
         if self.inexact and not allow_inexact:
-            raise InexactCache(f"features would not be those of training from images: {self.inexact}; "
-                               "train without a cache, or say allow_inexact=True")
-        self.data, self.dtype = data, dtype
+            raise InexactCache(
+                f"features would not be those of training from images: {self.inexact}; "
+                "train without a cache, or say allow_inexact=True"
+            )
+        self.data, self.dtype, self._compute = data, dtype, next(model.backbone.parameters()).dtype
         device = pick_device(device)
         model.to(device)
         self._shapes = _shapes(model, data[0][0], device)
@@ -76,7 +90,9 @@ class PrefixCache(Dataset):
         note = json.loads(self.path.with_suffix(".json").read_text())
         self.labels = torch.tensor(note["labels"])
         per_image = self.bytes_per_image // dtype.itemsize
-        self._rows = torch.from_file(str(self.path), shared=False, size=len(data) * per_image, dtype=dtype).view(len(data), per_image)
+        self._rows = torch.from_file(str(self.path), shared=False, size=len(data) * per_image, dtype=dtype).view(
+            len(data), per_image
+        )
 
     @staticmethod
     def plan_bytes(model: nn.Module, image: Tensor, images: int, dtype: torch.dtype = torch.float32) -> int:
@@ -88,35 +104,35 @@ class PrefixCache(Dataset):
         config = getattr(model, "config", None)
         facts = {
             "backbone": model.info.sha256,
-            "compute": str(next(model.backbone.parameters()).dtype),
+            "compute": str(self._compute),
             "readout": getattr(model, "readout", None),
             "taps": [config.tap_from, config.inject_from] if config else None,
             "shapes": {k: list(s) for k, s in self._shapes.items()},
-            "data": self.data.digest,
+            "data": _data_facts(self.data),
             "images": len(self.data),
-            "transform": repr(self.data.transform),
             "dtype": str(self.dtype),
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     def _is_whole(self) -> bool:
-        note = self.path.with_suffix(".json")
-        if not (self.path.exists() and note.exists()):
-            return False
         try:
-            return json.loads(note.read_text())["sha256"] == sha256_of(self.path)
-        except (ValueError, KeyError):
+            note = json.loads(self.path.with_suffix(".json").read_text())
+            return note["sha256"] == _digest(self.path, note["labels"])
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
             return False
 
     def _write(self, model: nn.Module, device: torch.device, batch_size: int, progress: bool) -> None:
-        total = self.bytes_per_image * len(self.data)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(self.path.parent).free
+        folder, total = self.path.parent, self.bytes_per_image * len(self.data)
+        folder.mkdir(parents=True, exist_ok=True)
+        _sweep(folder)
+        free, size = shutil.disk_usage(folder).free, f"{total / 2**20:,.0f} MiB"
         if total > 0.95 * free:
-            raise OSError(f"the prefix cache needs {total / 2**20:,.0f} MiB in {self.path.parent} and {free / 2**20:,.0f} MiB are free: "
-                          "run `dtl data clean`, take dtype=torch.bfloat16, or train without a cache")
+            raise OSError(
+                f"the prefix cache needs {size} in {folder} and {free / 2**20:,.0f} MiB are free: "
+                "run `dtl data clean`, take dtype=torch.bfloat16, or train without a cache"
+            )
         if progress:
-            print(f"prefix cache: {len(self.data)} images x {self.bytes_per_image / 1024:,.0f} KiB = {total / 2**20:,.0f} MiB in {self.path.parent}")
+            print(f"prefix cache: {size} ({len(self.data)} images of {self.bytes_per_image:,} bytes) in {folder}")
         was_training, labels = model.training, []
         model.eval()
         loader = DataLoader(self.data, batch_size=batch_size)
@@ -127,7 +143,7 @@ class PrefixCache(Dataset):
                 row.view(torch.uint8).numpy().tofile(file)
                 labels += target.tolist()
             file.flush()
-            digest = sha256_of(temporary)
+            digest = _digest(temporary, labels)
         with written_whole(self.path.with_suffix(".json")) as temporary:
             temporary.write_text(json.dumps({"labels": labels, "sha256": digest}))
         model.train(was_training)
@@ -140,7 +156,7 @@ class PrefixCache(Dataset):
 
     def __getitems__(self, indices: list[int]) -> tuple[Features, Tensor]:
         """A batch at once: ``Features`` of the images, labels (B,)."""
-        rows = self._rows[indices].to(torch.float64 if self.dtype == torch.float64 else torch.float32)
+        rows = self._rows[indices].to(self._compute)  # the suffix gets the type that the prefix would have handed it
         parts = rows.split([s.numel() for s in self._shapes.values()], dim=1)
         tensors = {k: p.reshape(len(indices), *s) for (k, s), p in zip(self._shapes.items(), parts, strict=True)}
         return Features(tensors.pop("tokens"), {int(k): v for k, v in tensors.items()}), self.labels[indices]
@@ -149,6 +165,34 @@ class PrefixCache(Dataset):
     def collate(batch: tuple[Features, Tensor]) -> tuple[Features, Tensor]:
         """``__getitems__`` has made the batch already."""
         return batch
+
+
+def _digest(path: Path, labels: list[int]) -> str:
+    return hashlib.sha256(f"{sha256_of(path)} {labels}".encode()).hexdigest()
+
+
+def _sweep(folder: Path) -> None:
+    """Removes what killed writers left behind. A living one has touched its file within the hour."""
+    for left in folder.glob(".*.part"):
+        with suppress(FileNotFoundError):  # its writer may rename it at this moment
+            if time.time() - left.stat().st_mtime > 3600:
+                left.unlink()
+
+
+def _data_facts(data: Dataset) -> dict:
+    """What tells these images from others: the digest, the transform, and size and time of each file where there are files.
+
+    The files count because a digest is taken over a list: an archive unpacked again may hold other pixels under the
+    same names.
+    """
+    transform, digest = repr(getattr(data, "transform", None)), getattr(data, "digest", None)
+    if not isinstance(digest, str) or " at 0x" in transform:
+        raise TypeError(
+            f"the cache of this {type(data).__name__} could not be told from another's: it needs a `digest` (a string that "
+            f"changes with the data; here {digest!r}) and a transform whose __repr__ states its settings (here {transform})"
+        )
+    stats = [(s.st_size, s.st_mtime_ns) for s in (Path(path).stat() for path, _ in getattr(data, "samples", ()))]
+    return {"digest": digest, "transform": transform, "files": hashlib.sha256(repr(stats).encode()).hexdigest()}
 
 
 def _tensors(features: Features) -> dict[str, Tensor]:
@@ -166,7 +210,9 @@ def _shapes(model: nn.Module, image: Tensor, device: torch.device) -> dict[str, 
 def _why_inexact(model: nn.Module, data: Dataset) -> str:
     reasons = []
     if getattr(model, "drop_path", 0) > 0:
-        reasons.append(f"drop path ({model.drop_path:g}) is active in the prefix, and a cache would freeze one draw of it")
+        reasons.append(
+            f"drop path ({model.drop_path:g}) is active in the prefix, and a cache would freeze one draw of it"
+        )
     if not getattr(getattr(data, "transform", None), "deterministic", False):
         reasons.append("the transform is not marked deterministic, so an image may look different in every epoch")
     return " and ".join(reasons)

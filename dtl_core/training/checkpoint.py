@@ -19,14 +19,16 @@ class Checkpoint:
     Args:
         path: file, or None to keep nothing on disk.
         model, optimizer, scaler: what is saved and restored, in place.
-        identity: facts that must be equal for a run to continue (recipe, number of images).
+        identity: facts that must be equal for a run to continue (recipe, data, backbone).
     """
 
     def __init__(self, path, model: nn.Module, optimizer: torch.optim.Optimizer, scaler, identity: dict):
         self.path = Path(path) if path else None
         self.parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
         self.optimizer, self.scaler = optimizer, scaler
-        self.identity = json.loads(json.dumps({**identity, "parameters": {n: list(p.shape) for n, p in self.parameters.items()}}))
+        self.identity = json.loads(
+            json.dumps({**identity, "parameters": {n: list(p.shape) for n, p in self.parameters.items()}})
+        )
 
     def snapshot(self) -> dict[str, Tensor]:
         """A copy of the trainable parameters."""
@@ -38,14 +40,25 @@ class Checkpoint:
         for n, p in self.parameters.items():
             p.copy_(snapshot[n])
 
+    def is_finite(self) -> bool:
+        """Whether no trainable parameter holds NaN or an infinity."""
+        return all(bool(torch.isfinite(p).all()) for p in self.parameters.values())
+
     def write(self, rows: list[dict]) -> None:
         """Writes the state after an epoch, whole or not at all."""
         if self.path is None:
             return
         tensors = {f"model/{n}": p.detach().cpu().contiguous() for n, p in self.parameters.items()}
         for n, p in self.parameters.items():
-            tensors |= {f"adam/{n}/{k}": torch.as_tensor(v).detach().cpu().contiguous() for k, v in self.optimizer.state[p].items()}
-        metadata = {"rows": json.dumps(rows), "identity": json.dumps(self.identity), "scaler": json.dumps(self.scaler.state_dict())}
+            tensors |= {
+                f"adam/{n}/{k}": torch.as_tensor(v).detach().cpu().contiguous()
+                for k, v in self.optimizer.state[p].items()
+            }
+        metadata = {
+            "rows": json.dumps(rows),
+            "identity": json.dumps(self.identity),
+            "scaler": json.dumps(self.scaler.state_dict()),
+        }
         with written_whole(self.path) as temporary:
             save_file(tensors, temporary, metadata=metadata)
 
@@ -65,10 +78,16 @@ class Checkpoint:
                 tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (safe_open is no dict)
             rows, identity, scaler = (json.loads(metadata[k]) for k in ("rows", "identity", "scaler"))
         except (SafetensorError, OSError, KeyError, ValueError) as error:
-            raise DamagedFile(f"the checkpoint {self.path} cannot be read ({error}): delete it to start this run again") from error
+            raise DamagedFile(
+                f"the checkpoint {self.path} cannot be read ({error}): delete it to start this run again"
+            ) from error
         if identity != self.identity:
-            differs = sorted(k for k in identity.keys() | self.identity.keys() if identity.get(k) != self.identity.get(k))
-            raise ValueError(f"the checkpoint {self.path} belongs to another run (differs in {', '.join(differs)}): delete it, or choose another path")
+            differs = sorted(
+                k for k in identity.keys() | self.identity.keys() if identity.get(k) != self.identity.get(k)
+            )
+            raise ValueError(
+                f"the checkpoint {self.path} belongs to another run (differs in {', '.join(differs)}): delete it, or choose another path"
+            )
         for n, p in self.parameters.items():
             p.copy_(tensors[f"model/{n}"])
             state = {k.rsplit("/", 1)[1]: v for k, v in tensors.items() if k.startswith(f"adam/{n}/")}

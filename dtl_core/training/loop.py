@@ -21,7 +21,7 @@ from .recipe import Recipe
 
 
 class NonFiniteLoss(RuntimeError):
-    """The loss is NaN or infinite. The model holds the state of the last whole epoch."""
+    """The loss, or a weight, is NaN or infinite. The model holds the state of the last whole epoch."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,14 @@ def _epoch_batches(n: int, batch_size: int, seed: int) -> list[list[int]]:
     return [order[i : i + size] for i in range(0, n - size + 1, size)]
 
 
+def _stopped(what: str, epoch: int, recipe: Recipe) -> str:
+    back = f"at the end of epoch {epoch}" if epoch else "as it was before the first epoch"
+    return (
+        f"{what}: the model is back {back}; try a smaller learning rate than {recipe.lr:g} or precision='fp32', "
+        "and look at the images"
+    )
+
+
 def fit(
     model: nn.Module,
     data: Dataset,
@@ -118,7 +126,8 @@ def fit(
         progress: show a bar with loss and accuracy.
 
     Raises:
-        NonFiniteLoss: the loss is not finite; the model is put back to the end of the last whole epoch.
+        NonFiniteLoss: the loss or a weight is not finite; the model is put back to the end of the last whole epoch, and
+            the checkpoint on disk is of that epoch too.
         ValueError: no step would be taken, or the checkpoint belongs to another run.
     """
     device = pick_device(device)
@@ -127,19 +136,27 @@ def fit(
     optimizer = recipe.optimizer(model)
     scheduler = recipe.scheduler(optimizer)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
-    saved = Checkpoint(checkpoint, model, optimizer, scaler, identity={**asdict(recipe), "images": len(data)})
+    # what must be the same for a run to go on; what a data set or a model cannot say is left out
+    images = {"images": len(data), "data": getattr(getattr(data, "data", data), "digest", None)}
+    backbone = getattr(model, "info", None)
+    identity = {**asdict(recipe), **images, "backbone": backbone.sha256 if backbone else None}
+    saved = Checkpoint(checkpoint, model, optimizer, scaler, identity)
     rows = saved.restore()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 
     steps = len(_epoch_batches(len(data), recipe.batch_size, 0))
-    bar = tqdm(total=steps * recipe.total_epochs, initial=steps * len(rows), desc="training", disable=not progress, leave=False)
+    bar = tqdm(
+        total=steps * recipe.total_epochs, initial=steps * len(rows), desc="training", disable=not progress, leave=False
+    )
     for epoch in range(len(rows), recipe.total_epochs):
         start, good = time.perf_counter(), saved.snapshot()
         seed_everything(recipe.seed * 100_003 + epoch)  # a resumed epoch draws what it would have drawn
         scheduler.step(epoch)
         batches = _epoch_batches(len(data), recipe.batch_size, recipe.seed * 100_003 + epoch)
-        loader = DataLoader(data, batch_sampler=batches, num_workers=num_workers, collate_fn=getattr(data, "collate", None))
+        loader = DataLoader(
+            data, batch_sampler=batches, num_workers=num_workers, collate_fn=getattr(data, "collate", None)
+        )
         losses, right, seen = 0.0, 0, 0
         for step, (inputs, labels) in enumerate(loader):
             labels = labels.to(device)
@@ -150,8 +167,7 @@ def fit(
                 saved.put_back(good)
                 bar.close()
                 raise NonFiniteLoss(
-                    f"the loss is {loss.item()} in epoch {epoch}, step {step}: the model is back at the end of the epoch before; "
-                    f"try a smaller learning rate than {recipe.lr:g} or precision='fp32', and look at the images"
+                    _stopped(f"the loss is {loss.item()} in epoch {epoch + 1}, step {step + 1}", epoch, recipe)
                 )
             optimizer.zero_grad(set_to_none=True)
             scaler.scale(loss).backward()
@@ -160,11 +176,22 @@ def fit(
             losses += loss.item() * len(labels)
             right += (logits.argmax(1) == labels).sum().item()
             seen += len(labels)
-            bar.update()
             bar.set_postfix(epoch=epoch + 1, loss=f"{losses / seen:.3f}", accuracy=f"{right / seen:.3f}", refresh=False)
+            bar.update()
+        if not saved.is_finite():  # a gradient can overflow where the loss did not: such weights must not be kept
+            saved.put_back(good)
+            bar.close()
+            raise NonFiniteLoss(
+                _stopped(f"a weight is not finite after epoch {epoch + 1}, though its losses were", epoch, recipe)
+            )
         rows.append(
-            {"epoch": epoch + 1, "lr": optimizer.param_groups[0]["lr"], "loss": losses / seen, "accuracy": right / seen,
-             "seconds": time.perf_counter() - start}
+            {
+                "epoch": epoch + 1,
+                "lr": optimizer.param_groups[0]["lr"],
+                "loss": losses / seen,
+                "accuracy": right / seen,
+                "seconds": time.perf_counter() - start,
+            }
         )
         saved.write(rows)
     bar.close()

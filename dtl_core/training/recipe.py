@@ -52,8 +52,17 @@ class Recipe:
     def __post_init__(self):
         if not (self.lr > 0 and math.isfinite(self.lr)):
             raise ValueError(f"lr is {self.lr}: it must be a positive number")
+        for name in ("weight_decay", "warmup_lr", "min_lr"):
+            if not (getattr(self, name) >= 0 and math.isfinite(getattr(self, name))):
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be 0 or a positive number")
         if self.batch_size < 1 or self.epochs < 1:
             raise ValueError(f"batch_size={self.batch_size}, epochs={self.epochs}: both must be at least 1")
+        if self.warmup_epochs < 0 or self.cooldown_epochs < 0:
+            raise ValueError(
+                f"warmup_epochs={self.warmup_epochs}, cooldown_epochs={self.cooldown_epochs}: 0 is the least, and means none"
+            )
+        if not 0 <= self.drop_path < 1:
+            raise ValueError(f"drop_path is {self.drop_path}: it is a probability below 1")
         if self.precision not in ("auto", "fp32", "fp16", "bf16"):
             raise ValueError(f"precision is {self.precision!r}: choose auto, fp32, fp16 or bf16")
 
@@ -77,20 +86,25 @@ class Recipe:
             ValueError: no such row; the message names the choices.
         """
         rows = authors_table()
-        for column, wanted in (("backbone", backbone), ("benchmark", benchmark), ("method", method.upper()), ("dataset", task), ("shot", shot)):
-            if column == "backbone":
-                chosen = rows[rows["backbone"].str.startswith(f"{wanted}_")]
-            elif column == "shot":
-                chosen = rows[rows["shot"].isna()] if wanted is None else rows[rows["shot"] == wanted]
-            else:
-                chosen = rows[rows[column] == wanted]
+        # the table's columns as the caller names them: "vit", "dtl+", and None where there are no shots
+        names = pd.DataFrame(
+            {
+                "backbone": rows["backbone"].str.split("_").str[0],
+                "benchmark": rows["benchmark"],
+                "method": rows["method"].str.lower(),
+                "task": rows["dataset"],
+                "shot": [None if math.isnan(s) else int(s) for s in rows["shot"]],
+            },
+            dtype=object,
+        )
+        wanted = {"backbone": backbone, "benchmark": benchmark, "method": method.lower(), "task": task, "shot": shot}
+        for column, value in wanted.items():
+            chosen = names[[v == value for v in names[column]]]
             if chosen.empty:
-                choices = ", ".join(str(v) for v in rows[column].drop_duplicates())
-                raise ValueError(f"the authors have no script with {column}={wanted!r} here: choose one of {choices}")
-            rows = chosen
-        if len(rows) != 1:
-            raise ValueError(f"{len(rows)} of the authors' scripts fit: say more (shot=?)")
-        row = rows.iloc[0]
+                choices = ", ".join(repr(v) for v in dict.fromkeys(names[column]))
+                raise ValueError(f"the authors have no script with {column}={value!r} here: choose one of {choices}")
+            names = chosen
+        row = rows.loc[names.index.item()]
         tap, inject = (int(row[c].split("-")[0]) for c in ("csn_blocks", "inject_blocks"))
         return cls(
             lr=float(row["lr"]),

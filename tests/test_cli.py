@@ -1,0 +1,73 @@
+"""The command line as a person types it, in the smoke profile."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dtl_core import cli
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Two classes, dark and bright, with every odd kind of image among them, and everything written below tmp_path."""
+    monkeypatch.setenv("DTL_PROFILE", "smoke")
+    monkeypatch.setenv("DTL_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("DTL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("dtl_core.paths.CHECKOUT", tmp_path)  # cards and adapters go to build/ of the project
+    (tmp_path / "pyproject.toml").write_text("")
+    rng, root = np.random.default_rng(0), tmp_path / "shades"
+    for name, level in (("bright", 200), ("dark", 40)):
+        (root / name).mkdir(parents=True)
+        for i in range(12):
+            pixels = rng.integers(level - 30, level + 30, (40, 50, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{i}.png")
+    Image.new("CMYK", (30, 30), (0, 0, 0, 200)).save(root / "dark" / "cmyk.jpg")
+    Image.new("RGBA", (30, 30), (250, 250, 250, 128)).save(root / "bright" / "alpha.png")
+    Image.fromarray(np.full((30, 30), 60_000, np.uint16)).save(root / "bright" / "sixteen.png")
+    (root / "dark" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n half a file")
+    return root
+
+
+def test_train_on_a_folder_then_predict(folder, tmp_path, capsys):
+    with pytest.warns(UserWarning, match="broken.png"):
+        cli.main(["train", "--data", f"folder:{folder}", "--method", "dtl+", "--epochs", "8", "--lr", "0.01"])
+    out = capsys.readouterr().out
+    card = json.loads(next((tmp_path / "build" / "runs").rglob("*.json")).read_text())
+    assert card["benchmark"] == "folder" and card["task"] == "shades" and card["classes"] == 2
+    assert f"accuracy {card['accuracy']:.3f}" in out
+    adapter = next((tmp_path / "build" / "adapters").glob("*.safetensors"))
+
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["predict", "--adapter", str(adapter), str(folder / "dark" / "1.png"), str(folder / "dark" / "broken.png"), str(folder / "bright" / "2.png")])
+    assert stop.value.code == 1  # one image could not be read; the others are answered all the same
+    lines = capsys.readouterr().out.strip().split("\n")
+    assert len(lines) == 4 and "broken.png" in lines[2]
+    assert "dark" in lines[1].split("1.png")[1] and "bright" in lines[3].split("2.png")[1]
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["train"], "--task NAME"),
+        (["train", "--data", "somewhere"], "folder:PATH"),
+        (["train", "--task", "mnist"], "dtl data build"),
+        (["predict", "--adapter", "nowhere.safetensors", "a.png"], "nowhere.safetensors"),
+    ],
+)
+def test_mistakes_are_told_without_a_traceback(folder, words, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(words)
+    assert stop.value.code == 1
+    error = capsys.readouterr().err
+    assert error.startswith("dtl: ") and message in error
+
+
+def test_overview_and_unknown_command(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["--help"])
+    assert stop.value.code == 0 and "dtl data fetch" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["data", "fetsh"])
+    assert stop.value.code == 2 and "fetsh" in capsys.readouterr().out

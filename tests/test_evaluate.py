@@ -1,0 +1,93 @@
+"""Accuracy, held to counts made by hand."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from toys import ToyImages, toy_model
+
+from dtl_core.training import PrefixCache, evaluate
+
+QUIET = dict(device="cpu", progress=False)
+
+
+class Says(nn.Module):
+    """Gives each image the class that is painted into its first pixel."""
+
+    def __init__(self, classes):
+        super().__init__()
+        self.classes, self.modes, self.sizes = classes, [], []
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def forward(self, images):
+        self.modes.append(self.training)
+        self.sizes.append(len(images))
+        return self.scale * 3.0 * nn.functional.one_hot(images[:, 0, 0, 0].long(), self.classes).float()
+
+
+def painted(labels, said):
+    return [(torch.full((3, 2, 2), float(s)), label) for label, s in zip(labels, said, strict=True)]
+
+
+def test_accuracies_against_hand_counts():
+    # class 0: 5 of 6 right; class 1: 1 of 2; class 2: 0 of 1
+    labels = [0, 0, 0, 0, 0, 0, 1, 1, 2]
+    said = [0, 0, 0, 0, 0, 1, 1, 0, 0]
+    score = evaluate(Says(3), painted(labels, said), batch_size=4, **QUIET)
+    assert score.accuracy == pytest.approx(6 / 9)
+    assert score.balanced_accuracy == pytest.approx((5 / 6 + 1 / 2 + 0) / 3)
+    # logits are 3 for the class that is said and 0 for the two others
+    right, wrong = -np.log(np.exp(3) / (np.exp(3) + 2)), -np.log(1 / (np.exp(3) + 2))
+    assert score.loss == pytest.approx((6 * right + 3 * wrong) / 9, rel=1e-6)
+    assert score.labels.tolist() == labels and score.predictions.tolist() == said
+
+
+@pytest.mark.filterwarnings("error")
+def test_balanced_accuracy_is_over_the_classes_that_occur():
+    score = evaluate(Says(4), painted([0, 0, 1], [0, 3, 1]), **QUIET)  # 3 is said, and no image is of class 3
+    assert score.balanced_accuracy == pytest.approx((1 / 2 + 1) / 2)
+
+
+def test_every_image_counts_once_whatever_the_batch():
+    model, data = toy_model("dtl"), ToyImages(11)
+    scores = [evaluate(model, data, batch_size=b, **QUIET) for b in (1, 4, 64)]
+    for score in scores:
+        assert score.labels.tolist() == data.labels.tolist()
+        assert score.accuracy == (score.labels == score.predictions).mean()
+        assert score.loss == pytest.approx(scores[0].loss, rel=1e-5)
+    seen = Says(4)
+    evaluate(seen, painted([0] * 11, [0] * 11), batch_size=4, **QUIET)
+    assert seen.sizes == [4, 4, 3]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_it_runs_in_eval_mode_without_gradients_and_puts_the_mode_back(training):
+    model = Says(2).train(training)
+    evaluate(model, painted([0, 1], [0, 1]), **QUIET)
+    assert model.modes == [False] and model.training is training
+    assert model.scale.grad is None
+
+
+def test_an_empty_data_set_is_an_error():
+    with pytest.raises(ValueError, match="no images to evaluate on"):
+        evaluate(Says(2), [], **QUIET)
+
+
+def test_fp16_is_refused_on_the_cpu():
+    with pytest.raises(ValueError, match="fp16 needs.*CUDA"):
+        evaluate(Says(2), painted([0], [0]), precision="fp16", **QUIET)
+
+
+def test_a_cache_is_taken_in_the_place_of_images(tmp_path):
+    model, data = toy_model("dtl+", "toy/swin"), ToyImages(6, 64)
+    cached = evaluate(model, PrefixCache(model, data, root=tmp_path, **QUIET), batch_size=4, **QUIET)
+    assert cached.labels.tolist() == data.labels.tolist()
+    assert cached.loss == pytest.approx(evaluate(model, data, **QUIET).loss, rel=1e-5)
+
+
+def test_the_bar_is_on_stderr_and_can_be_switched_off(capsys):
+    evaluate(Says(2), painted([0, 1], [0, 1]), device="cpu", progress=True)
+    out, err = capsys.readouterr()
+    assert out == "" and "evaluating" in err
+    evaluate(Says(2), painted([0, 1], [0, 1]), **QUIET)
+    assert capsys.readouterr() == ("", "")

@@ -1,0 +1,139 @@
+"""The grid of runs: recorded once, and whole after a kill at any moment."""
+
+import random
+import time
+from dataclasses import asdict, replace
+
+import pytest
+import torch
+from toys import record_process
+
+from dtl_core.data import build_suite
+from dtl_core.evidence import best_lr, load_card, record, runs
+from dtl_core.files import DamagedFile
+
+GRID = (("linear", "dtl+"), ("shape_location",))  # methods, tasks; two learning rates and two seeds each
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DTL_DATA", str(folder))
+        build_suite("smoke", tasks=GRID[1])
+    return folder
+
+
+@pytest.fixture
+def place(data, tmp_path, monkeypatch):
+    """Environment of one recording, with its own results and cache."""
+    environment = {
+        "DTL_DATA": str(data),
+        "DTL_RESULTS": str(tmp_path / "results"),
+        "DTL_CACHE": str(tmp_path / "cache"),
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    for accelerator in (torch.cuda, torch.backends.mps):  # bits are compared, and those are the CPU's
+        monkeypatch.setattr(accelerator, "is_available", lambda: False)
+    monkeypatch.setattr(runs, "LEARNING_RATES", (1e-3, 1e-2))
+    monkeypatch.setattr(runs, "SEEDS", (0, 1))
+    return tmp_path, environment
+
+
+def cards_in(folder):
+    return {p.name: load_card(p) for p in sorted((folder / "results").rglob("*.json"))}
+
+
+def timeless(card):
+    """A card without what the clock says."""
+    epochs = [{k: v for k, v in row.items() if k != "seconds"} for row in card.epochs]
+    return asdict(replace(card, seconds=0, cache_seconds=0, created="", epochs=epochs))
+
+
+def test_record_writes_the_grid_and_skips_what_exists(place, monkeypatch):
+    folder, _ = place
+    record("smoke", *GRID)
+    cards = cards_in(folder)
+    assert cards.keys() == {
+        *(f"select-{m}-lr{lr}-seed0.json" for m in GRID[0] for lr in ("0.001", "0.01")),
+        *(f"{m}-seed{s}.json" for m in GRID[0] for s in (0, 1)),
+    }
+    for name, one in cards.items():
+        final = not name.startswith("select")
+        assert (one.purpose, one.train_split, one.test_split) == (
+            ("final", "train800val200", "test") if final else ("select", "train800", "val200")
+        )
+        if final:
+            assert one.lr == best_lr("smoke", "shape_location", one.method)
+        assert (one.cache, one.cache_inexact, one.device, one.threads) == ("float32", "", "cpu", 1)
+        assert one.recipe["lr"] == one.lr and one.recipe["seed"] == one.seed
+        assert one.data_digest.keys() == {one.train_split, one.test_split}
+        assert len(one.epochs) == one.recipe["epochs"] and 0 <= one.accuracy <= 1
+    assert cards["dtl+-seed0.json"].recipe["config"]["dwconv_kernel"] == 3
+    assert not [p for p in (folder / "cache").rglob("*") if p.is_file()], "no cache or checkpoint is left behind"
+
+    files = {p: p.stat().st_mtime_ns for p in (folder / "results").rglob("*.json")}
+    ran, run = [], runs.run
+
+    def counted(method, task, **options):
+        ran.append((method, options["purpose"] if "purpose" in options else "final", options["seed"]))
+        return run(method, task, **options)
+
+    monkeypatch.setattr(runs, "run", counted)
+    record("smoke", *GRID)
+    assert ran == [] and all(p.stat().st_mtime_ns == t for p, t in files.items())
+    gone = next(p for p in files if p.name == "dtl+-seed1.json")
+    gone.unlink()
+    record("smoke", *GRID)
+    assert ran == [("dtl+", "final", 1)]
+    assert timeless(load_card(gone)) == timeless(cards["dtl+-seed1.json"]), "the same run gives the same card"
+
+    gone.write_text("{")
+    with pytest.raises(DamagedFile, match=r"dtl\+-seed1.json"):
+        record("smoke", *GRID)
+    assert len(ran) == 1
+
+
+def test_record_continues_an_interrupted_run_from_its_last_epoch(place, monkeypatch):
+    folder, _ = place
+    write, started = runs.fit.__globals__["Checkpoint"].write, []
+
+    def interrupted(self, rows):
+        write(self, rows)
+        started.append(len(rows))
+        if len(started) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("dtl_core.training.loop.Checkpoint.write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        record("smoke", ("dtl+",), GRID[1])
+    assert not (folder / "results").exists(), "half a run has no card"
+    assert [p.suffix for p in (folder / "cache" / "runs").iterdir()] == [".safetensors"]
+    monkeypatch.setattr(runs, "LEARNING_RATES", (1e-3,))
+    monkeypatch.setattr(runs, "SEEDS", (0,))
+    record("smoke", ("dtl+",), GRID[1])
+    assert started == [1, 2, 1, 2], "the first run goes on with its second epoch, the next starts with its first"
+
+
+def test_record_killed_at_random_moments_ends_with_the_same_cards(place, processes):
+    folder, environment = place
+    record("smoke", *GRID)
+    whole = {name: timeless(one) for name, one in cards_in(folder).items()}
+
+    environment |= {"DTL_RESULTS": str(folder / "again" / "results"), "DTL_CACHE": str(folder / "again" / "cache")}
+    rng, codes = random.Random(0), []
+    while not codes or codes[-1] != 0:
+        assert len(codes) < 12, f"the recording never ends: {codes}"
+        process = processes.Process(target=record_process, args=(environment, *GRID))
+        before = len(list((folder / "again").rglob("*.json")))
+        process.start()
+        if len(codes) < 3:
+            while process.is_alive() and len(list((folder / "again").rglob("*.json"))) == before:
+                time.sleep(0.01)
+            time.sleep(rng.uniform(0, 0.3))
+            process.kill()
+        process.join(120)
+        codes.append(process.exitcode)
+    assert codes[0] == -9
+    assert {name: timeless(one) for name, one in cards_in(folder / "again").items()} == whole
