@@ -1,203 +1,22 @@
-"""The command line: the functions of the package, with options from their signatures (tyro)."""
+"""The command line: which command is called what, and errors without a traceback."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from pathlib import Path
-from typing import Annotated, Literal
 
 import tyro
 
-Method = Literal["linear", "full", "lora", "dtl", "dtl+"]
-ProfileName = Literal["smoke", "laptop", "paper"]
-
-
-def fetch(without: tuple[str, ...] = ()) -> None:
-    """Fetch the pinned packages, take the pre-trained ViT and the images out of them, and check every file.
-
-    Args:
-        without: sources to leave out, e.g. `--without elpv` (its images are CC BY-NC-SA).
-    """
-    from .data import fetch as fetch_sources
-
-    fetch_sources(without)
-
-
-def build(profile: ProfileName = "laptop", tasks: tuple[str, ...] = ()) -> None:
-    """Build the VTAB suite of a profile in the official layout. What is whole already is left alone.
-
-    Args:
-        profile: `laptop` (six tasks of 1,000 training images) or `smoke` (a few rendered images).
-        tasks: only these tasks.
-    """
-    from .data import build_suite
-
-    build_suite(profile, tasks=tasks or None)
-
-
-def status() -> None:
-    """List the sources: what is present, how large it is, under which licence."""
-    from .data import status as data_status
-
-    print(data_status().to_string(index=False))
-
-
-def clean() -> None:
-    """Empty the prefix caches. Fetched and built data stay."""
-    from .data import clean_cache
-
-    clean_cache()
-
-
-def train(
-    task: str | None = None,
-    data: str | None = None,
-    method: Method = "dtl+",
-    profile: ProfileName | None = None,
-    seed: int = 0,
-    lr: float | None = None,
-    epochs: int | None = None,
-    cache: bool = True,
-    out: Path | None = None,
-) -> None:
-    """Train one method on one task, test it once, and write a run card and (DTL, DTL+) an adapter file.
-
-    A run that was killed continues when the same command is given again.
-
-    Args:
-        task: a task of VTAB-1K, e.g. `mnist` (laptop) or `caltech101` (paper).
-        data: your own images in place of a task: `folder:PATH`, one sub-folder per class.
-        method: how to adapt.
-        profile: sizes and sources; `DTL_PROFILE`, else laptop.
-        seed: of initialisation and order.
-        lr: learning rate; the recipe's own if not given.
-        epochs: passes over the images; the recipe's own if not given.
-        cache: run the frozen prefix once and train from the stored features, where that is exact.
-        out: adapter file; `build/adapters/<task>-<method>-seed<seed>.safetensors` if not given.
-    """
-    from .evidence import card_path, run, save_card
-    from .paths import project_dir
-    from .profiles import get_profile
-
-    if (task is None) == (data is None):
-        raise ValueError("say what to train on: either --task NAME (of VTAB-1K) or --data folder:PATH (your own images)")
-    options: dict = {}
-    if data is not None:
-        kind, _, place = data.partition(":")
-        if kind != "folder" or not place:
-            raise ValueError(f"--data {data} is not understood: write folder:PATH, where PATH has one sub-folder per class")
-        options = {"folder": Path(place).expanduser(), "train_split": "trainval"}
-        task = Path(place).expanduser().resolve().name
-    name = get_profile(profile).name
-    card, model = run(method, task, profile=name, seed=seed, lr=lr, epochs=epochs, cache=cache, **options)
-    path = save_card(card, card_path(name, card.benchmark, task, method, seed, root=project_dir() / "build" / "runs"))
-    print(f"{method} on {task} ({get_profile(name).setting}): accuracy {card.accuracy:.3f}, balanced {card.balanced_accuracy:.3f}, "
-          f"{card.parameters_without_head:,} parameters without the head, {card.seconds:.0f} s")
-    print(f"run card: {path}")
-    if hasattr(model, "save_adapter"):
-        out = out or project_dir() / "build" / "adapters" / f"{task}-{method}-seed{seed}.safetensors"
-        model.save_adapter(out)
-        print(f"adapter:  {out} ({out.stat().st_size / 1024:.0f} KB)")
-
-
-def predict(adapter: Path, images: Annotated[tuple[Path, ...], tyro.conf.Positional], top: int = 3) -> None:
-    """Print the most probable classes of each image.
-
-    Args:
-        adapter: file written by `dtl train`.
-        images: image files.
-        top: classes a row.
-    """
-    from .predict import predict as predict_images
-
-    table = predict_images(adapter, images, top=top)
-    print(table.to_string(index=False, float_format="{:.3f}".format))
-    if (table["error"] != "").any():
-        sys.exit(1)
-
-
-def record(profile: ProfileName = "laptop", tasks: tuple[str, ...] = (), methods: tuple[str, ...] = ()) -> None:
-    """Record the results table: all methods, tasks and three seeds. Continues where it was stopped.
-
-    Args:
-        profile: whose VTAB-1K.
-        tasks: only these tasks.
-        methods: only these methods.
-    """
-    from .evidence import METHODS, TASKS
-    from .evidence import record as record_grid
-
-    record_grid(profile, methods=methods or METHODS, tasks=tasks or TASKS)
-
-
-def results(profile: ProfileName = "laptop", write: bool = False) -> None:
-    """Print the table of recorded results, made from the run cards.
-
-    Args:
-        profile: whose cards.
-        write: put it into README.md between its marks.
-    """
-    from .evidence import readme_table, write_readme_table
-
-    print(readme_table(profile))
-    if write:
-        print(f"written to {write_readme_table(profile)}")
-
-
-def notebooks_run(
-    names: Annotated[tuple[str, ...], tyro.conf.Positional] = (), profile: ProfileName | None = None, in_place: bool = False
-) -> None:
-    """Execute notebooks and write them as HTML pages with an index to build/workbook/.
-
-    Args:
-        names: numbers or names, e.g. `05`; all numbered notebooks if not given.
-        profile: sizes and sources; `DTL_PROFILE`, else laptop.
-        in_place: also put the outputs into the notebooks themselves.
-    """
-    from .display.book import exit_code, run_notebooks
-
-    sys.exit(exit_code(run_notebooks(list(names) or None, profile=profile, in_place=in_place)))
-
-
-def notebooks_html() -> None:
-    """Write the HTML pages from the outputs that the notebooks hold, without running them."""
-    from .display.book import write_pages
-
-    print(f"look at {write_pages()}")
-
-
-def notebooks_list() -> None:
-    """List the notebooks with their goals and minutes."""
-    from .display.catalog import list_notebooks
-
-    for info in list_notebooks():
-        print(f"{info.name:32s} {f'{info.minutes} min' if info.minutes else '':8s} {info.goal}")
-
-
-def notebooks_sync() -> None:
-    """Write the set-up cell, with the project's address setting, into every notebook."""
-    from .display.catalog import sync_notebooks
-
-    for path in sync_notebooks():
-        print(f"updated {path}")
-
-
-def notebooks_lab() -> None:
-    """Open JupyterLab in the notebooks' folder."""
-    from .display.book import lab
-
-    sys.exit(lab())
-
+from . import commands as c
 
 GROUPS: dict[str, Callable | dict[str, Callable]] = {
-    "data": {"fetch": fetch, "build": build, "status": status, "clean": clean},
-    "train": train,
-    "predict": predict,
-    "record": record,
-    "results": results,
+    "data": {"fetch": c.fetch, "build": c.build, "status": c.status, "clean": c.clean},
+    "train": c.train,
+    "predict": c.predict,
+    "record": c.record,
+    "results": c.results,
     "notebooks": {
-        "run": notebooks_run, "html": notebooks_html, "list": notebooks_list, "sync": notebooks_sync, "lab": notebooks_lab,
+        "run": c.notebooks_run, "html": c.notebooks_html, "list": c.notebooks_list, "sync": c.notebooks_sync, "lab": c.notebooks_lab,
     },
 }  # fmt: skip
 
@@ -211,7 +30,9 @@ def _overview() -> str:
     for name, entry in GROUPS.items():
         members = {f"{name} {k}": f for k, f in entry.items()} if isinstance(entry, dict) else {name: entry}
         lines += [f"  {k:16s} {_summary(f)}" for k, f in members.items()]
-    return "\n".join([*lines, "", "Each command explains its options with --help. To begin: dtl data fetch, then dtl data build."])
+    return "\n".join(
+        [*lines, "", "Each command explains its options with --help. To begin: dtl data fetch, then dtl data build."]
+    )
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -224,7 +45,9 @@ def main(arguments: list[str] | None = None) -> None:
         entry = entry[words.pop(0)]
     if isinstance(entry, dict):
         wanted_help = not words or words[0] in ("-h", "--help")
-        print(_overview() if wanted_help else f"no command is called {' '.join([*program, words[0]])!r}\n\n{_overview()}")
+        print(
+            _overview() if wanted_help else f"no command is called {' '.join([*program, words[0]])!r}\n\n{_overview()}"
+        )
         sys.exit(0 if wanted_help else 2)
     try:
         tyro.cli(entry, prog=" ".join(program), args=words, description=entry.__doc__.split("Args:")[0])

@@ -15,7 +15,9 @@ from .training import pick_device
 
 
 @torch.no_grad()
-def predict(adapter: str | Path, images: Sequence[str | Path], *, top: int = 3, batch_size: int = 32, device: str | None = None) -> pd.DataFrame:
+def predict(
+    adapter: str | Path, images: Sequence[str | Path], *, top: int = 3, batch_size: int = 32, device: str | None = None
+) -> pd.DataFrame:
     """The most probable classes of each image.
 
     Args:

@@ -45,5 +45,7 @@ def get_profile(name: str | None = None) -> Profile:
     """
     name = name or os.environ.get("DTL_PROFILE") or "laptop"
     if name not in PROFILES:
-        raise ValueError(f"no profile is called {name!r}: choose one of {', '.join(PROFILES)} (argument or DTL_PROFILE)")
+        raise ValueError(
+            f"no profile is called {name!r}: choose one of {', '.join(PROFILES)} (argument or DTL_PROFILE)"
+        )
     return PROFILES[name]

@@ -40,7 +40,16 @@ def test_train_on_a_folder_then_predict(folder, tmp_path, capsys):
     adapter = next((tmp_path / "build" / "adapters").glob("*.safetensors"))
 
     with pytest.raises(SystemExit) as stop:
-        cli.main(["predict", "--adapter", str(adapter), str(folder / "dark" / "1.png"), str(folder / "dark" / "broken.png"), str(folder / "bright" / "2.png")])
+        cli.main(
+            [
+                "predict",
+                "--adapter",
+                str(adapter),
+                str(folder / "dark" / "1.png"),
+                str(folder / "dark" / "broken.png"),
+                str(folder / "bright" / "2.png"),
+            ]
+        )
     assert stop.value.code == 1  # one image could not be read; the others are answered all the same
     lines = capsys.readouterr().out.strip().split("\n")
     assert len(lines) == 4 and "broken.png" in lines[2]

@@ -14,7 +14,11 @@ from timm.models.vision_transformer import VisionTransformer
 from dtl_core import DTL, DTLConfig
 
 GOLDEN = Path(__file__).parent / "golden"
-CASES = [(f"{kind}-{i}", case) for kind in ("vit", "swin") for i, case in enumerate(json.loads((GOLDEN / f"{kind}.json").read_text()))]
+CASES = [
+    (f"{kind}-{i}", case)
+    for kind in ("vit", "swin")
+    for i, case in enumerate(json.loads((GOLDEN / f"{kind}.json").read_text()))
+]
 
 
 def value(name, shape):
@@ -41,15 +45,32 @@ def canonical(name):
 
 def build(case, recompute="none"):
     if case["backbone"] == "vit":
-        backbone = VisionTransformer(img_size=case["img"], patch_size=case["patch"], embed_dim=case["embed_dim"],
-                                     depth=case["depth"], num_heads=case["num_heads"], num_classes=0)
+        backbone = VisionTransformer(
+            img_size=case["img"],
+            patch_size=case["patch"],
+            embed_dim=case["embed_dim"],
+            depth=case["depth"],
+            num_heads=case["num_heads"],
+            num_classes=0,
+        )
     else:
-        backbone = SwinTransformer(img_size=case["img"], patch_size=case["patch"], embed_dim=case["embed_dim"],
-                                   depths=case["depths"], num_heads=case["num_heads"], window_size=case["window"], num_classes=0)
-    config = DTLConfig(case["rank"], case.get("csn_from_block", 0), case["inject_from_block"], case["beta"], case["dwconv_kernel"])
+        backbone = SwinTransformer(
+            img_size=case["img"],
+            patch_size=case["patch"],
+            embed_dim=case["embed_dim"],
+            depths=case["depths"],
+            num_heads=case["num_heads"],
+            window_size=case["window"],
+            num_classes=0,
+        )
+    config = DTLConfig(
+        case["rank"], case.get("csn_from_block", 0), case["inject_from_block"], case["beta"], case["dwconv_kernel"]
+    )
     model = DTL(backbone, case["num_classes"], config, recompute=recompute).double()
-    names = {n: canonical(n) if case["backbone"] == "swin" else canonical(n).replace("csn.dwconv.0", "csn.dwconv")
-             for n, _ in model.named_parameters()}
+    names = {
+        n: canonical(n) if case["backbone"] == "swin" else canonical(n).replace("csn.dwconv.0", "csn.dwconv")
+        for n, _ in model.named_parameters()
+    }
     with torch.no_grad():
         for n, p in model.named_parameters():
             p.copy_(value(names[n], p.shape))

@@ -6,9 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 from safetensors import safe_open
+from torch.utils.data import TensorDataset
 from toys import SHORT, SIZES, ToyImages, toy_model, trained
 
-from dtl_core.training import NonFiniteLoss, PrefixCache, evaluate, fit
+from dtl_core import DTL, DTLConfig, load_backbone
+from dtl_core.training import NonFiniteLoss, PrefixCache, Recipe, evaluate, fit
 
 pytestmark = pytest.mark.gpu
 CUDA = dict(device="cuda", progress=False)
@@ -90,3 +92,13 @@ def test_a_stopped_run_goes_on_with_its_scaler(tmp_path):
     with safe_open(state, framework="pt") as file:
         after = json.loads(file.metadata()["scaler"])
     assert after["_growth_tracker"] > scaler["_growth_tracker"], "the tracker was counted on, not begun again"
+
+
+def test_two_steps_of_a_vit_b():
+    """The paper profile's shape: ViT-B/16 at 224 px with random weights, batches of 32 stand-in images, fp16."""
+    backbone = load_backbone("vit_base_patch16_224.orig_in21k", pretrained=False)
+    model = DTL(backbone, 10, DTLConfig.paper("vit", plus=True))
+    images = TensorDataset(torch.randn(64, 3, 224, 224), torch.arange(64) % 10)
+    record = fit(model, images, Recipe(epochs=1, warmup_epochs=0, cooldown_epochs=0), **CUDA)
+    assert (record.precision, len(record.history)) == ("fp16", 1)
+    assert all(torch.isfinite(p).all() for p in model.trainable_parameters())

@@ -67,7 +67,9 @@ class Classifier(nn.Module):
             some = [p for p in self.backbone.parameters() if p.requires_grad is trained]
             if some:
                 groups["in the backbone" if trained else "backbone", trained] = some
-        return [{"part": name, "parameters": sum(p.numel() for p in ps), "trained": t} for (name, t), ps in groups.items()]
+        return [
+            {"part": name, "parameters": sum(p.numel() for p in ps), "trained": t} for (name, t), ps in groups.items()
+        ]
 
 
 class LinearProbe(Classifier):

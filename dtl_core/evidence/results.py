@@ -31,8 +31,18 @@ def results_table(profile: str = "laptop", root: Path | None = None) -> pd.DataF
     rows = []
     for (method, task), group in cards.groupby(["method", "task"]):
         accuracy = 100 * group["accuracy"]
-        rows.append((method, task, accuracy.mean(), accuracy.std(ddof=1), len(group), group["lr"].iloc[0],
-                     group["parameters_without_head"].iloc[0], group["seconds"].mean()))
+        rows.append(
+            (
+                method,
+                task,
+                accuracy.mean(),
+                accuracy.std(ddof=1),
+                len(group),
+                group["lr"].iloc[0],
+                group["parameters_without_head"].iloc[0],
+                group["seconds"].mean(),
+            )
+        )
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -45,7 +55,10 @@ def readme_table(profile: str = "laptop", root: Path | None = None) -> str:
     setting = get_profile(profile).setting
     if table.empty:
         return f"*Nothing is recorded for the profile {profile} ({setting}): `dtl record` does it.*"
-    lines = ["| method | parameters | " + " | ".join(TASKS) + " | mean of groups |", "|---|" + "--:|" * (len(TASKS) + 2)]
+    lines = [
+        "| method | parameters | " + " | ".join(TASKS) + " | mean of groups |",
+        "|---|" + "--:|" * (len(TASKS) + 2),
+    ]
     for method in METHODS:
         cells, means = [], {}
         for task in TASKS:
@@ -55,7 +68,11 @@ def readme_table(profile: str = "laptop", root: Path | None = None) -> str:
                 continue
             row = row.iloc[0]
             whole = row["seeds"] == len(SEEDS)
-            cells.append(f"{row['mean']:.1f} ± {row['spread']:.1f}" if whole else f"{row['mean']:.1f} ({row['seeds']} of {len(SEEDS)} seeds)")
+            cells.append(
+                f"{row['mean']:.1f} ± {row['spread']:.1f}"
+                if whole
+                else f"{row['mean']:.1f} ({row['seeds']} of {len(SEEDS)} seeds)"
+            )
             if whole:
                 means[task] = row["mean"]
         mine = table[table["method"] == method]
@@ -83,7 +100,9 @@ def write_readme_table(profile: str = "laptop", readme: Path | None = None) -> P
     readme = readme or project_dir() / "README.md"
     text = readme.read_text()
     if any(mark not in text for mark in MARKS):
-        raise ValueError(f"{readme} has no place for the table: put the lines {MARKS[0]!r} and {MARKS[1]!r} where it should stand")
+        raise ValueError(
+            f"{readme} has no place for the table: put the lines {MARKS[0]!r} and {MARKS[1]!r} where it should stand"
+        )
     before, after = text.split(MARKS[0])[0], text.split(MARKS[1])[1]
     with written_whole(readme) as temporary:
         temporary.write_text(f"{before}{MARKS[0]}\n{readme_table(profile)}\n{MARKS[1]}{after}")

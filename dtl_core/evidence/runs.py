@@ -36,8 +36,16 @@ def profile_recipe(profile: Profile, method: str, task: str, lr: float | None, s
         return replace(recipe, seed=seed, lr=lr or recipe.lr)
     if profile.name == "paper":
         return Recipe(lr=lr or 1e-3, seed=seed)
-    return Recipe(lr=lr or 1e-3, batch_size=profile.batch_size, epochs=profile.epochs, warmup_epochs=1, warmup_lr=1e-4,
-                  cooldown_epochs=0, precision="fp32", seed=seed)
+    return Recipe(
+        lr=lr or 1e-3,
+        batch_size=profile.batch_size,
+        epochs=profile.epochs,
+        warmup_epochs=1,
+        warmup_lr=1e-4,
+        cooldown_epochs=0,
+        precision="fp32",
+        seed=seed,
+    )
 
 
 def run(
@@ -86,7 +94,11 @@ def run(
     seed_everything(seed)
     options = {}
     if method in ("dtl", "dtl+"):
-        config = recipe.config if chosen.name == "paper" and not folder else DTLConfig.for_backbone(backbone, plus=method == "dtl+")
+        config = (
+            recipe.config
+            if chosen.name == "paper" and not folder
+            else DTLConfig.for_backbone(backbone, plus=method == "dtl+")
+        )
         recipe = replace(recipe, config=config)
         options = {"config": config, "drop_path": recipe.drop_path}
     model = build(method, backbone, train.classes, inplace=True, **options)
@@ -136,11 +148,27 @@ def record(profile: str = "laptop", methods: tuple[str, ...] = METHODS, tasks: t
         prefixes = cache_dir() / "record" / f"{profile}-{task}"
         for method in methods:
             for lr in LEARNING_RATES:
-                options = {"seed": SEEDS[0], "lr": lr, "train_split": "train800", "test_split": "val200", "purpose": "select"}
-                _record_one(profile, task, method, options, card_path(profile, "vtab-1k", task, method, SEEDS[0], lr), prefixes, bar)
+                options = {
+                    "seed": SEEDS[0],
+                    "lr": lr,
+                    "train_split": "train800",
+                    "test_split": "val200",
+                    "purpose": "select",
+                }
+                _record_one(
+                    profile,
+                    task,
+                    method,
+                    options,
+                    card_path(profile, "vtab-1k", task, method, SEEDS[0], lr),
+                    prefixes,
+                    bar,
+                )
             for seed in SEEDS:
                 options = {"seed": seed, "lr": best_lr(profile, task, method)}
-                _record_one(profile, task, method, options, card_path(profile, "vtab-1k", task, method, seed), prefixes, bar)
+                _record_one(
+                    profile, task, method, options, card_path(profile, "vtab-1k", task, method, seed), prefixes, bar
+                )
         shutil.rmtree(prefixes, ignore_errors=True)
     bar.close()
 
@@ -152,5 +180,7 @@ def _record_one(profile: str, task: str, method: str, options: dict, path: Path,
         bar.set_postfix_str(f"{task} {method} lr {options['lr']:g} seed {options['seed']}")
         card, _ = run(method, task, profile=profile, cache_root=prefixes, progress=False, **options)
         save_card(card, path)
-        tqdm.write(f"{task:18s} {method:7s} {card.purpose:6s} lr {card.lr:g} seed {card.seed}: accuracy {card.accuracy:.3f} in {card.seconds:.0f} s")
+        tqdm.write(
+            f"{task:18s} {method:7s} {card.purpose:6s} lr {card.lr:g} seed {card.seed}: accuracy {card.accuracy:.3f} in {card.seconds:.0f} s"
+        )
     bar.update()
