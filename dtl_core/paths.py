@@ -52,3 +52,9 @@ def packaged_vit_weights() -> Path:
 def vtab_dir(profile: str) -> Path:
     """The VTAB-1K folder of a profile, in the official layout."""
     return data_dir() / profile / "vtab-1k"
+
+
+def shown(path: Path) -> str:
+    """A path as it is printed: from the project's folder where it lies below it, so that notebooks hold no one's home."""
+    path, project = Path(path).resolve(), project_dir().resolve()
+    return str(path.relative_to(project)) if path.is_relative_to(project) else str(path)

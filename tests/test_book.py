@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import time
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from dtl_core.display import note_run
 from dtl_core.display.book import exit_code, run_notebooks, select
 from dtl_core.display.catalog import clean_notebook, list_notebooks, read_notebook, without_bars
-from dtl_core.display.index import cards_since
+from dtl_core.display.index import trained_in
 
 BAR = 'import sys; print("\\r 50%|##   | 1/2 [00:01<00:01,  1.0it/s]", file=sys.stderr)'
 
@@ -28,14 +28,11 @@ def write(folder, name, *sources):
 def book(tmp_path_factory):
     """Six notebooks, four of them broken, executed once."""
     folder = tmp_path_factory.mktemp("notebooks")
-    results = tmp_path_factory.mktemp("results")
-    (results / "smoke").mkdir()
-    card = {"method": "dtl", "task": "mnist", "seed": 0, "accuracy": 0.9512, "seconds": 3.2}
     write(
         folder,
         "01_good",
         BAR,
-        f"import json; open({str(results / 'smoke' / 'a.json')!r}, 'w').write(json.dumps({card!r}))",
+        "from dtl_core.display import note_run\nnote_run('dtl', 'mnist', 0, 'test', 0.9512, 3.2)",
         "1 + 1",
     )
     write(folder, "02_fails", "ready = True", "rank = 0\nassert rank > 0, 'rank must be positive'", "print('never')")
@@ -44,16 +41,11 @@ def book(tmp_path_factory):
     (folder / "05_damaged.ipynb").write_text('{"cells": [')
     write(folder, "06_good", "import os", "print(os.environ['DTL_PROFILE'])")
     before = {path.name: path.read_bytes() for path in folder.glob("*.ipynb")}
-    began = time.time() - 1
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DTL_RESULTS", str(results))
-        runs = run_notebooks(profile="smoke", folder=folder, out=folder / "out", in_place=True, timeout=5)
+    runs = run_notebooks(profile="smoke", folder=folder, out=folder / "out", in_place=True, timeout=5)
     return {
         "folder": folder,
         "runs": {ran.info.number: ran for ran in runs},
         "before": before,
-        "began": began,
-        "results": results,
     }
 
 
@@ -93,20 +85,17 @@ def test_only_what_ran_is_written_back(book):
     assert all("execution" not in cell.metadata for cell in first.cells)
 
 
-def test_cards_of_this_run(book, tmp_path):
-    cards = cards_since(book["began"], "smoke", book["results"] / "smoke")
-    assert cards.to_dict("records") == [
-        {"method": "dtl", "task": "mnist", "seed": 0, "accuracy": 0.9512, "seconds": 3.2}
-    ]
-    (tmp_path / "vtab-1k" / "mnist").mkdir(parents=True)
-    (tmp_path / "vtab-1k" / "mnist" / "half.json").write_text('{"method": "dt')
+def test_what_this_run_trained(book, tmp_path, monkeypatch):
+    noted = {"method": "dtl", "task": "mnist", "seed": 0, "split": "test", "accuracy": 0.9512, "seconds": 3.2}
+    assert trained_in(book["folder"] / "out" / "trained").to_dict("records") == [noted]
+    (tmp_path / "half.json").write_text('{"method": "dt')
     (tmp_path / "other.json").write_text("[1, 2]")
-    (tmp_path / "select.json").write_text(json.dumps({"method": "dtl", "purpose": "select", "accuracy": 1.0}))
-    (tmp_path / "vtab-1k" / "mnist" / "short.json").write_text(json.dumps({"method": "lora", "purpose": "final"}))
-    cards = cards_since(0, "smoke", tmp_path)
-    assert list(cards["method"]) == ["lora"] and cards["accuracy"].isna().all()
-    assert cards_since(time.time() + 60, "smoke", tmp_path).empty
-    assert cards_since(0, "smoke", tmp_path / "none").empty
+    (tmp_path / "short.json").write_text(json.dumps({"method": "lora"}))
+    runs = trained_in(tmp_path)
+    assert list(runs["method"]) == ["lora"] and runs["accuracy"].isna().all()
+    assert trained_in(tmp_path / "none").empty
+    monkeypatch.delenv("DTL_TRAINED", raising=False)
+    note_run("dtl", "mnist", 0, "test", 0.5, 1.0)  # outside the runner: nothing is written, nothing fails
 
 
 def test_select(book):

@@ -141,7 +141,7 @@ def test_versus_pairs_by_seed(monkeypatch):
     monkeypatch.setattr("dtl_core.display.versus.load_cards", lambda profile, root=None: frame)
     table = versus("dtl", "dtl+").set_index("task")
     assert list(table.index) == list(TASKS) and table.loc["mnist", "seeds"] == 2  # seed 2 has no partner
-    assert table.loc["mnist", ["dtl", "dtl+", "difference"]].tolist() == pytest.approx([91.0, 93.0, 2.0])
+    assert table.loc["mnist", ["DTL", "DTL+", "difference"]].tolist() == pytest.approx([91.0, 93.0, 2.0])
     assert table.loc["mnist", "difference ±"] == pytest.approx(2**0.5)
     assert table.drop("mnist")["seeds"].sum() == 0 and table.drop("mnist")["difference"].isna().all()
     said = versus_sentence(table.reset_index(), "dtl", "dtl+", "a setting")
@@ -156,12 +156,12 @@ def test_versus_without_cards(tmp_path):
 
 
 def test_seeds_table_and_curves():
-    history = pd.DataFrame({"epoch": [1, 2], "loss": [2.0, 1.0], "seconds": [3.0, 4.0]})
+    history = pd.DataFrame({"epoch": [1, 2], "loss": [2.0, 1.0]})
     histories = {"dtl": [history, history.assign(loss=[2.0, 3.0])]}
     row = seeds_table(histories, {"dtl": [0.5, 0.7]}).iloc[0]
-    assert row["loss, last epoch"] == 2.0 and row["loss ±"] == pytest.approx(2**0.5) and row["seconds"] == 7.0
+    assert row["loss, last epoch"] == 2.0 and row["loss ±"] == pytest.approx(2**0.5)
     assert row["accuracy"] == pytest.approx(60.0) and row["accuracy ±"] == pytest.approx(200**0.5)
-    assert "training loss" in text_of(draw_seeds(histories))
+    assert "training loss" in text_of(draw_seeds(histories, {"dtl": [0.5, 0.7]}))
 
 
 def test_a_slider_redraws_what_is_shown():

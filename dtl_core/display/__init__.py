@@ -4,6 +4,7 @@ from .checks import check, report
 from .plots import METHOD_STYLES, PALETTE, caption, method_style, show_figure
 from .setup import DataMissing, Workbook, start
 from .tables import table
+from .trained import note_run
 
 __all__ = [
     "METHOD_STYLES",
@@ -13,6 +14,7 @@ __all__ = [
     "caption",
     "check",
     "method_style",
+    "note_run",
     "report",
     "show_figure",
     "start",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import nbformat
@@ -17,7 +17,7 @@ from dtl_core.profiles import get_profile
 
 from .catalog import NotebookInfo, clean_notebook, list_notebooks, notebooks_dir, read_notebook, write_notebook
 from .html import export_page
-from .index import cards_since, index_page
+from .index import index_page, trained_in
 from .kernel import Ran, execute
 
 
@@ -78,10 +78,11 @@ def run_notebooks(
     infos = select(list_notebooks(folder=folder), names)
     if not infos:
         raise ValueError(f"there are no notebooks in {folder}: run this from a checkout of the project")
-    began, runs, executed = time.time(), [], {}
+    runs, executed, trained = [], {}, out / "trained"
+    shutil.rmtree(trained, ignore_errors=True)
     print(f"Running {len(infos)} notebooks in the {chosen.name} profile.", flush=True)
     for position, info in enumerate(infos, 1):
-        notebook, ran = execute(info, chosen.name, timeout, f"{position}/{len(infos)} {info.name}")
+        notebook, ran = execute(info, chosen.name, timeout, f"{position}/{len(infos)} {info.name}", trained)
         runs.append(ran)
         if notebook is not None:
             executed[info.path] = clean_notebook(notebook)
@@ -90,7 +91,7 @@ def run_notebooks(
                 write_notebook(notebook, info.path)
         if ran.error is not None:
             tqdm.write(f"{info.path.name} {ran.status}")
-    cards = cards_since(began, chosen.name)
+    cards = trained_in(trained)
     index = write_pages(out, folder, executed, runs, cards, chosen.setting)
     _print_summary(runs, cards, index)
     return runs

@@ -14,32 +14,24 @@ from .catalog import NotebookInfo
 from .html import stylesheet
 from .kernel import Ran
 
-CARD_COLUMNS = ["method", "task", "seed", "accuracy", "seconds"]
+CARD_COLUMNS = ["method", "task", "seed", "split", "accuracy", "seconds"]
 
 
-def cards_since(start: float, profile: str, folder: Path | None = None) -> pd.DataFrame:
-    """The run cards written since a moment.
-
-    Args:
-        start: seconds since the epoch.
-        profile: whose cards.
-        folder: another folder than ``results/<profile>/``.
+def trained_in(folder: Path) -> pd.DataFrame:
+    """The runs that notebooks noted (``note_run``) below a folder.
 
     Returns:
-        A frame with the columns ``method, task, seed, accuracy, seconds``, a row a card, in the order in which
-        they were written. A file that is no card is left out; a key that a card lacks is missing in its row.
+        A frame with the columns ``method, task, seed, split, accuracy, seconds``, a row a run, in the order in which
+        they were noted. A file that cannot be read is left out; a key that it lacks is missing in its row.
     """
-    folder = folder or paths.results_dir() / profile
-    files = [(path.stat().st_mtime, path) for path in folder.rglob("*.json")] if folder.is_dir() else []
     rows = []
-    for _, path in sorted(item for item in files if item[0] >= start):
+    for path in sorted(folder.glob("*.json")):
         try:
-            card = json.loads(path.read_text(encoding="utf-8"))
+            run = json.loads(path.read_text(encoding="utf-8"))
         except ValueError:
             continue
-        # a card of purpose "select" scores a learning rate on validation images: it is no result
-        if isinstance(card, dict) and "method" in card and card.get("purpose", "final") == "final":
-            rows.append({key: card.get(key) for key in CARD_COLUMNS})
+        if isinstance(run, dict) and "method" in run:
+            rows.append({key: run.get(key) for key in CARD_COLUMNS})
     return pd.DataFrame(rows, columns=CARD_COLUMNS)
 
 
@@ -51,7 +43,7 @@ def cards_html(cards: pd.DataFrame) -> str:
         shown[column] = [
             text(value) if isinstance(value, int | float) and value == value else "–" for value in cards[column]
         ]
-    shown = shown.rename(columns={"accuracy": "test accuracy"})
+    shown = shown.rename(columns={"split": "scored on"})
     return shown.to_html(index=False, border=0, na_rep="–")
 
 
@@ -69,7 +61,7 @@ def index_page(
         infos: the numbered notebooks in their order.
         links: notebook name -> its page, relative to the index.
         runs: notebook name -> how it went; notebooks that were not executed are missing.
-        cards: as ``cards_since`` gives them.
+        cards: as ``trained_in`` gives them.
         setting: one phrase on the profile.
         extras: notebook name -> (text, link) of its exercises and solutions.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
@@ -13,6 +14,7 @@ from tqdm import tqdm  # the plain bar: this runs in a terminal
 from dtl_core.files import DamagedFile
 
 from .catalog import NotebookInfo, read_notebook
+from .trained import FOLDER_VARIABLE
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,9 @@ class Ran:
         return f"failed{where}: {self.error}"
 
 
-def execute(info: NotebookInfo, profile: str, timeout: int, label: str) -> tuple[nbformat.NotebookNode | None, Ran]:
+def execute(
+    info: NotebookInfo, profile: str, timeout: int, label: str, trained: Path
+) -> tuple[nbformat.NotebookNode | None, Ran]:
     """Runs one notebook in a fresh kernel, with a progress bar over its code cells.
 
     Args:
@@ -50,6 +54,7 @@ def execute(info: NotebookInfo, profile: str, timeout: int, label: str) -> tuple
         profile: handed to the kernel as ``DTL_PROFILE``.
         timeout: seconds that one cell may take.
         label: text before the bar.
+        trained: folder in which ``note_run`` notes what was trained.
 
     Returns:
         The notebook with its outputs, up to a failing cell (None for a file that cannot be read), and how it went.
@@ -64,7 +69,7 @@ def execute(info: NotebookInfo, profile: str, timeout: int, label: str) -> tuple
             cell.outputs, cell.execution_count = [], None
     total = sum(cell.cell_type == "code" and bool(cell.source.strip()) for cell in notebook.cells)
     # no bars in stored outputs; waiting threads sleep, or two kernels' worth of threads fight over two cores
-    env = {**os.environ, "DTL_PROFILE": profile, "TQDM_DISABLE": "1"}
+    env = {**os.environ, "DTL_PROFILE": profile, "TQDM_DISABLE": "1", FOLDER_VARIABLE: str(trained.resolve())}
     env.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     error = None
     with tqdm(

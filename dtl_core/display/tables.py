@@ -2,17 +2,56 @@
 
 from __future__ import annotations
 
+import html
+from collections.abc import Callable
+
 import pandas as pd
 from IPython.display import display
 
 from .plots import caption
+
+# characters: a column of longer texts is wrapped to a width between these, or more where there is room
+NARROW, WIDE = 12, 24
+
+
+def _left(value: object, width: int) -> str:
+    style = f"text-align:left;white-space:normal;min-width:{width}ch"
+    return f'<div style="{style}">{html.escape(str(value))}</div>'
+
+
+def _formats(frame: pd.DataFrame) -> list[Callable | None]:
+    """A format for each column: thousands set apart in columns of large integers."""
+    columns = (frame.iloc[:, at] for at in range(frame.shape[1]))
+    return [
+        "{:,}".format if pd.api.types.is_integer_dtype(column) and (column.abs() >= 10_000).any() else None
+        for column in columns
+    ]
+
+
+def _to_html(frame: pd.DataFrame, options: dict) -> str:
+    """``DataFrame.to_html``, with columns of text on the left and wrapped, so that a wordy table fits the page."""
+    safe = frame.rename(columns=lambda name: html.escape(str(name)))
+    safe.index = safe.index.map(lambda name: html.escape(name) if isinstance(name, str) else name)
+    safe.index.names = [name if name is None else html.escape(str(name)) for name in safe.index.names]
+    for at, name in enumerate(frame.columns):
+        column = frame.iloc[:, at]
+        if not pd.api.types.is_string_dtype(column) or not len(column):
+            continue
+        words = column.fillna(options["na_rep"])
+        longest = max(words.str.len().max(), len(str(name)))
+        width = longest if longest <= NARROW else min(WIDE, max(NARROW, longest // 3))
+        safe.isetitem(at, [_left(text, width) for text in words])
+        safe.columns = [_left(name, width) if i == at else other for i, other in enumerate(safe.columns)]
+    formats = dict(zip(safe.columns, _formats(frame), strict=True))
+    with pd.option_context("display.max_colwidth", None):  # or pandas cuts the texts
+        return safe.to_html(border=0, escape=False, formatters=formats, **options)
 
 
 def table(frame: pd.DataFrame, text: str, digits: int = 3, index: bool | None = None) -> None:
     """Shows a data frame with a sentence above it.
 
     Args:
-        frame: the rows; numbers are right-aligned, missing values shown as a dash.
+        frame: the rows; numbers are right-aligned, texts left-aligned and wrapped, missing values shown as a dash.
         text: one sentence: what the rows are, and the setting where they are results.
         digits: decimals of floating-point columns.
         index: show the index; without it, only an index that has a name or is not 0, 1, 2, … is shown.
@@ -25,10 +64,11 @@ def table(frame: pd.DataFrame, text: str, digits: int = 3, index: bool | None = 
     if index is None:
         index = not isinstance(frame.index, pd.RangeIndex) or frame.index.name is not None
     options = {"index": index, "float_format": lambda value: f"{value:,.{digits}f}", "na_rep": "–"}
+    formats = dict(zip(frame.columns, _formats(frame), strict=True))
     # the sentence stands outside the box that scrolls, so that a phone shows it whole
-    box = f'<div style="overflow-x:auto">{frame.to_html(border=0, **options)}</div>'
+    box = f'<div style="overflow-x:auto">{_to_html(frame, options)}</div>'
     bundle = {
         "text/html": f'<figure style="margin:0">{caption(text)}{box}</figure>',
-        "text/plain": f"{text}\n{frame.to_string(**options)}",
+        "text/plain": f"{text}\n{frame.to_string(formatters=formats, **options)}",
     }
     display(bundle, raw=True)

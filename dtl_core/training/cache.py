@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from ..dtl import Features
 from ..files import sha256_of, written_whole
-from ..paths import cache_dir
+from ..paths import cache_dir, shown
 from .loop import pick_device
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float64)
@@ -132,7 +132,7 @@ class PrefixCache(Dataset):
                 "run `dtl data clean`, take dtype=torch.bfloat16, or train without a cache"
             )
         if progress:
-            print(f"prefix cache: {size} ({len(self.data)} images of {self.bytes_per_image:,} bytes) in {folder}")
+            print(f"prefix cache: {size} ({len(self.data)} images of {self.bytes_per_image:,} bytes) in {shown(folder)}")
         was_training, labels = model.training, []
         model.eval()
         loader = DataLoader(self.data, batch_size=batch_size)

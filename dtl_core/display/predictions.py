@@ -1,0 +1,122 @@
+"""Pictures of two models' predictions on the same images: which changed, and how sure each model was."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from torch import Tensor
+from torch.utils.data import Dataset
+
+GOOD, BAD = "#0072B2", "#B33C00"
+
+
+def flips(labels: np.ndarray, before: np.ndarray, after: np.ndarray) -> dict[str, np.ndarray]:
+    """Image numbers in four groups, by who is right.
+
+    Args:
+        labels, before, after: (n,) class numbers: the truth and two models' predictions.
+
+    Returns:
+        "put right", "put wrong", "both right", "both wrong" -> increasing indices. Together they are all images.
+    """
+    was, now = before == labels, after == labels
+    groups = {"put right": ~was & now, "put wrong": was & ~now, "both right": was & now, "both wrong": ~was & ~now}
+    return {name: np.flatnonzero(mask) for name, mask in groups.items()}
+
+
+def flips_table(groups: dict[str, np.ndarray], before: str, after: str) -> pd.DataFrame:
+    """The four groups as a two-by-two table of image counts: rows ``before``, columns ``after``."""
+    count = {name: len(indices) for name, indices in groups.items()}
+    return pd.DataFrame(
+        {
+            "images": [f"{before} right", f"{before} wrong"],
+            f"{after} right": [count["both right"], count["put right"]],
+            f"{after} wrong": [count["put wrong"], count["both wrong"]],
+        }
+    )
+
+
+def plot_images(images: Dataset, indices: Sequence[int], class_names: Sequence[str], columns: int = 6) -> Figure:
+    """Images with their true class above each.
+
+    Args:
+        images: yields (PIL image, label); a data set without a transform.
+        indices: which.
+        class_names: name of each class.
+        columns: images a row.
+    """
+    rows = -(-len(indices) // columns)
+    fig, axes = plt.subplots(rows, columns, figsize=(6.4, 1.45 * rows), squeeze=False)
+    for ax in axes.flat:
+        ax.axis("off")
+    for ax, index in zip(axes.flat, indices, strict=False):
+        image, label = images[index]
+        ax.imshow(image)
+        ax.set_title(class_names[label])
+    return fig
+
+
+def plot_flips(
+    images: Dataset,
+    groups: dict[str, np.ndarray],
+    before: np.ndarray,
+    after: np.ndarray,
+    class_names: Sequence[str],
+    columns: int = 6,
+    rows: int = 2,
+) -> Figure:
+    """Images that the second model puts right (above) and wrong (below), with both predictions over each.
+
+    Args:
+        images: yields (PIL image, label); a data set without a transform.
+        groups: of ``flips``.
+        before, after: (n,) predictions.
+        class_names: name of each class.
+        columns, rows: images shown of each kind, at most; the first ones of the group.
+    """
+    fig = plt.figure(figsize=(6.4, 0.75 + 3.1 * rows))
+    kinds = {"put right": ("wrong before, right after", GOOD), "put wrong": ("right before, wrong after", BAD)}
+    for part, (kind, (words, colour)) in zip(fig.subfigures(2, 1, hspace=0.03), kinds.items(), strict=True):
+        chosen = groups[kind][: columns * rows]
+        part.suptitle(f"{words} ({len(chosen)} of {len(groups[kind])})", color=colour, fontsize=14, weight="bold")
+        axes = part.subplots(rows, columns)
+        for ax in axes.flat:
+            ax.axis("off")
+        for ax, index in zip(axes.flat, chosen, strict=False):
+            ax.imshow(images[index][0])
+            ax.set_title(f"{class_names[before[index]]} → {class_names[after[index]]}", color=colour, fontsize=13)
+    return fig
+
+
+def plot_prediction(
+    image, label: int, before: Tensor, after: Tensor, class_names: Sequence[str], names: tuple[str, str], top: int = 5
+) -> Figure:
+    """One image, and the most probable classes of two models as bars.
+
+    Args:
+        image: PIL image.
+        label: its class.
+        before, after: (classes,) probabilities.
+        class_names: name of each class.
+        names: of the two models.
+        top: classes shown.
+    """
+    fig, axes = plt.subplots(1, 3, figsize=(6.4, 3.0), width_ratios=(1.1, 1, 1))
+    axes[0].imshow(image)
+    axes[0].axis("off")
+    axes[0].set_title(f"true: {class_names[label]}")
+    for ax, probabilities, name in zip(axes[1:], (before, after), names, strict=True):
+        best = probabilities.topk(min(top, len(probabilities)))
+        rows, classes = range(len(best.values)), best.indices.tolist()
+        colours = [GOOD if c == label else "#B5B5B5" for c in classes]
+        ax.barh(rows, 100 * best.values.numpy(), color=colours, edgecolor="#444444")
+        ax.set_yticks(rows, [f"{class_names[c]} ✓" if c == label else class_names[c] for c in classes])
+        ax.invert_yaxis()
+        ax.set(xlim=(0, 100), xticks=(0, 50, 100), xlabel="%")
+        ax.set_title(f"{name}: {'right' if classes[0] == label else 'wrong'}", fontsize=13)
+        ax.grid(axis="y", visible=False)
+    return fig

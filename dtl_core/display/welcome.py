@@ -1,0 +1,89 @@
+"""What notebook 00 shows: the installed packages, the map of the claims, a first look at the images of every task."""
+
+from __future__ import annotations
+
+import platform
+import sys
+import textwrap
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
+from packaging.requirements import Requirement
+
+from dtl_core.data import TASKS, VTAB1k
+from dtl_core.paths import RESOURCES
+
+
+def installation(package: str = "dtl-workbook") -> pd.DataFrame:
+    """Each package that the workbook needs, the version it asks for and the version that is here.
+
+    Returns:
+        Columns package, wanted, here, fits (bool); the extras for tests are left out. The first row is Python.
+    """
+    rows = [("python", ">=3.11", platform.python_version(), sys.version_info >= (3, 11))]
+    for line in requires(package) or []:
+        need = Requirement(line)
+        if need.marker and not any(need.marker.evaluate({"extra": extra}) for extra in ("", "workbook")):
+            continue
+        try:
+            here = version(need.name)
+        except PackageNotFoundError:
+            here = "missing"
+        fits = here != "missing" and need.specifier.contains(here, prereleases=True)
+        rows.append((need.name, str(need.specifier), here, fits))
+    return pd.DataFrame(rows, columns=["package", "wanted", "here", "fits"])
+
+
+def claims_table() -> pd.DataFrame:
+    """The claims of the paper and where the workbook takes them up. Source: ``resources/claims.csv``.
+
+    Returns:
+        Columns id, claim, source, taken up in, planned (notebooks that are not written yet).
+    """
+    claims = pd.read_csv(RESOURCES / "claims.csv", dtype=str, keep_default_na=False)
+    for column in ("notebooks", "planned"):
+        claims[column] = claims[column].str.replace(" ", ", ").replace("", "–")
+    return claims.rename(columns={"notebooks": "taken up in"})
+
+
+def tasks_in(root: Path, most: int = 6) -> list[str]:
+    """The tasks of the laptop suite that are in a VTAB-1K folder; where there are none, its first folders."""
+    there = sorted(path.parent.name for path in root.glob("*/train800.txt"))
+    return [task for task in TASKS if task in there] or there[:most]
+
+
+def contact_sheet(root: Path, each: int = 4, split: str = "train800") -> Figure:
+    """A row of images for every task of ``tasks_in``, with their labels.
+
+    Args:
+        root: the VTAB-1K folder of a profile.
+        each: images a row, of different classes as far as there are so many.
+        split: list file without its ending.
+    """
+    tasks = [VTAB1k(root, task, split) for task in tasks_in(root)]
+    fig, axes = plt.subplots(len(tasks), each, figsize=(6.4, 2.1 * len(tasks)), squeeze=False)
+    for row, data in zip(axes, tasks, strict=True):
+        step = max(1, data.classes // each)
+        wanted = [label * step for label in range(min(each, data.classes))]
+        shown = [data.targets.index(label) for label in wanted if label in data.targets]
+        for ax in row:
+            ax.axis("off")
+        for ax, index in zip(row, shown, strict=False):
+            image, label = data[index]
+            ax.imshow(image)
+            ax.set_title("\n".join(textwrap.wrap(data.class_names[label], 15)), fontsize=12)
+        row[0].text(
+            -0.12,
+            0.5,
+            data.task.replace("_", "\n"),
+            transform=row[0].transAxes,
+            rotation=90,
+            ha="right",
+            va="center",
+            fontsize=13,
+            weight="bold",
+        )
+    return fig
