@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import io
 import os
-import random
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
 from filelock import FileLock
 
 from dtl_core import paths
 from dtl_core.profiles import Profile, get_profile
+from dtl_core.training import pick_device, seed_everything
 
 from .plots import use_style
 
@@ -42,20 +40,6 @@ class Workbook:
     profile: Profile
     device: str
     data: Path
-
-
-def pick_device() -> str:
-    """``cuda`` or ``mps`` where torch can use one, else ``cpu``."""
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def seed_everything(seed: int) -> None:
-    """Seeds Python, numpy and torch (all devices)."""
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
 
 
 def missing_tasks(root: Path, tasks: tuple[str, ...]) -> list[str]:
@@ -125,6 +109,6 @@ def start(profile: str | None = None, seed: int = 0) -> Workbook:
     chosen = get_profile(profile)
     seed_everything(seed)
     use_style()
-    workbook = Workbook(profile=chosen, device=pick_device(), data=require_data(chosen))
+    workbook = Workbook(profile=chosen, device=pick_device().type, data=require_data(chosen))
     print(f"profile {chosen.name} · backbone {chosen.backbone} at {chosen.image_size} px · device {workbook.device}")
     return workbook

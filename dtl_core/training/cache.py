@@ -132,7 +132,9 @@ class PrefixCache(Dataset):
                 "run `dtl data clean`, take dtype=torch.bfloat16, or train without a cache"
             )
         if progress:
-            print(f"prefix cache: {size} ({len(self.data)} images of {self.bytes_per_image:,} bytes) in {shown(folder)}")
+            print(
+                f"prefix cache: {size} ({len(self.data)} images of {self.bytes_per_image:,} bytes) in {shown(folder)}"
+            )
         was_training, labels = model.training, []
         model.eval()
         loader = DataLoader(self.data, batch_size=batch_size)
