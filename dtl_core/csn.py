@@ -46,12 +46,15 @@ class LowRankMap(nn.Module):
         nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))
 
     def encode(self, x: Tensor) -> Tensor:
-        """(..., d) -> (..., r): the code of a token, all that its map knows of it."""
-        return F.linear(x.to(self.down.dtype), self.down)
+        """(..., d) -> (..., r): the code of a token, all that its map knows of it.
+
+        The map is cast to the type of the tokens, not the tokens to the map's: a cast token would be kept for backward.
+        """
+        return F.linear(x, self.down.to(x.dtype))
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., d) -> (..., d)."""
-        return F.linear(self.encode(x), self.up)
+        return F.linear(self.encode(x), self.up.to(x.dtype))
 
 
 class DepthwiseConv(nn.Module):
@@ -73,7 +76,8 @@ class DepthwiseConv(nn.Module):
         k = self.weight.shape[-1]
         before, after = (k - 1) // 2, k // 2
         x = F.pad(grid.permute(0, 3, 1, 2), (before, after, before, after))  # (B, d, H + k - 1, W + k - 1)
-        return F.conv2d(x, self.weight, groups=self.weight.shape[0]).permute(0, 2, 3, 1)  # (B, H, W, d)
+        weight = self.weight.to(grid.dtype)
+        return F.conv2d(x, weight, groups=weight.shape[0]).permute(0, 2, 3, 1)  # (B, H, W, d)
 
 
 class CompactSideNetwork(nn.Module):
@@ -132,8 +136,9 @@ class CompactSideNetwork(nn.Module):
         The sum is one product, ``[code_0 ... code_i] [up_0 ... up_i]^T``: it writes ``h`` once, and autograd keeps
         the thin codes in place of every partial sum.
         """
-        ups = [self.maps[str(j)].up for j in codes]
-        return F.linear(torch.cat(list(codes.values()), dim=-1), torch.cat(ups, dim=1))
+        joined = torch.cat(list(codes.values()), dim=-1)
+        ups = torch.cat([self.maps[str(j)].up for j in codes], dim=1)
+        return F.linear(joined, ups.to(joined.dtype))
 
     def injection(self, codes: Mapping[int, Tensor], stage: int, grid: tuple[int, int] | None = None) -> Tensor:
         """Steps 2 and 3: what is added to the tokens after a block.

@@ -19,6 +19,9 @@ from .csn import CompactSideNetwork
 from .walks import walk
 
 
+PARTS = 4  # a block that is to be lean takes its batch in so many parts: only one part's working set is alive at a time
+
+
 @dataclass
 class Features:
     """What the frozen prefix hands to the suffix. No task parameter takes part in it.
@@ -46,8 +49,10 @@ class DTL(nn.Module):
         backbone: a timm model made with ``num_classes=0``, or a name for ``load_backbone``. It is frozen in place.
         num_classes: classes of the task.
         config: the function; ``DTLConfig.for_backbone`` if None.
-        recompute: what backward computes again instead of keeping: "side" the gated side state (from its thin codes),
-            "blocks" also the blocks after M, "none" nothing. The gradients are the same up to rounding.
+        recompute: what backward computes again instead of keeping. "side": the gated side state, from its thin codes,
+            and the last block takes its batch in ``PARTS`` parts, so that backward opens with a quarter of its working
+            set. "blocks": also the blocks after M, and every block takes its batch in parts. "none": nothing. Logits
+            and gradients are the same up to rounding. With drop path no block is taken in parts.
         backbone_dtype: cast the frozen weights (and so the tokens) to this type; the side network and head stay fp32.
         drop_path: stochastic depth in training mode, rising linearly from 0 at block 0 to this rate at the last
             block, in the frozen blocks of prefix and suffix alike, as the authors train.
@@ -110,7 +115,15 @@ class DTL(nn.Module):
         return self._drops[-1].drop_prob if self._drops[-1] else 0.0
 
     def _block(self, i: int, x: Tensor) -> Tensor:
-        return self._walk.block(i, x, self._drops[i] if self.training else None)
+        """Block i as ``recompute`` wants it: whole or in parts, kept for backward or computed again there."""
+        drop, again = self._drops[i] if self.training else None, self.recompute == "blocks"
+        step = partial(self._walk.block, i, drop=drop)
+        if again and x.requires_grad:
+            step = partial(checkpoint, step, use_reentrant=False, preserve_rng_state=drop is not None)
+        last = self.recompute == "side" and i == len(self._drops) - 1 and x.requires_grad
+        if (again or last) and drop is None:  # drop path would draw other numbers for parts than for the whole
+            return torch.cat([step(part) for part in x.chunk(PARTS)])
+        return step(x)
 
     @torch.no_grad()
     def prefix(self, images: Tensor) -> Features:
@@ -136,16 +149,16 @@ class DTL(nn.Module):
     def suffix(self, features: Features) -> Tensor:
         """The side network, blocks M+1 onwards, readout and head. ``Features`` -> logits (B, num_classes)."""
         m, stages = self.config.inject_from, self._walk.stages
-        codes = {i: self.csn.encode(i, tap) for i, tap in features.taps.items()}
-        x = self._inject(m, features.tokens, codes)
+        x, taps = features.tokens, dict(features.taps)
+        del features  # where the caller keeps none, tokens and taps are freed as soon as they are read
+        codes = {i: self.csn.encode(i, taps.pop(i)) for i in list(taps)}
+        x = self._inject(m, x, codes)
         for i in range(m + 1, len(stages)):
             x = self._walk.enter(i, x)
             if stages[i] != stages[i - 1]:
                 codes = {}  # the side state starts again from 0 at each stage
             codes[i] = self.csn.encode(i, x)
-            step = partial(self._block, i)
-            x = checkpoint(step, x, use_reentrant=False) if self.recompute == "blocks" and x.requires_grad else step(x)
-            x = self._inject(i, x, codes)
+            x = self._inject(i, self._block(i, x), codes)
         return self.head(self._walk.readout(x).to(self.head.weight.dtype))
 
     def _inject(self, i: int, x: Tensor, codes: dict[int, Tensor]) -> Tensor:
