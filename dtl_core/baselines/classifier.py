@@ -1,4 +1,4 @@
-"""Backbone, one readout, a head: what the methods without a side network have in common."""
+"""Backbone, one readout, a head: what all methods but DTL have in common."""
 
 from __future__ import annotations
 
@@ -7,9 +7,21 @@ from typing import Literal
 import torch
 from timm.layers import trunc_normal_
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from ..backbones import info_of, walk
 from ..dtl import Features
+
+
+class Cast(nn.Module):
+    """A parametrization: the leaf keeps its type, and whoever reads the parameter gets it in another."""
+
+    def __init__(self, dtype: torch.dtype):
+        super().__init__()
+        self.dtype = dtype
+
+    def forward(self, parameter: Tensor) -> Tensor:
+        return parameter.to(self.dtype)
 
 
 class Classifier(nn.Module):
@@ -29,11 +41,14 @@ class Classifier(nn.Module):
         super().__init__()
         if readout not in ("mean", "cls"):
             raise ValueError(f"readout is {readout!r}: choose 'mean' or 'cls'")
+        if num_classes < 1:
+            raise ValueError(f"num_classes is {num_classes}: a head needs at least one class")
         self._walk = walk(backbone)
         if readout == "cls" and getattr(backbone, "cls_token", None) is None:
             raise ValueError(f"this {type(backbone).__name__} has no class token to read: use readout='mean'")
         self.info = info_of(backbone)
         self.backbone, self.readout, self.class_names = backbone.eval(), readout, None
+        self._tokens_dtype: torch.dtype | None = None  # of ``cast_frozen``; else the backbone's own
         self.head = nn.Linear(self._walk.widths[-1], num_classes)
         trunc_normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
@@ -43,18 +58,53 @@ class Classifier(nn.Module):
         self.backbone.eval()  # no dropout of timm's own, as in DTL: the methods differ in what they train alone
         return self
 
-    def features(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, d), what the head reads."""
-        x = self._walk.embed(images.to(self.backbone.patch_embed.proj.weight.dtype))
-        for i in range(len(self._walk.widths)):
-            x = self._walk.block(i, self._walk.enter(i, x))
+    def cast_frozen(self, dtype: torch.dtype) -> Classifier:
+        """Keeps the frozen weights, and so runs the tokens, in another type; what is trained stays as it is.
+
+        A trained parameter beside frozen ones is cast where it is read, so that its leaf, its gradient and the
+        optimizer's state keep their type. The head reads its features in its own type.
+
+        Args:
+            dtype: ``torch.bfloat16``, say.
+
+        Returns:
+            The model itself, changed in place.
+        """
+        for parameter in self.backbone.parameters():
+            if not parameter.requires_grad:
+                parameter.data = parameter.data.to(dtype)
+        for buffer in self.backbone.buffers():
+            if buffer.is_floating_point():  # the attention masks of a Swin
+                buffer.data = buffer.data.to(dtype)
+        for name, child in self.named_children():
+            for module in list(child.modules()) if name != "head" else ():
+                for key, parameter in list(module.named_parameters(recurse=False)):
+                    if parameter.requires_grad and parameter.dtype != dtype:
+                        # "unsafe" is the name of the switch that lets a parametrization change the type
+                        parametrize.register_parametrization(module, key, Cast(dtype), unsafe=True)
+        self._tokens_dtype = dtype
+        return self
+
+    def _embed(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> the tokens that enter block 0."""
+        return self._walk.embed(images.to(self._tokens_dtype or next(self.backbone.parameters()).dtype))
+
+    def _read(self, x: Tensor) -> Tensor:
+        """Tokens that left the last block -> (B, d)."""
         if self.readout == "cls":
             return self.backbone.fc_norm(self.backbone.norm(x[:, 0]))
         return self._walk.readout(x)
 
+    def features(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, d), what the head reads."""
+        x = self._embed(images)
+        for i in range(len(self._walk.widths)):
+            x = self._walk.block(i, self._walk.enter(i, x))
+        return self._read(x)
+
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> logits (B, num_classes)."""
-        return self.head(self.features(images))
+        return self.head(self.features(images).to(self.head.weight.dtype))
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         """What the optimizer gets."""
@@ -62,11 +112,14 @@ class Classifier(nn.Module):
 
     def parameter_table(self) -> list[dict]:
         """Rows {"part", "parameters", "trained"} for ``pandas.DataFrame``; parameters of one part are all trained or all not."""
-        groups = {("head", True): self.head.parameters()}
+        groups = {("head", True): list(self.head.parameters())}
         for trained in (False, True):
             some = [p for p in self.backbone.parameters() if p.requires_grad is trained]
             if some:
                 groups["in the backbone" if trained else "backbone", trained] = some
+        for name, child in self.named_children():
+            if name not in ("backbone", "head"):
+                groups["side network" if name == "side" else name.replace("_", " "), True] = list(child.parameters())
         return [
             {"part": name, "parameters": sum(p.numel() for p in ps), "trained": t} for (name, t), ps in groups.items()
         ]
@@ -85,7 +138,7 @@ class LinearProbe(Classifier):
 
     def suffix(self, features: Features) -> Tensor:
         """The head."""
-        return self.head(features.tokens)
+        return self.head(features.tokens.to(self.head.weight.dtype))
 
     def forward(self, images: Tensor) -> Tensor:
         return self.suffix(self.prefix(images))

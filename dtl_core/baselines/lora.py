@@ -1,4 +1,4 @@
-"""LoRA (Hu et al., ICLR 2022) on the fused qkv of every attention: W x + (alpha / r) B A x, with W frozen."""
+"""LoRA (Hu et al., ICLR 2022): a trained low-rank update on the fused qkv of every attention."""
 
 from __future__ import annotations
 
@@ -39,7 +39,11 @@ class LoRALinear(nn.Module):
 
 
 def lora(backbone: nn.Module, num_classes: int, rank: int = 8, alpha: float = 8.0, readout: str = "mean") -> Classifier:
-    """Puts a ``LoRALinear`` in the place of each ``attn.qkv`` and freezes the rest of the backbone.
+    """``W x + (alpha / r) B A x`` in the place of each ``attn.qkv``, with only A and B trained.
+
+    It starts at the frozen function, since B is 0. On ViT-B/16 with r = 8: 294,912 parameters beside the head (the field's
+    0.29 M). r = 8 is customary on VTAB-1K. The paper gives query and value an update each; here one update of rank r is
+    shared by query, key and value, and dropout is left out.
 
     The parameters lie inside the backbone, so autograd must keep the activations of every block: this is what DTL avoids.
     """

@@ -1,0 +1,115 @@
+"""Ladder side-tuning (Sung, Cho and Bansal, NeurIPS 2022): a small transformer reads the frozen one from the side."""
+
+from __future__ import annotations
+
+import torch
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+
+from .classifier import Classifier
+from .support import require_vit, standard_blocks
+
+
+class Rung(nn.Module):
+    """A gated step from the frozen network to the side network.
+
+    Args:
+        dim: d.
+        width: of the side network.
+        temperature: T of the gate.
+
+    Attributes:
+        down: linear, d -> width.
+        gate: a number, 0 at the start: both sides count alike.
+    """
+
+    def __init__(self, dim: int, width: int, temperature: float = 0.1):
+        super().__init__()
+        self.down, self.temperature = nn.Linear(dim, width), temperature
+        self.gate = nn.Parameter(torch.zeros(()))
+
+    def forward(self, tap: Tensor, side: Tensor) -> Tensor:
+        """(B, N, d) and (B, N, width) -> (B, N, width)."""
+        share = torch.sigmoid(self.gate / self.temperature)
+        return share * self.down(tap) + (1 - share) * side
+
+
+class LadderSideNetwork(nn.Module):
+    """A side transformer of width d / reduction, with a rung from every block of the frozen one.
+
+    Args:
+        dim: d.
+        depth: L, blocks of both networks.
+        heads: heads of the attention, as in the frozen network.
+        reduction: d over the side network's width.
+
+    Attributes:
+        first: linear, d -> d / reduction, for the tokens that enter block 0.
+        rungs: a ``Rung`` for the tokens that leave each block.
+        blocks: timm blocks.
+        up: linear, d / reduction -> d, zeros, so that the function is the frozen one at the start.
+    """
+
+    def __init__(self, dim: int, depth: int, heads: int, reduction: int):
+        super().__init__()
+        width = dim // reduction if reduction > 0 else 0
+        if not width or dim % reduction or width % heads:
+            raise ValueError(
+                f"reduction={reduction} of tokens of width {dim}: the side network's width must be a whole number and a "
+                f"multiple of its {heads} heads"
+            )
+        self.first = nn.Linear(dim, width)
+        self.rungs = nn.ModuleList(Rung(dim, width) for _ in range(depth))
+        self.blocks = nn.ModuleList(Block(width, heads, qkv_bias=True) for _ in range(depth))
+        self.up = nn.Linear(width, dim)
+        for layer in (m for m in self.modules() if isinstance(m, nn.Linear)):
+            nn.init.trunc_normal_(layer.weight, std=0.02)
+            nn.init.zeros_(layer.bias)
+        nn.init.zeros_(self.up.weight)
+
+    def forward(self, taps: list[Tensor]) -> Tensor:
+        """L + 1 tensors (B, N, d), the tokens before block 0 and after each -> (B, N, d), what is added at the end."""
+        side = self.first(taps[0])
+        for rung, block, tap in zip(self.rungs, self.blocks, taps[1:], strict=True):
+            side = block(rung(tap, side))
+        return self.up(side)
+
+
+class LST(Classifier):
+    """A frozen ViT, run without autograd, and a ``LadderSideNetwork`` whose output is added to its last tokens.
+
+    ``s_0 = first x_0``; ``s_i = block_i(mu_i down_i x_i + (1 - mu_i) s_(i-1))`` with ``mu_i = sigmoid(gate_i / T)``;
+    ``x = x_L + up s_L`` goes to the readout. Gradients never reach the backbone.
+
+    On ViT-B/16 with reduction 8: 2,376,300 parameters beside the head (the field's 2.38 M). Gates at 0 with T = 0.1 are
+    the paper's (from memory). Ours: the side blocks start from random numbers, where the paper prunes the backbone's
+    weights into them; up starts at 0, so that training starts at the frozen function; and no block is left out.
+
+    Args:
+        backbone, num_classes, readout: as in ``Classifier``.
+        reduction: d over the side network's width.
+
+    Attributes:
+        side: the ``LadderSideNetwork``.
+
+    Raises:
+        UnsupportedBackbone: for a Swin, or blocks that are not timm's standard ones.
+    """
+
+    def __init__(self, backbone: nn.Module, num_classes: int, reduction: int = 8, readout: str = "mean"):
+        require_vit(
+            backbone, "LST", "its side network has one width, and that of a Swin's tokens changes between stages"
+        )
+        heads = standard_blocks(backbone, "LST")[0].attn.num_heads
+        super().__init__(backbone.requires_grad_(False), num_classes, readout)
+        side = LadderSideNetwork(backbone.embed_dim, len(backbone.blocks), heads, reduction)
+        weight = next(backbone.blocks.parameters())
+        self.side = side.to(weight.device, weight.dtype)
+
+    def features(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, d), what the head reads."""
+        with torch.no_grad():
+            taps = [self._embed(images)]
+            for i in range(len(self._walk.widths)):
+                taps.append(self._walk.block(i, taps[-1]))
+        return self._read(taps[-1] + self.side(taps))
