@@ -15,6 +15,7 @@ GROUPS: dict[str, Callable | dict[str, Callable]] = {
     "predict": c.predict,
     "record": c.record,
     "results": c.results,
+    "memory": c.memory,
     "notebooks": {
         "run": c.notebooks_run, "html": c.notebooks_html, "list": c.notebooks_list, "sync": c.notebooks_sync, "lab": c.notebooks_lab,
     },

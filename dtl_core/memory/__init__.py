@@ -1,0 +1,22 @@
+"""Counting the bytes of a training step: planned on any machine, measured on a real one."""
+
+from .amp import CudaAutocast, rule_table
+from .batch import BatchFit, largest_batch
+from .ledger import KINDS, Ledger
+from .measure import measure_training
+from .plan import plan_training
+from .report import GIB, MIB, MemoryPlan
+
+__all__ = [
+    "GIB",
+    "KINDS",
+    "MIB",
+    "BatchFit",
+    "CudaAutocast",
+    "Ledger",
+    "MemoryPlan",
+    "largest_batch",
+    "measure_training",
+    "plan_training",
+    "rule_table",
+]

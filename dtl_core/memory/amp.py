@@ -1,0 +1,103 @@
+"""CUDA's autocast, rule by rule, on any device: which operations run in 16 bits, which in fp32, which casts are kept.
+
+``torch.autocast("cuda")`` switches itself off where there is no CUDA, and the CPU's autocast has other rules (there
+``softmax`` and ``layer_norm`` may run in 16 bits). A plan for a GPU needs the GPU's.
+
+Source of the table: PyTorch's documentation, "Automatic Mixed Precision package", section "Autocast Op Reference"
+(CUDA operations), and for ``scaled_dot_product_attention``, ``cat`` and ``stack``, which that page leaves out, the lists
+in PyTorch's ``aten/src/ATen/autocast_mode.h``. Whatever is in no list runs in the type of its inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+LOWER = frozenset(
+    """matmul __matmul__ __rmatmul__ mm bmm mv addmm addmv addr addbmm baddbmm chain_matmul multi_dot linear prelu
+    conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d scaled_dot_product_attention""".split()
+)
+FP32 = frozenset(
+    """__pow__ __rpow__ __rdiv__ __rtruediv__ pow exp expm1 log log10 log2 log1p reciprocal rsqrt
+    acos asin cosh sinh tan erfinv cumsum cumprod sum prod norm renorm dist cdist pdist
+    softmax softmin log_softmax softplus layer_norm group_norm normalize cosine_similarity
+    cross_entropy nll_loss mse_loss l1_loss smooth_l1_loss kl_div binary_cross_entropy_with_logits
+    cosine_embedding_loss hinge_embedding_loss margin_ranking_loss multilabel_margin_loss multi_margin_loss
+    poisson_nll_loss soft_margin_loss triplet_margin_loss""".split()
+)
+WIDEST = frozenset(
+    "addcdiv addcmul atan2 bilinear cross dot grid_sample index_put scatter_add tensordot cat stack".split()
+)
+FLOATS = (torch.float16, torch.bfloat16, torch.float32)  # float64 is left alone, as autocast leaves it
+
+
+def rule(function: Callable) -> str:
+    """ "lower", "fp32", "widest" or "as given": how CUDA's autocast runs a torch function."""
+    name = getattr(function, "__name__", "")
+    if name.endswith("_") and not name.endswith("__"):
+        return "as given"  # autocast does not touch operations in place
+    for label, names in (("lower", LOWER), ("fp32", FP32), ("widest", WIDEST)):
+        if name in names:
+            return label
+    return "as given"
+
+
+class CudaAutocast(TorchFunctionMode):
+    """Runs torch functions as ``torch.autocast("cuda", dtype)`` would, without CUDA.
+
+    A 16-bit copy of an fp32 leaf that needs a gradient is made once and kept until ``clear``; any other tensor, a frozen
+    weight among them, is cast again at every call. Both are as CUDA's autocast does.
+
+    Args:
+        dtype: the lower type, float16 or bfloat16.
+        cache: keep the copies of trained leaves. Autocast that a checkpoint opens again in backward ends its cache with
+            each block, so there it is as good as off.
+    """
+
+    def __init__(self, dtype: torch.dtype = torch.float16, cache: bool = True):
+        super().__init__()
+        self.dtype, self.cache = dtype, cache
+        self._copies: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def clear(self) -> None:
+        """What leaving the autocast context does: the copies go (backward still holds those it needs)."""
+        self._copies.clear()
+
+    def _lowered(self, x):
+        if not isinstance(x, Tensor) or x.dtype not in FLOATS or x.dtype == self.dtype:
+            return x
+        if not (self.cache and x.dtype == torch.float32 and x.is_leaf and x.requires_grad and not x._is_view()):
+            return x.to(self.dtype)
+        if id(x) not in self._copies:
+            self._copies[id(x)] = (x, x.to(self.dtype))
+        return self._copies[id(x)][1]
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        how = rule(func)
+        if how == "lower":
+            args, kwargs = tree_map(self._lowered, args), tree_map(self._lowered, kwargs)
+        elif how == "fp32":
+            args, kwargs = tree_map(_raised, args), tree_map(_raised, kwargs)
+        elif how == "widest":
+            types_in = {t.dtype for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor) and t.dtype in FLOATS}
+            if torch.float32 in types_in and len(types_in) > 1:
+                args, kwargs = tree_map(_raised, args), tree_map(_raised, kwargs)
+        return func(*args, **kwargs)
+
+
+def _raised(x):
+    return x.float() if isinstance(x, Tensor) and x.dtype in FLOATS and x.dtype != torch.float32 else x
+
+
+def rule_table() -> list[dict]:
+    """The table that ``CudaAutocast`` follows: rows {"operation", "runs in"}, sorted. For a test or a page."""
+    lists = {"16 bits": LOWER, "fp32": FP32, "the widest type of its inputs": WIDEST}
+    return [{"operation": name, "runs in": where} for where, names in lists.items() for name in sorted(names)]
+
+
+__all__ = ["FP32", "LOWER", "WIDEST", "CudaAutocast", "rule", "rule_table"]

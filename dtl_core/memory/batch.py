@@ -1,0 +1,82 @@
+"""The sentence that a person wants: the largest batch that fits a GPU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .plan import plan_training
+from .report import GIB
+
+PROBES = (8, 16)  # multiples of the parts that a lean DTL takes its batch in
+
+
+@dataclass(frozen=True)
+class BatchFit:
+    """The largest batch for a GPU.
+
+    Attributes:
+        largest: images in a step; 0 where not even one fits.
+        peak_bytes: of that batch, as planned (of one image where none fits).
+        fixed_bytes, image_bytes: the peak is about ``fixed_bytes + image_bytes * batch``.
+        gpu_gib, reserve_gib: the GPU's memory, and what was left free of it.
+    """
+
+    largest: int
+    peak_bytes: int
+    fixed_bytes: float
+    image_bytes: float
+    gpu_gib: float
+    reserve_gib: float
+
+    def sentence(self) -> str:
+        """In words."""
+        if not self.largest:
+            return (
+                f"Not even one image fits a GPU of {self.gpu_gib:g} GiB: it would take {self.peak_bytes / GIB:.2f} GiB."
+            )
+        return (
+            f"The largest batch that fits a GPU of {self.gpu_gib:g} GiB is {self.largest:,} images: "
+            f"{self.peak_bytes / GIB:.2f} GiB, and {self.reserve_gib:g} GiB are left for CUDA itself."
+        )
+
+
+def largest_batch(
+    method: str, backbone: str = "vit_base_patch16_224", *, gpu_gib: float, reserve_gib: float = 1.0, **setting
+) -> BatchFit:
+    """The largest batch whose planned peak fits.
+
+    The peak is affine in the batch, up to the rounding of storages and of the parts of a batch: two plans give the
+    answer, a third checks it, and it is stepped down (or up) until it is exact.
+
+    Args:
+        method, backbone: as in ``plan_training``.
+        gpu_gib: the GPU's memory in GiB.
+        reserve_gib: left free for CUDA's context, the workspaces of its libraries and fragmentation. Our own choice.
+        **setting: of ``plan_training``, without ``batch_size``.
+
+    Raises:
+        ValueError: no memory is left for the training.
+    """
+    room = (gpu_gib - reserve_gib) * GIB
+    if room <= 0:
+        raise ValueError(
+            f"gpu_gib={gpu_gib:g} with reserve_gib={reserve_gib:g} leaves nothing: raise the one or lower the other"
+        )
+
+    def peak(batch: int) -> int:
+        return plan_training(method, backbone, batch_size=batch, **setting).peak_bytes
+
+    low, high = (peak(b) for b in PROBES)
+    slope = (high - low) / (PROBES[1] - PROBES[0])
+    fixed = low - slope * PROBES[0]
+    n = max(1, int((room - fixed) // slope))
+    bytes_n = peak(n)
+    while bytes_n > room and n > 1:
+        n -= max(1, int((bytes_n - room) // slope))
+        n = max(n, 1)
+        bytes_n = peak(n)
+    if bytes_n > room:
+        return BatchFit(0, bytes_n, fixed, slope, gpu_gib, reserve_gib)
+    while bytes_n + slope <= room and (more := peak(n + 1)) <= room:
+        n, bytes_n = n + 1, more
+    return BatchFit(n, bytes_n, fixed, slope, gpu_gib, reserve_gib)

@@ -1,0 +1,105 @@
+"""All methods side by side, and the texts that `dtl memory` prints."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pandas as pd
+from tqdm import tqdm
+
+from ..backbones import UnsupportedBackbone
+from ..baselines import METHODS
+from .batch import largest_batch
+from .plan import plan_training
+from .report import MIB, MemoryPlan
+
+
+def options_of(method: str, recompute: str) -> dict:
+    """The method's options: only a DTL can recompute."""
+    return {"recompute": recompute} if method in ("dtl", "dtl+") else {}
+
+
+def plan_methods(
+    backbone: str = "vit_base_patch16_224", *, recompute: str = "side", progress: bool = True, **setting
+) -> tuple[dict[str, MemoryPlan], dict[str, str]]:
+    """Plans every method on one backbone.
+
+    Args:
+        backbone, **setting: of ``plan_training``.
+        recompute: of dtl and dtl+.
+        progress: show a bar.
+
+    Returns:
+        The plans by method, and for the methods that do not run on this backbone the reason.
+    """
+    plans, reasons = {}, {}
+    for method in tqdm(METHODS, desc="planning", unit="method", leave=False, disable=not progress, file=sys.stderr):
+        try:
+            plans[method] = plan_training(method, backbone, **setting, **options_of(method, recompute))
+        except UnsupportedBackbone as error:
+            reasons[method] = str(error)
+    return plans, reasons
+
+
+def memory_table(plans: dict[str, MemoryPlan]) -> pd.DataFrame:
+    """A row per method: trained parameters without the head; peak, static and held bytes in MiB; peak as a share of full."""
+    full = plans["full"].peak_bytes if "full" in plans else None
+    rows = {
+        name: {
+            "parameters": plan.parameters,
+            "peak MiB": round(plan.peak_bytes / MIB, 1),
+            "static MiB": round(plan.static_bytes / MIB, 1),
+            "held for backward MiB": round(plan.saved_bytes / MIB, 1),
+            "of full": round(plan.peak_bytes / full, 3) if full else None,
+        }
+        for name, plan in plans.items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
+
+
+def compare_text(backbone: str, *, recompute: str = "side", as_json: bool = False, **setting) -> str:
+    """What ``dtl memory --compare all`` prints."""
+    plans, reasons = plan_methods(backbone, recompute=recompute, **setting)
+    if as_json:
+        return json.dumps({"plans": {m: p.to_dict() for m, p in plans.items()}, "unsupported": reasons}, indent=1)
+    lines = [
+        f"{backbone}, {', '.join(f'{k} {v}' for k, v in setting.items())}, planned:",
+        memory_table(plans).to_string(),
+    ]
+    return "\n".join(
+        [*lines, *(f"{m}: not on this backbone ({reason.split(':')[0]})" for m, reason in reasons.items())]
+    )
+
+
+def plan_text(
+    method: str,
+    backbone: str,
+    *,
+    recompute: str = "side",
+    gpu_gib: float | None = None,
+    as_json: bool = False,
+    **setting,
+) -> str:
+    """What ``dtl memory`` prints for one method."""
+    options = options_of(method, recompute)
+    plan = plan_training(method, backbone, **setting, **options)
+    fit = None
+    if gpu_gib is not None:
+        fit = largest_batch(
+            method, backbone, gpu_gib=gpu_gib, **{k: v for k, v in setting.items() if k != "batch_size"}, **options
+        )
+    if as_json:
+        return json.dumps({**plan.to_dict(), "largest_batch": vars(fit) if fit else None}, indent=1)
+    blocks = (
+        pd.DataFrame({"at the peak MiB": plan.by_block, "held for backward MiB": plan.saved_by_block}).reindex(
+            plan.by_block
+        )
+        / MIB
+    )
+    return "\n".join(
+        [
+            plan.sentence(), "", plan.to_frame().to_string(), "",
+            blocks.round(1).fillna(0.0).rename_axis("made in").to_string(), *(["", fit.sentence()] if fit else []),
+        ]
+    )  # fmt: skip

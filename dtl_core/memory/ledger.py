@@ -1,0 +1,200 @@
+"""A ledger of live memory: every storage that operations make, what it is for, and when it is freed.
+
+Storages are counted, not tensors: views share one. Sizes are rounded up to the 512-byte blocks of CUDA's caching
+allocator. The ledger listens to operations through a dispatch mode, so it works on real tensors and on fake ones
+(which have shapes and no data) alike. What a kernel allocates inside itself and frees again it cannot see.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+BLOCK = 512  # bytes: what CUDA's caching allocator rounds up to
+KINDS = (
+    "frozen parameters",
+    "trainable parameters",
+    "gradients",
+    "optimizer state",
+    "input",
+    "activations",
+    "temporary",
+)
+BESIDE = ("between blocks", "side network")  # regions that come again and again between the others
+
+
+@dataclass
+class Entry:
+    """One storage.
+
+    Attributes:
+        bytes: its size in whole 512-byte blocks.
+        kind: one of ``KINDS``.
+        region: where it was made: "embed", "block 3", "side network", "head", "loss", …
+        operation: what made it, e.g. "aten.gelu".
+        born, died: number of the event; ``died`` is None while it lives.
+    """
+
+    bytes: int
+    kind: str
+    region: str
+    operation: str
+    born: int
+    died: int | None = None
+
+
+@dataclass
+class Mark:
+    """Where the step has come to: from event ``at`` on it is in this phase and region."""
+
+    at: int
+    phase: str
+    region: str
+
+
+@dataclass(eq=False)
+class Ledger(TorchDispatchMode):
+    """Follows every storage that is made inside ``with ledger:``, and those it is told of by ``adopt``.
+
+    Attributes:
+        entries: all storages so far, in the order they were seen.
+        marks: the course of the step, see ``enter``.
+        live: bytes alive now.
+        peak: the most bytes alive at once since ``start``.
+        peak_at: the event at which that was.
+    """
+
+    entries: list[Entry] = field(default_factory=list)
+    marks: list[Mark] = field(default_factory=list)
+    live: int = 0
+    peak: int = 0
+    peak_at: int = 0
+
+    def __post_init__(self):
+        super().__init__()
+        self.phase, self.region = "set-up", "set-up"
+        self._event = 0
+        self._of: dict[int, Entry] = {}  # address of a live storage's handle -> its entry
+        self._finalizers: list[weakref.finalize] = []
+
+    # ------------------------------------------------------------------ what happens
+
+    def enter(self, region: str, phase: str | None = None) -> None:
+        """From here on storages are made in this region (and phase)."""
+        self.phase, self.region = phase or self.phase, region
+        self.marks.append(Mark(self._event, self.phase, region))
+
+    def adopt(self, tensors: Iterable[Tensor], kind: str, region: str | None = None) -> None:
+        """Says what tensors are: counts those that are new, and corrects the kind (and region) of the others."""
+        for tensor in tensors:
+            entry = self._count(tensor, "given")
+            if entry is not None:
+                entry.kind, entry.region = kind, region or entry.region
+
+    def start(self) -> None:
+        """The peak is looked for from here on."""
+        self.peak, self.peak_at = self.live, self._event
+        self.marks.clear()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, Tensor):
+                self._count(tensor, str(func).rsplit(".", 1)[0])
+        return out
+
+    def _count(self, tensor: Tensor, operation: str) -> Entry | None:
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key in self._of:
+            return self._of[key]
+        size = -(-storage.nbytes() // BLOCK) * BLOCK
+        if size == 0:
+            return None
+        self._event += 1
+        entry = Entry(size, "temporary", self.region, operation, self._event)
+        self.entries.append(entry)
+        self._of[key] = entry
+        self.live += size
+        if self.live > self.peak:
+            self.peak, self.peak_at = self.live, self._event
+        # torch keeps one Python handle for a storage as long as the storage lives, so its end is the storage's end
+        self._finalizers.append(weakref.finalize(storage, self._free, key, entry))
+        return entry
+
+    def _free(self, key: int, entry: Entry) -> None:
+        if self._of.get(key) is entry:
+            del self._of[key]
+            self._event += 1
+            entry.died = self._event
+            self.live -= entry.bytes
+
+    def close(self) -> None:
+        """Forgets the live storages: what is freed later is no longer followed."""
+        for finalizer in self._finalizers:
+            finalizer.detach()
+        self._finalizers.clear()
+        self._of.clear()
+
+    # ------------------------------------------------------------------ what is asked
+
+    def mark_activations(self) -> int:
+        """Call at the end of forward: what is alive now and has no other purpose is held for backward.
+
+        Returns:
+            Its bytes.
+        """
+        held = [e for e in self.entries if e.died is None and e.kind == "temporary"]
+        for entry in held:
+            entry.kind = "activations"
+        return sum(e.bytes for e in held)
+
+    def alive(self, at: int | None = None) -> list[Entry]:
+        """The storages alive at an event; at the peak if None."""
+        at = self.peak_at if at is None else at
+        return [e for e in self.entries if e.born <= at and (e.died is None or e.died > at)]
+
+    def profile(self) -> list[dict]:
+        """The most bytes alive in each stretch of the step: rows {"phase", "region", "bytes"}, in order.
+
+        What happens beside the blocks belongs to the stretch of the block it follows in forward, and to the one that it
+        makes way for in backward.
+        """
+        changes = [(e.born, e.bytes) for e in self.entries] + [(e.died, -e.bytes) for e in self.entries if e.died]
+        changes.sort()
+        rows, level, i, waiting = [], 0, 0, 0
+        for here, after in zip(self.marks, [*self.marks[1:], None], strict=True):
+            while i < len(changes) and changes[i][0] <= here.at:
+                level += changes[i][1]
+                i += 1
+            top, end = level, after.at if after else self._event
+            while i < len(changes) and changes[i][0] <= end:
+                level += changes[i][1]
+                i += 1
+                top = max(top, level)
+            if waiting and rows and here.phase != rows[-1]["phase"]:
+                rows[-1]["bytes"], waiting = max(rows[-1]["bytes"], waiting), 0
+            beside = here.region in BESIDE
+            if beside and (here.phase == "backward" or not rows):
+                waiting = max(waiting, top)
+                continue
+            if rows and rows[-1]["phase"] == here.phase and (beside or rows[-1]["region"] == here.region):
+                rows[-1]["bytes"] = max(rows[-1]["bytes"], top)
+            else:
+                rows.append({"phase": here.phase, "region": here.region, "bytes": max(top, waiting)})
+            waiting = 0
+        return rows
+
+
+def storage_bytes(tensors: Iterable[Tensor]) -> int:
+    """Bytes of the distinct storages under some tensors, in whole 512-byte blocks."""
+    sizes = {t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in tensors}
+    return sum(-(-n // BLOCK) * BLOCK for n in sizes.values())
+
+
+__all__ = ["BLOCK", "KINDS", "Entry", "Ledger", "Mark", "storage_bytes"]

@@ -1,0 +1,73 @@
+"""The same account of a real step: by the ledger on a CPU, and beside CUDA's own counter on a GPU."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .ledger import Ledger
+from .plan import AUTOCAST, Precision
+from .report import MemoryPlan, summarize
+from .step import Optimizer, run_step
+
+
+def measure_training(
+    model: nn.Module,
+    batch: tuple[Tensor, Tensor],
+    *,
+    precision: Precision = "fp32",
+    optimizer: Optimizer = "adamw",
+    checkpointing: bool = False,
+    keep_gradients: bool = False,
+) -> MemoryPlan:
+    """Counts the bytes of a real training step. The weights stay as they are: the step is taken with a rate of 0.
+
+    Args:
+        model: a ``DTL`` or a model of ``baselines.build``, on the device that is to be measured.
+        batch: images (B, 3, H, W) and labels (B,); moved to the model's device.
+        precision: "fp32"; "amp" or "amp-bf16": autocast, on CUDA only; "bf16" for a model that was built with
+            ``backbone_dtype=torch.bfloat16``.
+        optimizer, checkpointing, keep_gradients: as in ``plan_training``.
+
+    Returns:
+        A ``MemoryPlan``. On CUDA ``cuda_peak_bytes`` is the allocator's own peak, which also has what kernels allocate
+        inside themselves (cuBLAS's workspace, say) and whatever else lies on the device.
+
+    Raises:
+        ValueError: a precision that this device or model does not have.
+    """
+    device = model.head.weight.device
+    images, labels = (t.to(device) for t in batch)
+    frozen = {p.dtype for p in model.parameters() if not p.requires_grad and p.is_floating_point()}
+    if precision in AUTOCAST and device.type != "cuda":
+        raise ValueError(
+            f"precision={precision!r} is CUDA's autocast, and the model is on {device.type}: plan_training plans it on any machine"
+        )
+    if frozen and (precision == "bf16") != (torch.bfloat16 in frozen):
+        has = ", ".join(sorted(str(d).removeprefix("torch.") for d in frozen)) or "none"
+        raise ValueError(
+            f"precision={precision!r}, but the frozen weights are of type {has}: "
+            "build the model with backbone_dtype=torch.bfloat16 for 'bf16', and without it for the others"
+        )
+    fused = {m.fused_attn for m in model.modules() if hasattr(m, "fused_attn")}
+    setting = {
+        "method": type(model).__name__, "backbone": model.info.name, "batch_size": len(images),
+        "image_size": tuple(images.shape[2:]), "num_classes": model.head.out_features, "precision": precision,
+        "optimizer": optimizer, "attention": "fused" if fused == {True} else "math" if fused == {False} else "mixed",
+        "checkpointing": checkpointing, "keep_gradients": keep_gradients, "options": {},
+    }  # fmt: skip
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    training, ledger = model.training, Ledger()
+    try:
+        saved = run_step(
+            ledger, model.train(), images, labels, optimizer=optimizer, checkpointing=checkpointing,
+            real_autocast=torch.autocast("cuda", AUTOCAST[precision]) if precision in AUTOCAST else None,
+            keep_gradients=keep_gradients,
+        )  # fmt: skip
+    finally:
+        model.train(training)
+        for p in model.parameters():
+            p.grad = None
+    peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+    return summarize(ledger, model, saved, setting, source=f"measured on {device.type}", cuda_peak=peak)

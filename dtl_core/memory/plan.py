@@ -1,0 +1,110 @@
+"""A dry run of a training step on fake tensors: every byte counted, with no weights, no download and no GPU."""
+
+from __future__ import annotations
+
+import copy
+from functools import lru_cache
+from typing import Literal
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from ..backbones import load_backbone
+from ..baselines import build
+from .amp import CudaAutocast
+from .ledger import Ledger
+from .report import MemoryPlan, summarize
+from .step import Attention, Optimizer, run_step, set_attention
+
+Precision = Literal["fp32", "amp", "amp-bf16", "bf16"]
+AUTOCAST = {"amp": torch.float16, "amp-bf16": torch.bfloat16}
+
+
+@lru_cache(maxsize=4)
+def _shape(backbone: str, image_size: int | tuple[int, int]) -> nn.Module:
+    """The backbone on the meta device: shapes alone. Kept, since timm takes a good part of a second to build one."""
+    with torch.device("meta"):
+        return load_backbone(backbone, image_size=image_size, pretrained=False)
+
+
+def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else tuple(size)
+
+
+def _with_data(model: nn.Module) -> None:
+    """Puts tensors of the CPU in the place of those on meta, in place. Under a fake mode they hold nothing either."""
+    for module in model.modules():
+        for name, p in module._parameters.items():
+            if p is not None and p.is_meta:
+                module._parameters[name] = nn.Parameter(
+                    torch.empty_strided(p.shape, p.stride(), dtype=p.dtype), requires_grad=p.requires_grad
+                )
+        for name, b in module._buffers.items():
+            if b is not None and b.is_meta:
+                module._buffers[name] = torch.empty_strided(b.shape, b.stride(), dtype=b.dtype)
+
+
+def plan_training(
+    method: str,
+    backbone: str = "vit_base_patch16_224",
+    *,
+    batch_size: int = 32,
+    image_size: int | tuple[int, int] = 224,
+    num_classes: int = 100,
+    precision: Precision = "fp32",
+    optimizer: Optimizer = "adamw",
+    attention: Attention = "fused",
+    checkpointing: bool = False,
+    keep_gradients: bool = False,
+    **options,
+) -> MemoryPlan:
+    """Plans the memory of one training step (the second, so that the optimizer has its state).
+
+    Args:
+        method: a key of ``baselines.METHODS``.
+        backbone: a name for ``load_backbone``; only its shape is used.
+        batch_size: images in a step.
+        image_size: side, or (H, W), in pixels.
+        num_classes: classes of the head.
+        precision: "fp32"; "amp" and "amp-bf16": CUDA's autocast in fp16 and bf16, rule by rule (``memory.amp``); "bf16":
+            frozen weights and activations in bf16, trained parameters and optimizer in fp32.
+        optimizer: "adamw" or "sgd".
+        attention: "fused" (one kernel, which keeps no attention matrix) or "math" (written out).
+        checkpointing: gradient checkpointing of every block.
+        keep_gradients: gradients stay allocated between steps, as PyTorch before 2.0 kept them.
+        **options: of the method, see ``baselines.build``.
+
+    Returns:
+        A ``MemoryPlan``; its bytes are integers and the same on every machine with the same versions.
+
+    Raises:
+        ValueError: an unknown name, or sizes that do not fit.
+        UnsupportedBackbone: the method does not run on this backbone.
+    """
+    if precision not in ("fp32", "bf16", *AUTOCAST):
+        raise ValueError(f"precision is {precision!r}: choose fp32, amp (fp16 autocast), amp-bf16 or bf16")
+    for name, value in {"batch_size": batch_size, "num_classes": num_classes}.items():
+        if value < 1:
+            raise ValueError(f"{name} is {value}: it has to be at least 1")
+    setting = {
+        "method": method, "backbone": backbone, "batch_size": batch_size, "image_size": _pair(image_size),
+        "num_classes": num_classes, "precision": precision, "optimizer": optimizer, "attention": attention,
+        "checkpointing": checkpointing, "keep_gradients": keep_gradients, "options": dict(options),
+    }  # fmt: skip
+    shape = copy.deepcopy(_shape(backbone, image_size if isinstance(image_size, int) else tuple(image_size)))
+    if precision == "bf16":
+        options["backbone_dtype"] = torch.bfloat16
+    with torch.device("meta"):
+        model = build(method, shape, num_classes, inplace=True, **options)
+    set_attention(model, attention)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        _with_data(model)
+        ledger = Ledger()
+        saved = run_step(
+            ledger, model.train(), torch.empty(batch_size, 3, *_pair(image_size)),
+            torch.zeros(batch_size, dtype=torch.int64), optimizer=optimizer,
+            autocast=CudaAutocast(AUTOCAST[precision]) if precision in AUTOCAST else None,
+            checkpointing=checkpointing, keep_gradients=keep_gradients,
+        )  # fmt: skip
+    return summarize(ledger, model, saved, setting, source="planned")

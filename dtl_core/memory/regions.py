@@ -1,0 +1,104 @@
+"""Tells the ledger which part of a network runs: embed, block i, side network, readout, head; in backward too.
+
+What a method does on its way from one block to the next (VPT's prompts, say) is "between blocks".
+
+The parts are watched by wrapping them on the instances for the length of a step. In forward a part sets the ledger's
+region while it runs. In backward a hook on the gradient of a part's output sets it: when that gradient has come, the
+part's own backward begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+from torch import Tensor, nn
+
+from .ledger import Ledger
+
+
+@contextmanager
+def replaced(owner: object, name: str, make: Callable[[Callable], Callable]) -> Iterator[None]:
+    """``owner.name`` becomes ``make(owner.name)`` and is put back as it was, whether it stood on the instance or class."""
+    own, missing = vars(owner), object()
+    before = own.get(name, missing)
+    # past nn.Module's own __setattr__, which would take a module's method for a parameter's name
+    object.__setattr__(owner, name, make(getattr(owner, name)))
+    try:
+        yield
+    finally:
+        if before is missing:
+            object.__delattr__(owner, name)
+        else:
+            object.__setattr__(owner, name, before)
+
+
+def _watching(ledger: Ledger, label: Callable[..., str]) -> Callable[[Callable], Callable]:
+    def make(function: Callable) -> Callable:
+        def watched(*args, **kwargs):
+            before, here = ledger.region, label(*args, **kwargs)
+            ledger.enter(here)
+            out = function(*args, **kwargs)
+            if isinstance(out, Tensor) and out.requires_grad and not out.is_leaf:
+                out.register_hook(lambda _: ledger.enter(here))
+            ledger.enter(before)
+            return out
+
+        return watched
+
+    return make
+
+
+@contextmanager
+def watched(ledger: Ledger, model: nn.Module) -> Iterator[None]:
+    """Watches the parts of a ``DTL`` or ``Classifier`` for the length of the context."""
+    steps = model._walk
+    block = _watching(ledger, lambda i, *_, **__: f"block {i}")
+    with ExitStack() as stack:
+        stack.enter_context(replaced(steps, "embed", _watching(ledger, lambda *_: "embed")))
+        stack.enter_context(replaced(steps, "enter", block))
+        stack.enter_context(replaced(steps, "block", block))
+        stack.enter_context(replaced(steps, "readout", _watching(ledger, lambda *_: "readout")))
+        stack.enter_context(replaced(model.head, "forward", _watching(ledger, lambda *_: "head")))
+        # beside the backbone: DTL's network with its addition to the tokens, and LST's ladder
+        if hasattr(model, "_block"):  # a lean DTL joins the parts of a block's batch there
+            stack.enter_context(replaced(model, "_block", block))
+        beside = [
+            (getattr(model, "csn", None), "encode"),
+            (model, "_inject"),
+            (getattr(model, "side", None), "forward"),
+        ]
+        for owner, name in beside:
+            if hasattr(owner, name):
+                stack.enter_context(replaced(owner, name, _watching(ledger, lambda *_, **__: "side network")))
+        yield
+
+
+def region_of_parameter(name: str, depth_of: dict[str, int]) -> str:
+    """The region of a parameter by its name in the model.
+
+    Args:
+        name: as in ``named_parameters``.
+        depth_of: index of each block by the prefix of its parameters' names, see ``block_prefixes``.
+    """
+    for prefix, i in depth_of.items():
+        if name.startswith(prefix):
+            return f"block {i}"
+    part, _, rest = name.partition(".")
+    if part == "backbone":
+        return "readout" if rest.split(".")[0] in ("norm", "fc_norm") else "embed"
+    return {"csn": "side network", "side": "side network", "head": "head"}.get(part, "between blocks")
+
+
+def block_prefixes(model: nn.Module) -> dict[str, int]:
+    """Index of each block by the prefix of its parameters' names, and of each merging by its stage's first block."""
+    backbone, prefixes = model.backbone, {}
+    if hasattr(backbone, "blocks"):
+        return {f"backbone.blocks.{i}.": i for i in range(len(backbone.blocks))}
+    first = 0
+    for s, layer in enumerate(backbone.layers):
+        prefixes[f"backbone.layers.{s}.downsample."] = first
+        for b in range(len(layer.blocks)):
+            prefixes[f"backbone.layers.{s}.blocks.{b}."] = first + b
+        first += len(layer.blocks)
+    return prefixes

@@ -1,0 +1,145 @@
+"""The result of a plan or a measurement: bytes by kind and by block, as a table, a picture and a sentence."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from html import escape
+
+import pandas as pd
+from torch import nn
+
+from .ledger import KINDS, Ledger
+
+MIB, GIB = 2**20, 2**30
+# Okabe and Ito's palette, told apart by colour-blind people
+COLOURS = dict(zip(KINDS, ("#999999", "#0072B2", "#D55E00", "#CC79A7", "#F0E442", "#56B4E9", "#009E73"), strict=True))
+STATIC = ("frozen parameters", "trainable parameters", "optimizer state", "input")
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """The bytes of one training step. All sizes in bytes, storages in whole 512-byte blocks.
+
+    Attributes:
+        source: "planned", or "measured" with the device's name.
+        setting: what was planned: method, backbone, batch_size, image_size, num_classes, precision, optimizer, attention,
+            checkpointing, keep_gradients, options.
+        parameters: trained numbers without the head.
+        peak_bytes: the most alive at once in the second step, input counted.
+        static_bytes: parameters, optimizer state and input, alive throughout.
+        saved_bytes: held for backward at the end of forward.
+        peak_phase, peak_region: where the peak lies.
+        by_kind: bytes at the peak by what they are for; sums to ``peak_bytes``.
+        by_block: bytes at the peak by where they were made; sums to ``peak_bytes``.
+        by_operation: bytes held for backward by the operation that made them, largest first.
+        saved_by_block: bytes held for backward by where they were made.
+        profile: rows {"phase", "region", "bytes"}: the most alive in each stretch of the step, in order.
+        cuda_peak_bytes: ``torch.cuda.max_memory_allocated`` of the same step, where it was measured on CUDA.
+    """
+
+    source: str
+    setting: dict
+    parameters: int
+    peak_bytes: int
+    static_bytes: int
+    saved_bytes: int
+    peak_phase: str
+    peak_region: str
+    by_kind: dict[str, int]
+    by_block: dict[str, int]
+    by_operation: dict[str, int]
+    saved_by_block: dict[str, int]
+    profile: list[dict] = field(repr=False)
+    cuda_peak_bytes: int | None = None
+
+    def to_frame(self) -> pd.DataFrame:
+        """Bytes at the peak by kind: columns bytes, MiB, share; the last row is the whole."""
+        rows = {**self.by_kind, "peak": self.peak_bytes}
+        frame = pd.DataFrame({"bytes": pd.Series(rows, dtype="int64")})
+        frame["MiB"] = (frame["bytes"] / MIB).round(1)
+        frame["share"] = (frame["bytes"] / self.peak_bytes).round(3)
+        return frame.rename_axis("kind")
+
+    def to_dict(self) -> dict:
+        """All fields, made for JSON."""
+        return asdict(self)
+
+    def sentence(self) -> str:
+        """What the plan says, in words; the alt text of its pictures."""
+        s, kinds = self.setting, sorted(self.by_kind.items(), key=lambda kv: -kv[1])
+        largest = ", ".join(f"{kind} {n / MIB:,.0f} MiB" for kind, n in kinds[:3] if n)
+        size = "x".join(map(str, s["image_size"]))
+        return (
+            f"{self.source.capitalize()}: {s['method']} on {s['backbone']}, batch {s['batch_size']}, {size} px, {s['precision']}: "
+            f"peak {self.peak_bytes / MIB:,.0f} MiB, in {self.peak_phase} at {self.peak_region}. Largest parts: {largest}."
+        )
+
+    def _repr_html_(self) -> str:
+        bar = "".join(
+            f'<span title="{escape(kind)}" style="display:inline-block;height:1.4em;width:{100 * n / self.peak_bytes:.2f}%;'
+            f'background:{COLOURS[kind]}"></span>'
+            for kind, n in self.by_kind.items()
+        )
+        rows = "".join(
+            f'<tr><td><span style="color:{COLOURS[k]}">&#9632;</span> {escape(k)}</td><td style="text-align:right">{n / MIB:,.1f}</td>'
+            f'<td style="text-align:right">{n / self.peak_bytes:.1%}</td></tr>'
+            for k, n in self.by_kind.items()
+        )
+        return (
+            f'<div role="img" aria-label="{escape(self.sentence())}" style="max-width:40em;line-height:0">{bar}</div>'
+            f"<table><thead><tr><th>at the peak</th><th>MiB</th><th>share</th></tr></thead><tbody>{rows}"
+            f"<tr><td>peak</td><td>{self.peak_bytes / MIB:,.1f}</td><td></td></tr></tbody></table><p>{escape(self.sentence())}</p>"
+        )
+
+
+def summarize(
+    ledger: Ledger, model: nn.Module, saved: int, setting: dict, source: str, cuda_peak: int | None = None
+) -> MemoryPlan:
+    """The ledger's account of a finished step as a ``MemoryPlan``."""
+    at_peak = ledger.alive()
+    kinds, blocks, held, operations = Counter(), Counter(), Counter(), Counter()
+    for entry in at_peak:
+        kinds[entry.kind] += entry.bytes
+        blocks[entry.region] += entry.bytes
+    for entry in ledger.entries:
+        if entry.kind == "activations":
+            held[entry.region] += entry.bytes
+            operations[entry.operation] += entry.bytes
+    here = [m for m in ledger.marks if m.at < ledger.peak_at] or ledger.marks[:1]
+    trained = sum(p.numel() for p in model.trainable_parameters())
+    head = sum(p.numel() for p in model.head.parameters())
+    return MemoryPlan(
+        source=source,
+        setting=setting,
+        parameters=trained - head,
+        peak_bytes=ledger.peak,
+        static_bytes=sum(e.bytes for e in at_peak if e.kind in STATIC),
+        saved_bytes=saved,
+        peak_phase=here[-1].phase,
+        peak_region=here[-1].region,
+        by_kind={kind: kinds[kind] for kind in KINDS},
+        by_block=_in_order(blocks),
+        by_operation=dict(operations.most_common()),
+        saved_by_block=_in_order(held),
+        profile=ledger.profile(),
+        cuda_peak_bytes=cuda_peak,
+    )
+
+
+def _in_order(blocks: Counter) -> dict[str, int]:
+    first = {"input": -3, "embed": -2}
+    last = {
+        "between blocks": 1000,
+        "side network": 1001,
+        "readout": 1002,
+        "head": 1003,
+        "loss": 1004,
+        "optimizer": 1005,
+    }
+
+    def place(region: str) -> int:
+        word = region.split()
+        return int(word[1]) if word[0] == "block" else first.get(region, last.get(region, 1006))
+
+    return {region: blocks[region] for region in sorted(blocks, key=place)}

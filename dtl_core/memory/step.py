@@ -1,0 +1,164 @@
+"""One training step, the same for a plan on fake tensors and for a measurement on real ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from .amp import CudaAutocast
+from .ledger import Ledger
+from .regions import block_prefixes, region_of_parameter, replaced, watched
+
+Optimizer = Literal["adamw", "sgd"]
+Attention = Literal["fused", "math"]
+
+
+def make_optimizer(name: Optimizer, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """AdamW (two numbers of state a parameter) or SGD without momentum (none), in PyTorch's form for CUDA (foreach).
+
+    Raises:
+        ValueError: another name.
+    """
+    if name not in ("adamw", "sgd"):
+        raise ValueError(f"optimizer is {name!r}: choose 'adamw' or 'sgd'")
+    make = torch.optim.AdamW if name == "adamw" else torch.optim.SGD
+    return make(parameters, lr=1e-4, foreach=True)
+
+
+def set_attention(model: nn.Module, attention: Attention) -> None:
+    """Switches every attention of timm's to the fused kernel, or writes softmax(q k^T) v out.
+
+    Raises:
+        ValueError: another name.
+    """
+    if attention not in ("fused", "math"):
+        raise ValueError(f"attention is {attention!r}: choose 'fused' or 'math'")
+    for module in model.modules():
+        if hasattr(module, "fused_attn"):
+            module.fused_attn = attention == "fused"
+
+
+@contextmanager
+def checkpointed(model: nn.Module) -> Iterator[None]:
+    """Gradient checkpointing: each block keeps its input alone and is computed again in backward."""
+
+    def make(block):
+        def again(i, x, *args, **kwargs):
+            if not (torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in model.parameters()))):
+                return block(i, x, *args, **kwargs)
+            return checkpoint(partial(block, i), x, *args, use_reentrant=False, **kwargs)
+
+        return again
+
+    with replaced(model._walk, "block", make):
+        yield
+
+
+@contextmanager
+def again_under(autocast: CudaAutocast, ledger: Ledger, model: nn.Module) -> Iterator[None]:
+    """What a checkpoint computes again in backward runs under autocast once more, as torch's checkpoint sees to on CUDA."""
+
+    def make(function):
+        def ruled(*args, **kwargs):
+            with autocast if ledger.phase == "backward" else nullcontext():
+                return function(*args, **kwargs)
+
+        return ruled
+
+    with ExitStack() as stack:
+        stack.enter_context(replaced(model._walk, "block", make))
+        if hasattr(model, "csn"):
+            stack.enter_context(replaced(model.csn, "injection", make))
+        yield
+
+
+def account_for_model(ledger: Ledger, model: nn.Module) -> None:
+    """Tells the ledger of every parameter and buffer: what it is and to which block it belongs."""
+    prefixes = block_prefixes(model)
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        kind = "trainable parameters" if tensor.requires_grad else "frozen parameters"
+        ledger.adopt([tensor], kind, region_of_parameter(name, prefixes))
+
+
+def run_step(
+    ledger: Ledger,
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    optimizer: Optimizer = "adamw",
+    autocast: CudaAutocast | None = None,
+    real_autocast=None,
+    checkpointing: bool = False,
+    keep_gradients: bool = False,
+) -> int:
+    """Runs one step as the second of a training: the optimizer has its state, and counts it.
+
+    Args:
+        ledger: not yet entered.
+        model: in training mode, on the images' device.
+        images, labels: the batch.
+        optimizer: see ``make_optimizer``.
+        autocast: CUDA's rules, emulated.
+        real_autocast: a ``torch.autocast`` to run the forward in, for a measurement.
+        checkpointing: compute every block again in backward.
+        keep_gradients: gradients stay allocated through the forward and are filled with zeros, as PyTorch before 2.0
+            did by default.
+
+    Returns:
+        Bytes held for backward at the end of forward.
+    """
+    trained = model.trainable_parameters()
+    steps = make_optimizer(optimizer, trained)
+    for p in trained:  # a first step with gradients of zero makes the state and leaves the weights where they are
+        p.grad = torch.zeros_like(p)
+    for group in steps.param_groups:
+        group["lr"], group["weight_decay"] = 0.0, 0.0
+    steps.step()
+    if not keep_gradients:
+        steps.zero_grad(set_to_none=True)
+    marks = [p.register_post_accumulate_grad_hook(lambda p: ledger.adopt([p.grad], "gradients")) for p in trained]
+    try:
+        with ExitStack() as stack:
+            stack.enter_context(ledger)
+            account_for_model(ledger, model)
+            ledger.adopt([images, labels], "input", "input")
+            state = [v for s in steps.state.values() for v in s.values() if isinstance(v, Tensor)]
+            ledger.adopt(state, "optimizer state", "optimizer")
+            ledger.adopt([p.grad for p in trained if p.grad is not None], "gradients", "optimizer")
+            if autocast is not None:
+                stack.enter_context(again_under(autocast, ledger, model))
+            stack.enter_context(watched(ledger, model))
+            if checkpointing:
+                stack.enter_context(checkpointed(model))
+            ledger.start()
+            if keep_gradients:
+                steps.zero_grad(set_to_none=False)
+            ledger.enter("between blocks", "forward")
+            with autocast or real_autocast or nullcontext():
+                logits = model(images)
+                ledger.enter("loss")
+                loss = F.cross_entropy(logits, labels)
+            if autocast is not None:
+                autocast.clear()
+                autocast.cache = False
+            del logits
+            ledger.adopt([loss], "temporary")
+            saved = ledger.mark_activations()
+            ledger.enter("loss", "backward")
+            loss.backward()
+            ledger.enter("optimizer", "optimizer")
+            steps.step()
+            ledger.enter("end", "end")
+    finally:
+        for mark in marks:
+            mark.remove()
+        ledger.close()
+    return saved
