@@ -6,6 +6,7 @@ import io
 import os
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from filelock import FileLock
@@ -34,12 +35,20 @@ class Workbook:
     Attributes:
         profile: sizes and sources (``smoke``, ``laptop`` or ``paper``).
         device: ``cuda``, ``mps`` or ``cpu``.
-        data: root of the VTAB-1K folder of the profile, for ``VTAB1k(wb.data, task, split)``.
     """
 
     profile: Profile
     device: str
-    data: Path
+
+    @cached_property
+    def data(self) -> Path:
+        """Root of the VTAB-1K folder of the profile, for ``VTAB1k(wb.data, task, split)``; looked for when first asked,
+        since half of the notebooks need no data.
+
+        Raises:
+            DataMissing: see ``require_data``.
+        """
+        return require_data(self.profile)
 
 
 def missing_tasks(root: Path, tasks: tuple[str, ...]) -> list[str]:
@@ -100,15 +109,14 @@ def start(profile: str | None = None, seed: int = 0) -> Workbook:
         seed: for Python, numpy and torch.
 
     Returns:
-        The profile, the device and the root of the profile's VTAB-1K folder.
+        The profile and the device; the data are asked for by ``.data``.
 
     Raises:
         ValueError: for a name that is no profile.
-        DataMissing: when the data of the profile are not there.
     """
     chosen = get_profile(profile)
     seed_everything(seed)
     use_style()
-    workbook = Workbook(profile=chosen, device=pick_device().type, data=require_data(chosen))
+    workbook = Workbook(profile=chosen, device=pick_device().type)
     print(f"profile {chosen.name} · backbone {chosen.backbone} at {chosen.image_size} px · device {workbook.device}")
     return workbook

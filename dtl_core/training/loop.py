@@ -169,10 +169,10 @@ def fit(
                 raise NonFiniteLoss(
                     _stopped(f"the loss is {loss.item()} in epoch {epoch + 1}, step {step + 1}", epoch, recipe)
                 )
-            optimizer.zero_grad(set_to_none=True)
             scaler.scale(loss).backward()
             scaler.step(optimizer)
             scaler.update()
+            optimizer.zero_grad(set_to_none=True)  # at once: the next forward has the room that the gradients took
             losses += loss.item() * len(labels)
             right += (logits.argmax(1) == labels).sum().item()
             seen += len(labels)
