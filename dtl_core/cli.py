@@ -8,6 +8,7 @@ from collections.abc import Callable
 import tyro
 
 from . import commands as c
+from . import commands_memory as m
 
 GROUPS: dict[str, Callable | dict[str, Callable]] = {
     "data": {"fetch": c.fetch, "build": c.build, "status": c.status, "clean": c.clean},
@@ -15,7 +16,8 @@ GROUPS: dict[str, Callable | dict[str, Callable]] = {
     "predict": c.predict,
     "record": c.record,
     "results": c.results,
-    "memory": c.memory,
+    "memory": m.memory,
+    "figure1": m.figure1,
     "notebooks": {
         "run": c.notebooks_run, "html": c.notebooks_html, "list": c.notebooks_list, "sync": c.notebooks_sync, "lab": c.notebooks_lab,
     },

@@ -152,51 +152,6 @@ def results(profile: ProfileName = "laptop", write: bool = False) -> None:
         print(f"written to {write_readme_table(profile)}")
 
 
-def memory(
-    method: Method = "dtl",
-    backbone: str = "vit_base_patch16_224",
-    batch_size: int = 32,
-    image_size: int = 224,
-    num_classes: int = 100,
-    precision: Literal["fp32", "amp", "amp-bf16", "bf16"] = "fp32",
-    attention: Literal["fused", "math"] = "fused",
-    optimizer: Literal["adamw", "sgd"] = "adamw",
-    checkpointing: bool = False,
-    recompute: Literal["side", "blocks", "none"] = "side",
-    compare: Literal["none", "all"] = "none",
-    gpu: float | None = None,
-    json: bool = False,
-) -> None:
-    """Plan the memory of a training step: no weights, no download and no GPU are needed.
-
-    Args:
-        method: how to adapt.
-        backbone: a name of timm, `packaged/vit-s14`, `toy/vit` or `toy/swin`; only its shape is used.
-        batch_size: images in a step.
-        image_size: side in pixels.
-        num_classes: classes of the head.
-        precision: `amp` and `amp-bf16` are CUDA's autocast, `bf16` a frozen backbone and activations in bf16.
-        attention: one fused kernel, or written out.
-        optimizer: whose state is counted.
-        checkpointing: gradient checkpointing of every block.
-        recompute: what a DTL computes again in backward (dtl and dtl+ alone).
-        compare: `all` prints a table of all methods that run on this backbone.
-        gpu: memory of a GPU in GiB; adds the largest batch that fits it.
-        json: print JSON in place of tables.
-    """
-    from .memory.compare import compare_text, plan_text
-
-    setting = dict(
-        batch_size=batch_size, image_size=image_size, num_classes=num_classes, precision=precision, attention=attention,
-        optimizer=optimizer, checkpointing=checkpointing,
-    )  # fmt: skip
-    print(
-        compare_text(backbone, recompute=recompute, as_json=json, **setting)
-        if compare == "all"
-        else plan_text(method, backbone, recompute=recompute, gpu_gib=gpu, as_json=json, **setting)
-    )
-
-
 def notebooks_run(
     names: Annotated[tuple[str, ...], tyro.conf.Positional] = (),
     profile: ProfileName | None = None,

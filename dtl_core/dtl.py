@@ -18,7 +18,6 @@ from .config import DTLConfig
 from .csn import CompactSideNetwork
 from .walks import walk
 
-
 PARTS = 4  # a block that is to be lean takes its batch in so many parts: only one part's working set is alive at a time
 
 
