@@ -124,32 +124,45 @@ def predict(adapter: Path, images: Annotated[tuple[Path, ...], tyro.conf.Positio
         sys.exit(1)
 
 
-def record(profile: ProfileName = "laptop", tasks: tuple[str, ...] = (), methods: tuple[str, ...] = ()) -> None:
+def record(
+    profile: ProfileName = "laptop", tasks: tuple[str, ...] = (), methods: tuple[str, ...] = (), bf16: bool = False
+) -> None:
     """Record the results table: all methods, tasks and three seeds. Continues where it was stopped.
 
     Args:
         profile: whose VTAB-1K.
         tasks: only these tasks.
         methods: only these methods.
+        bf16: in place of the table: DTL with its frozen backbone in bf16 on two tasks, beside the runs in fp32.
     """
     from .evidence import METHODS, TASKS
     from .evidence import record as record_grid
+    from .evidence.half import TASKS as HALF_TASKS
+    from .evidence.half import record_half
 
+    if bf16:
+        record_half(profile, tasks or HALF_TASKS)
+        return
     record_grid(profile, methods=methods or METHODS, tasks=tasks or TASKS)
 
 
 def results(profile: ProfileName = "laptop", write: bool = False) -> None:
-    """Print the table of recorded results, made from the run cards.
+    """Print the tables of recorded results, made from the run cards.
 
     Args:
         profile: whose cards.
-        write: put it into README.md between its marks.
+        write: put them into README.md between their marks.
     """
-    from .evidence import readme_table, write_readme_table
+    from .evidence import half, readme_table, write_readme_table
 
     print(readme_table(profile))
+    recorded = half.recorded(profile)
+    if recorded:
+        print(f"\n{half.half_markdown(profile)}")
     if write:
         print(f"written to {write_readme_table(profile)}")
+        if recorded:
+            half.write_readme_half(profile)
 
 
 def notebooks_run(

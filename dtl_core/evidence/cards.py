@@ -33,6 +33,7 @@ class RunCard:
         seconds: of training, prefix cache not counted; ``cache_seconds`` is the cache's part of this run.
         peak_bytes: CUDA's; None where it was not measured.
         cache: type on disk of the prefix cache, or None; ``cache_inexact`` says why it was not exact.
+        backbone_dtype: of the frozen weights and the tokens.
         device, threads, precision, versions, machine, created: where and when.
     """
 
@@ -66,6 +67,7 @@ class RunCard:
     device: str
     threads: int
     precision: str
+    backbone_dtype: str = "float32"
     versions: dict[str, str] = field(
         default_factory=lambda: {p: version(p) for p in ("torch", "torchvision", "timm", "numpy")}
     )

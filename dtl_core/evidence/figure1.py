@@ -14,7 +14,8 @@ from tqdm import tqdm
 
 from ..files import written_whole
 from ..memory import GIB, plan_training
-from ..paths import RESOURCES, project_dir, results_dir
+from ..paths import RESOURCES, results_dir
+from .readme import put_between
 
 BACKBONE = "vit_base_patch16_224"
 NAMES = {
@@ -190,13 +191,4 @@ def write_readme_figure1(card: dict, readme: Path | None = None) -> Path:
     Raises:
         ValueError: the README has no marks.
     """
-    readme = readme or project_dir() / "README.md"
-    text = readme.read_text()
-    if any(mark not in text for mark in MARKS):
-        raise ValueError(
-            f"{readme} has no place for the table: put the lines {MARKS[0]!r} and {MARKS[1]!r} where it should stand"
-        )
-    before, after = text.split(MARKS[0])[0], text.split(MARKS[1])[1]
-    with written_whole(readme) as temporary:
-        temporary.write_text(f"{before}{MARKS[0]}\n{figure1_markdown(card)}\n{MARKS[1]}{after}")
-    return readme
+    return put_between(MARKS, figure1_markdown(card), readme)

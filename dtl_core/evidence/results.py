@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..files import written_whole
-from ..paths import project_dir
 from ..profiles import get_profile
 from .cards import load_cards
+from .readme import put_between
 from .runs import METHODS, SEEDS, TASKS
 
 MARKS = ("<!-- results: begin (dtl results --write) -->", "<!-- results: end -->")
@@ -97,13 +96,4 @@ def write_readme_table(profile: str = "laptop", readme: Path | None = None) -> P
     Raises:
         ValueError: the README has no marks.
     """
-    readme = readme or project_dir() / "README.md"
-    text = readme.read_text()
-    if any(mark not in text for mark in MARKS):
-        raise ValueError(
-            f"{readme} has no place for the table: put the lines {MARKS[0]!r} and {MARKS[1]!r} where it should stand"
-        )
-    before, after = text.split(MARKS[0])[0], text.split(MARKS[1])[1]
-    with written_whole(readme) as temporary:
-        temporary.write_text(f"{before}{MARKS[0]}\n{readme_table(profile)}\n{MARKS[1]}{after}")
-    return readme
+    return put_between(MARKS, readme_table(profile), readme)

@@ -64,6 +64,7 @@ def run(
     cache_root: Path | None = None,
     keep_checkpoint: bool = True,
     progress: bool = True,
+    backbone_dtype: torch.dtype | None = None,
 ) -> tuple[RunCard, torch.nn.Module]:
     """Trains one method on one task, tests it once, and returns the card and the model. Writes no card.
 
@@ -80,6 +81,7 @@ def run(
         cache_root: where the stored prefix lies; see ``PrefixCache``.
         keep_checkpoint: write the state after each epoch and continue a run that was killed.
         progress: show bars.
+        backbone_dtype: of the frozen weights and the tokens; the trained parameters stay fp32.
     """
     chosen = get_profile(profile)
     recipe = profile_recipe(chosen, method, task, lr, seed)
@@ -101,17 +103,23 @@ def run(
         )
         recipe = replace(recipe, config=config)
         options = {"config": config, "drop_path": recipe.drop_path}
+    if backbone_dtype is not None:
+        options["backbone_dtype"] = backbone_dtype
+    kind = str(backbone_dtype or torch.float32).removeprefix("torch.")
     model = build(method, backbone, train.classes, inplace=True, **options)
     model.class_names = train.class_names
 
     start, inexact, use_cache = time.perf_counter(), "", cache and hasattr(model, "prefix") and not recipe.drop_path
     train_data, test_data = train, test
     if use_cache:
-        train_data, test_data = (PrefixCache(model, d, root=cache_root, progress=progress) for d in (train, test))
+        stored = dict(dtype=backbone_dtype or torch.float32, root=cache_root, progress=progress)
+        train_data, test_data = (PrefixCache(model, d, **stored) for d in (train, test))
         inexact = train_data.inexact
     cache_seconds = time.perf_counter() - start
 
-    state = cache_dir() / "runs" / f"{chosen.name}-{task}-{method}-{train_split}-lr{recipe.lr:g}-seed{seed}.safetensors"
+    half = "" if backbone_dtype is None else f"-{kind}"
+    name = f"{chosen.name}-{task}-{method}{half}-{train_split}-lr{recipe.lr:g}-seed{seed}.safetensors"
+    state = cache_dir() / "runs" / name
     record = fit(model, train_data, recipe, checkpoint=state if keep_checkpoint else None, progress=progress)
     score = evaluate(model, test_data, precision=record.precision, progress=progress)
     if keep_checkpoint:
@@ -125,8 +133,8 @@ def run(
         data_digest={train_split: train.digest, test_split: test.digest}, classes=train.classes, parameters=trained,
         parameters_without_head=trained - head, accuracy=score.accuracy, balanced_accuracy=score.balanced_accuracy,
         loss=score.loss, epochs=record.history.to_dict("records"), seconds=record.seconds, cache_seconds=cache_seconds,
-        peak_bytes=record.peak_bytes, cache="float32" if use_cache else None, cache_inexact=inexact, device=record.device,
-        threads=torch.get_num_threads(), precision=record.precision,
+        peak_bytes=record.peak_bytes, cache=kind if use_cache else None, cache_inexact=inexact, device=record.device,
+        threads=torch.get_num_threads(), precision=record.precision, backbone_dtype=kind,
     )  # fmt: skip
     return card, model
 

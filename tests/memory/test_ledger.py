@@ -98,7 +98,7 @@ def test_held_bytes_are_those_that_autograd_says_it_saved(method, backbone):
 
 
 @pytest.mark.parametrize("backbone", ["toy/vit", "toy/swin"])
-@pytest.mark.parametrize("method", ["full", "lora", "dtl"])
+@pytest.mark.parametrize("method", ["full", "lora", "dtl", "dtl+"])
 def test_the_peak_is_the_allocators(method, backbone):
     """Another independent meter: the profiler's record of what PyTorch's CPU allocator gave and took back."""
     model = toy_model(method, backbone).train()
@@ -122,7 +122,10 @@ def test_the_peak_is_the_allocators(method, backbone):
         top = max(top, level)
     above = account.peak_bytes - account.static_bytes
     assert top > 0
-    assert abs(top - above) <= 0.03 * account.peak_bytes, (top, above)
+    if method == "dtl+":  # the CPU's depthwise convolution allocates inside its kernel, where no ledger looks
+        assert -0.01 <= (top - above) / account.peak_bytes <= 0.2, (top, above)
+    else:
+        assert abs(top - above) <= 0.01 * account.peak_bytes, (top, above)
 
 
 def test_what_a_plan_says_adds_up():
