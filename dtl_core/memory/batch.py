@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from .plan import plan_training
@@ -57,23 +58,38 @@ def largest_batch(
     Raises:
         ValueError: no memory is left for the training.
     """
+
+    def peak(batch: int) -> int:
+        return plan_training(method, backbone, batch_size=batch, **setting).peak_bytes
+
+    return largest_fitting(peak, PROBES, gpu_gib, reserve_gib)
+
+
+def largest_fitting(
+    peak: Callable[[int], int], probes: tuple[int, int], gpu_gib: float, reserve_gib: float
+) -> BatchFit:
+    """The search of ``largest_batch`` for any account of the peak.
+
+    Args:
+        peak: bytes of a batch, never less for a larger one.
+        probes: two batches to begin with, the smaller first.
+        gpu_gib, reserve_gib: as in ``largest_batch``.
+
+    Raises:
+        ValueError: no memory is left for the training.
+    """
     room = (gpu_gib - reserve_gib) * GIB
     if room <= 0:
         raise ValueError(
             f"gpu_gib={gpu_gib:g} with reserve_gib={reserve_gib:g} leaves nothing: raise the one or lower the other"
         )
-
-    def peak(batch: int) -> int:
-        return plan_training(method, backbone, batch_size=batch, **setting).peak_bytes
-
-    low, high = (peak(b) for b in PROBES)
-    slope = (high - low) / (PROBES[1] - PROBES[0])
-    fixed = low - slope * PROBES[0]
+    low, high = (peak(b) for b in probes)
+    slope = (high - low) / (probes[1] - probes[0])
+    fixed = low - slope * probes[0]
     n = max(1, int((room - fixed) // slope))
     bytes_n = peak(n)
     while bytes_n > room and n > 1:
-        n -= max(1, int((bytes_n - room) // slope))
-        n = max(n, 1)
+        n = max(1, n - max(1, int((bytes_n - room) // slope)))
         bytes_n = peak(n)
     if bytes_n > room:
         return BatchFit(0, bytes_n, fixed, slope, gpu_gib, reserve_gib)
