@@ -9,7 +9,7 @@ from functools import lru_cache
 import torch
 
 from dtl_core import DTLConfig, load_backbone
-from dtl_core.memory import GIB, BatchFit, MemoryPlan, plan_training
+from dtl_core.memory import BatchFit, MemoryPlan, largest_fitting, plan_training
 from dtl_core.walks import walk
 
 from .plots import METHOD_STYLES
@@ -91,37 +91,18 @@ def plan(setting: Setting) -> MemoryPlan:
 
 
 def fit(setting: Setting, gpu_gib: float) -> BatchFit:
-    """The largest batch that fits, as ``memory.largest_batch`` finds it, with fewer plans: it begins with those that the
-    page makes anyway.
-
-    The peak is affine in the batch up to rounding: the setting's batch and its half foretell the answer. It is planned,
-    and moved until it fits and one image more does not.
+    """The largest batch that fits, as ``memory.largest_batch`` finds it, with fewer plans: it begins with the setting's
+    batch and its half, which the page makes anyway.
 
     Raises:
         ValueError: no memory is left for the training.
     """
-    room = (gpu_gib - RESERVE_GIB) * GIB
-    if room <= 0:
-        raise ValueError(f"a GPU of {gpu_gib:g} GiB has nothing left beside {RESERVE_GIB:g} GiB for CUDA itself")
 
     def peak(batch: int) -> int:
         return plan(replace(setting, batch_size=batch)).peak_bytes
 
-    high = setting.batch_size if setting.batch_size >= 16 else 16  # smaller ones are ruled by what is not per image
-    low = high // 2
-    slope = (peak(high) - peak(low)) / (high - low)
-    fixed = peak(low) - slope * low
-    fits, over = 0, None  # the largest batch known to fit, the smallest known not to
-    n = max(1, int((room - fixed) // slope))
-    while over != fits + 1:
-        if peak(n) <= room:
-            fits = n
-        else:
-            over = n
-        known = fits or over
-        n = max(fits + 1, known + int((room - peak(known)) // slope))
-        n = n if over is None else min(n, over - 1)
-    return BatchFit(fits, peak(fits or 1), fixed, slope, gpu_gib, RESERVE_GIB)
+    high = max(16, setting.batch_size)  # smaller ones are ruled by what is not per image
+    return largest_fitting(peak, (high // 2, high), gpu_gib, RESERVE_GIB)
 
 
 def changes(setting: Setting) -> dict[str, tuple[Setting, str]]:

@@ -1,7 +1,7 @@
 """Counting the bytes of a training step: planned on any machine, measured on a real one."""
 
 from .amp import CudaAutocast, rule_table
-from .batch import BatchFit, largest_batch
+from .batch import BatchFit, largest_batch, largest_fitting
 from .ledger import KINDS, Ledger
 from .measure import measure_training
 from .plan import plan_training
@@ -16,6 +16,7 @@ __all__ = [
     "Ledger",
     "MemoryPlan",
     "largest_batch",
+    "largest_fitting",
     "measure_training",
     "plan_training",
     "rule_table",

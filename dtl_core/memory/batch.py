@@ -46,8 +46,8 @@ def largest_batch(
 ) -> BatchFit:
     """The largest batch whose planned peak fits.
 
-    The peak is affine in the batch, up to the rounding of storages and of the parts of a batch: two plans give the
-    answer, a third checks it, and it is stepped down (or up) until it is exact.
+    The peak is affine in the batch, up to the rounding of storages and of the parts of a batch: two plans foretell the
+    answer, a third checks it, a fourth that one image more does not fit; where they part it is moved until both hold.
 
     Args:
         method, backbone: as in ``plan_training``.
@@ -86,13 +86,15 @@ def largest_fitting(
     low, high = (peak(b) for b in probes)
     slope = (high - low) / (probes[1] - probes[0])
     fixed = low - slope * probes[0]
+    fits, over, seen = 0, None, {}  # the largest batch known to fit, the smallest known not to, their bytes
     n = max(1, int((room - fixed) // slope))
-    bytes_n = peak(n)
-    while bytes_n > room and n > 1:
-        n = max(1, n - max(1, int((bytes_n - room) // slope)))
-        bytes_n = peak(n)
-    if bytes_n > room:
-        return BatchFit(0, bytes_n, fixed, slope, gpu_gib, reserve_gib)
-    while bytes_n + slope <= room and (more := peak(n + 1)) <= room:
-        n, bytes_n = n + 1, more
-    return BatchFit(n, bytes_n, fixed, slope, gpu_gib, reserve_gib)
+    while over != fits + 1:
+        seen[n] = peak(n)
+        if seen[n] <= room:
+            fits = n
+        else:
+            over = n
+        known = fits or over
+        n = max(fits + 1, known + int((room - seen[known]) // slope))
+        n = n if over is None else min(n, over - 1)
+    return BatchFit(fits, seen[fits or 1], fixed, slope, gpu_gib, reserve_gib)

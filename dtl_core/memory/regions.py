@@ -39,7 +39,8 @@ def _watching(ledger: Ledger, label: Callable[..., str]) -> Callable[[Callable],
             before, here = ledger.region, label(*args, **kwargs)
             ledger.enter(here)
             out = function(*args, **kwargs)
-            if isinstance(out, Tensor) and out.requires_grad and not out.is_leaf:
+            passed_on = any(out is x for x in args)  # its gradient is that of the part that made it
+            if isinstance(out, Tensor) and out.requires_grad and not out.is_leaf and not passed_on:
                 out.register_hook(lambda _: ledger.enter(here))
             ledger.enter(before)
             return out

@@ -164,6 +164,16 @@ def test_the_largest_batch_fits_and_the_next_does_not():
         largest_batch("lora", "toy/vit", gpu_gib=1, **setting)
 
 
+@pytest.mark.parametrize("method", ["full", "lora", "dtl"])
+def test_the_profile_goes_through_the_blocks_and_back(method):
+    plan = plan_training(method, "toy/vit", image_size=32)
+    there, back = ([r["region"] for r in plan.profile if r["phase"] == p] for p in ("forward", "backward"))
+    blocks = [f"block {i}" for i in range(12)]
+    assert there == ["embed", *blocks, "readout", "head", "loss"]
+    first = 7 if method == "dtl" else 0  # the gradient crosses blocks M + 1 to 11 alone
+    assert [r for r in back if r in blocks] == blocks[: first - 1 if first else None : -1]
+
+
 def test_a_plan_shows_itself():
     plan = plan_training("dtl", "toy/vit", image_size=32)
     page = plan._repr_html_()
