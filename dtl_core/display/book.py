@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -181,4 +182,6 @@ def exit_code(runs: list[Ran]) -> int:
 
 def lab() -> int:
     """Opens JupyterLab on the notebooks, with this Python; returns its exit code when it is closed."""
-    return subprocess.call([sys.executable, "-m", "jupyterlab", str(notebooks_dir())])
+    # in a container one is root, and JupyterLab then wants to be told that this is meant
+    root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
+    return subprocess.call([sys.executable, "-m", "jupyterlab", *root, str(notebooks_dir())])

@@ -81,7 +81,8 @@ def largest_fitting(
     room = (gpu_gib - reserve_gib) * GIB
     if room <= 0:
         raise ValueError(
-            f"gpu_gib={gpu_gib:g} with reserve_gib={reserve_gib:g} leaves nothing: raise the one or lower the other"
+            f"a GPU of {gpu_gib:g} GiB has nothing left beside {reserve_gib:g} GiB for CUDA itself: raise gpu_gib, or lower "
+            "reserve_gib"
         )
     low, high = (peak(b) for b in probes)
     slope = (high - low) / (probes[1] - probes[0])

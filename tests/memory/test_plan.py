@@ -160,7 +160,7 @@ def test_the_largest_batch_fits_and_the_next_does_not():
     assert f"{fit.largest:,} images" in fit.sentence()
     none = largest_batch("lora", "toy/vit", gpu_gib=1e-4, reserve_gib=0, **setting)
     assert none.largest == 0 and "Not even one image" in none.sentence()
-    with pytest.raises(ValueError, match="leaves nothing"):
+    with pytest.raises(ValueError, match="nothing left beside"):
         largest_batch("lora", "toy/vit", gpu_gib=1, **setting)
 
 
