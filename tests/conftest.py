@@ -2,12 +2,38 @@
 
 import multiprocessing
 import os
+import shutil
 from multiprocessing import forkserver
 
 import pytest
 import torch
 
 torch.set_num_threads(1)  # two loaded cores are slower with two threads than with one
+
+
+BROWSER_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",  # what is asked from outside fails at once
+]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """The system's Chromium, driven by Playwright."""
+    sync_api = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is not installed: pip install -e '.[test]'"
+    )
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        pytest.skip("no Chromium on this machine: .ci/run installs one where it can")
+    with sync_api.sync_playwright() as playwright:
+        instance = playwright.chromium.launch(executable_path=found, args=BROWSER_FLAGS)
+        yield instance
+        instance.close()
 
 
 def pytest_collection_modifyitems(items):

@@ -53,24 +53,6 @@ def free_port():
         return s.getsockname()[1]
 
 
-@pytest.fixture
-def browser():
-    flags = [
-        "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
-        "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
-    ]  # fmt: skip
-    sync_api = pytest.importorskip(
-        "playwright.sync_api", reason="playwright is not installed: pip install -e '.[test]'"
-    )
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if found is None:
-        pytest.skip("no Chromium on this machine: .ci/run installs one where it can")
-    with sync_api.sync_playwright() as playwright:
-        instance = playwright.chromium.launch(executable_path=found, args=flags)
-        yield instance
-        instance.close()
-
-
 def opened(browser, port, width=1280):
     """A page, and the list of addresses beyond this server that it asks for."""
     page, outside = browser.new_page(viewport={"width": width, "height": 900}), []

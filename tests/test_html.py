@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import http.server
-import shutil
 import threading
 from contextlib import contextmanager
 
@@ -16,14 +15,6 @@ from dtl_core.display.book import write_pages
 from dtl_core.display.catalog import KINDS, list_notebooks
 from dtl_core.display.html import MathsError, mathml, page_link
 
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
-]
 WIDTHS = (1280, 390)
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 FORMULAS = r"""# 01 · A page
@@ -48,20 +39,6 @@ Folded $x$.
 
 [next](02_none.ipynb), [exercise](exercises/01_page.ipynb#Two), [same](#A-page)
 """
-
-
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip(
-        "playwright.sync_api", reason="playwright is not installed: pip install -e '.[test]'"
-    )
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if found is None:
-        pytest.skip("no Chromium on this machine: .ci/run installs one where it can")
-    with sync_api.sync_playwright() as playwright:
-        instance = playwright.chromium.launch(executable_path=found, args=FLAGS)
-        yield instance
-        instance.close()
 
 
 @pytest.fixture(scope="module")

@@ -34,12 +34,10 @@ def row(phase, region, size):
 
 def test_course_joins_what_belongs_to_a_block(plans):
     profile = [
-        row("forward", "input", 1), row("forward", "embed", 2), row("forward", "input", 3),
-        row("forward", "block 0", 4), row("forward", "side network", 6), row("forward", "block 1", 5),
+        row("forward", "embed", 3), row("forward", "block 0", 6), row("forward", "block 1", 5),
         row("forward", "readout", 4), row("forward", "head", 3), row("forward", "loss", 2),
-        row("backward", "loss", 2), row("backward", "readout", 5), row("backward", "side network", 9),
-        row("backward", "block 1", 8), row("backward", "block 0", 3), row("backward", "block 1", 7),
-        row("backward", "side network", 1), row("optimizer", "optimizer", 2), row("end", "end", 99),
+        row("backward", "loss", 2), row("backward", "readout", 5), row("backward", "block 1", 9),
+        row("backward", "block 0", 7), row("optimizer", "optimizer", 2), row("end", "end", 99),
     ]  # fmt: skip
     got = [(s.phase, s.place, s.bytes) for s in course(replace(plans["dtl"], profile=profile))]
     assert got == [

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from dtl_core.memory import GIB, KINDS, MIB, MemoryPlan
+from dtl_core.memory.compare import memory_table
 from dtl_core.memory.report import COLOURS
 
 # a hatch for each kind beside its colour, for readers who do not see the colours apart and for print
@@ -72,7 +72,7 @@ def _draw_bar(ax, row: int, plan: MemoryPlan, unit: int, reach: float, digits: i
 
 def memory_sentence(plans: dict[str, MemoryPlan]) -> str:
     """What ``draw_memory`` shows, in one sentence: its alternative text."""
-    full = _full(plans)
+    full = next((p.peak_bytes for p in plans.values() if p.setting["method"] == "full"), None)
     parts = []
     for label, plan in plans.items():
         kind, most = max(plan.by_kind.items(), key=lambda item: item[1])
@@ -81,32 +81,6 @@ def memory_sentence(plans: dict[str, MemoryPlan]) -> str:
             f"{label} {plan.peak_bytes / MIB:,.0f} MiB{share} (most of it {kind}, {most / plan.peak_bytes:.0%})"
         )
     return f"Bytes at the peak of a training step, by what they are for: {'; '.join(parts)}."
-
-
-def _full(plans: dict[str, MemoryPlan]) -> int | None:
-    """The peak of full fine-tuning, where it is among the plans."""
-    return next((p.peak_bytes for p in plans.values() if p.setting["method"] == "full"), None)
-
-
-def memory_table(plans: dict[str, MemoryPlan]) -> pd.DataFrame:
-    """A row for each plan, indexed by its label.
-
-    Returns:
-        Columns: trained parameters without the head; peak, static and held for backward in MiB; the peak as a share of
-        full fine-tuning, where that is among the plans.
-    """
-    full = _full(plans)
-    rows = {
-        label: {
-            "trained parameters": plan.parameters,
-            "peak MiB": plan.peak_bytes / MIB,
-            "static MiB": plan.static_bytes / MIB,
-            "held for backward MiB": plan.saved_bytes / MIB,
-            **({"of full": plan.peak_bytes / full} if full else {}),
-        }
-        for label, plan in plans.items()
-    }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
 
 
 @dataclass(frozen=True)
@@ -119,31 +93,15 @@ class Stretch:
 
 
 def course(plan: MemoryPlan) -> list[Stretch]:
-    """The plan's profile with one stretch for each place and phase, in the order in which the step comes to them.
-
-    The side network and whatever runs between two blocks goes with the block it belongs to: in forward the one before,
-    in backward the one that comes next.
-    """
+    """The plan's profile under the short names of the picture's axis; the readout goes with the head."""
     most: dict[tuple[str, str], int] = {}
-    place, waiting, reached = "embed", 0, None  # waiting: bytes of a stretch whose block is yet to come
     for row in plan.profile:
-        phase, region, size = row["phase"], row["region"], row["bytes"]
-        if phase == "end":
+        if row["phase"] == "end":
             continue
-        where = region.removeprefix("block ") if region.startswith("block ") else PLACES.get(region)
-        if phase == "backward" and where is None:
-            waiting = max(waiting, size)
-            continue
-        if phase == "backward" and where.isdigit():
-            # the last gradients of a block may come when the block below has begun: what was left is not entered again
-            reached = int(where) if reached is None else min(reached, int(where))
-            where = str(reached)
-        if phase == "optimizer" and waiting:
-            most[("backward", place)] = max(most.get(("backward", place), 0), waiting)
-            waiting = 0
-        place = where or place
-        most[(phase, place)] = max(most.get((phase, place), 0), size, waiting)
-        waiting = 0
+        region = row["region"]
+        place = region.removeprefix("block ") if region.startswith("block ") else PLACES[region]
+        key = row["phase"], place
+        most[key] = max(most.get(key, 0), row["bytes"])
     return [Stretch(phase, place, size) for (phase, place), size in most.items()]
 
 

@@ -21,69 +21,64 @@ from .cards import card_path, load_cards, save_card
 from .readme import put_between
 from .runs import SEEDS, best_lr, run
 
-TASKS = ("mnist", "shape_location")
+METHOD, TASKS = "dtl", ("mnist", "shape_location")
 FOLDER = "{profile}-bf16"  # beside the cards in fp32, never among them
 MARKS = ("<!-- bf16: begin (dtl record --bf16) -->", "<!-- bf16: end -->")
 
 
-def record_half(profile: str = "laptop", tasks: tuple[str, ...] = TASKS, method: str = "dtl") -> None:
+def record_half(profile: str = "laptop", tasks: tuple[str, ...] = TASKS) -> None:
     """Trains with the frozen backbone in bf16, with the learning rates that were chosen in fp32.
 
     What is recorded already is left alone. Beside the cards it writes, per task, how far the logits of one trained model
     move when its backbone is cast.
     """
-    bar = tqdm(total=len(tasks) * (len(SEEDS) + 1), desc="recording bf16", unit="run")
+    bar = tqdm(total=len(tasks) * len(SEEDS), desc="recording bf16", unit="run")
     for task in tasks:
-        lr = best_lr(profile, task, method)
+        lr = best_lr(profile, task, METHOD)
         for seed in SEEDS:
-            path = card_path(FOLDER.format(profile=profile), "vtab-1k", task, method, seed)
+            path = card_path(FOLDER.format(profile=profile), "vtab-1k", task, METHOD, seed)
             if not path.exists():
-                bar.set_postfix_str(f"{task} {method} lr {lr:g} seed {seed}")
+                bar.set_postfix_str(f"{task} lr {lr:g} seed {seed}")
                 card, model = run(
-                    method, task, profile=profile, seed=seed, lr=lr, progress=False, backbone_dtype=torch.bfloat16,
+                    METHOD, task, profile=profile, seed=seed, lr=lr, progress=False, backbone_dtype=torch.bfloat16,
                     cache_root=cache_dir() / "record" / f"{profile}-{task}-bf16",
                 )  # fmt: skip
                 if seed == SEEDS[0]:
-                    _save_logits(profile, task, method, model)
+                    _save_logits(profile, task, model)
                 save_card(card, path)  # last, since a run with a card is not taken again
-                tqdm.write(f"{task} {method} bf16 seed {seed}: accuracy {card.accuracy:.3f} in {card.seconds:.0f} s")
+                tqdm.write(f"{task} bf16 seed {seed}: accuracy {card.accuracy:.3f} in {card.seconds:.0f} s")
             bar.update()
-        bar.update()
     bar.close()
 
 
-def _logits_path(profile: str, task: str, method: str, root: Path | None = None) -> Path:
-    return (root or results_dir()) / FOLDER.format(profile=profile) / "logits" / f"{task}-{method}.json"
+def _logits_path(profile: str, task: str, root: Path | None = None) -> Path:
+    return (root or results_dir()) / FOLDER.format(profile=profile) / "logits" / f"{task}.json"
 
 
 @torch.no_grad()
-def _save_logits(profile: str, task: str, method: str, trained: torch.nn.Module) -> None:
+def _save_logits(profile: str, task: str, trained: torch.nn.Module) -> None:
     """The trained side network and head on both backbones, over val200: differences of the logits."""
     chosen = get_profile(profile)
     backbone = load_backbone(chosen.backbone, image_size=chosen.image_size)
-    whole = build(method, backbone, trained.head.out_features, inplace=True, config=trained.config)
+    whole = build(METHOD, backbone, trained.head.out_features, inplace=True, config=trained.config)
     own = {n: p for n, p in trained.state_dict().items() if not n.startswith("backbone.")}
     whole.load_state_dict(own, strict=False)
-    device = pick_device(None)
-    data = VTAB1k(vtab_dir(profile), task, "val200", eval_transform(*_input_of(whole)))
+    device, info = pick_device(None), whole.info
+    data = VTAB1k(vtab_dir(profile), task, "val200", eval_transform(info.image_size, info.mean, info.std))
     pairs = []
     for images, _ in DataLoader(data, batch_size=50):
         pairs.append([m.to(device).eval()(images.to(device)).float().cpu() for m in (whole, trained)])
     fp32, bf16 = (torch.cat(side) for side in zip(*pairs, strict=True))
     note = {
-        "task": task, "method": method, "images": len(fp32), "split": "val200",
+        "task": task, "method": METHOD, "images": len(fp32), "split": "val200",
         "relative_difference": float((bf16 - fp32).norm() / fp32.norm()),
         "largest_difference": float((bf16 - fp32).abs().max()), "largest_logit": float(fp32.abs().max()),
         "same_answer": float((bf16.argmax(1) == fp32.argmax(1)).float().mean()),
     }  # fmt: skip
-    path = _logits_path(profile, task, method)
+    path = _logits_path(profile, task)
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as temporary:
         temporary.write_text(json.dumps(note, indent=1) + "\n")
-
-
-def _input_of(model: torch.nn.Module) -> tuple:
-    return model.info.image_size, model.info.mean, model.info.std
 
 
 def recorded(profile: str = "laptop", root: Path | None = None) -> bool:
@@ -107,13 +102,13 @@ def half_table(profile: str = "laptop", root: Path | None = None) -> pd.DataFram
     for task in sorted(set(cards["bf16"]["task"])):
         row: dict = {"task": task}
         for kind, table in cards.items():
-            accuracy = 100 * table[(table["task"] == task) & (table["method"] == "dtl")]["accuracy"]
+            accuracy = 100 * table[(table["task"] == task) & (table["method"] == METHOD)]["accuracy"]
             row |= {
                 f"{kind} mean": accuracy.mean(),
                 f"{kind} spread": accuracy.std(ddof=1),
                 f"{kind} seeds": len(accuracy),
             }
-        rows.append(row | json.loads(_logits_path(profile, task, "dtl", root).read_text()))
+        rows.append(row | json.loads(_logits_path(profile, task, root).read_text()))
     return pd.DataFrame(rows).set_index("task")
 
 

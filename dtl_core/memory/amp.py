@@ -3,9 +3,10 @@
 ``torch.autocast("cuda")`` switches itself off where there is no CUDA, and the CPU's autocast has other rules (there
 ``softmax`` and ``layer_norm`` may run in 16 bits). A plan for a GPU needs the GPU's.
 
-Source of the table: PyTorch's documentation, "Automatic Mixed Precision package", section "Autocast Op Reference"
-(CUDA operations), and for ``scaled_dot_product_attention``, ``cat`` and ``stack``, which that page leaves out, the lists
-in PyTorch's ``aten/src/ATen/autocast_mode.h``. Whatever is in no list runs in the type of its inputs.
+Source of the table: the lists in PyTorch's ``ATen/autocast_mode.h``, which lies in every installed torch, and the names
+under which Python calls the same operations (``@``, ``F.interpolate``, …); a test holds the table against that file.
+PyTorch's page "Automatic Mixed Precision package" tells the same in words. ``cat`` and ``stack`` take the widest type by
+themselves. Whatever is in no list runs in the type of its inputs.
 """
 
 from __future__ import annotations
@@ -19,18 +20,22 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 LOWER = frozenset(
     """matmul __matmul__ __rmatmul__ mm bmm mv addmm addmv addr addbmm baddbmm chain_matmul multi_dot linear prelu
-    conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d scaled_dot_product_attention""".split()
+    conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d conv_tbc convolution scaled_dot_product_attention
+    einsum linalg_multi_dot linalg_vecdot gru_cell lstm_cell rnn_relu_cell rnn_tanh_cell""".split()
 )
 FP32 = frozenset(
     """__pow__ __rpow__ __rdiv__ __rtruediv__ pow exp expm1 log log10 log2 log1p reciprocal rsqrt
     acos asin cosh sinh tan erfinv cumsum cumprod sum prod norm renorm dist cdist pdist
-    softmax softmin log_softmax softplus layer_norm group_norm normalize cosine_similarity
+    softmax softmin log_softmax softplus logsumexp layer_norm native_layer_norm rms_norm group_norm
+    frobenius_norm nuclear_norm linalg_vector_norm linalg_matrix_norm huber_loss nll_loss2d interpolate
+    upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_linear1d upsample_bilinear2d upsample_bicubic2d
+    upsample_trilinear3d normalize cosine_similarity
     cross_entropy nll_loss mse_loss l1_loss smooth_l1_loss kl_div binary_cross_entropy_with_logits
     cosine_embedding_loss hinge_embedding_loss margin_ranking_loss multilabel_margin_loss multi_margin_loss
     poisson_nll_loss soft_margin_loss triplet_margin_loss""".split()
 )
 WIDEST = frozenset(
-    "addcdiv addcmul atan2 bilinear cross dot grid_sample index_put scatter_add tensordot cat stack".split()
+    "addcdiv addcmul atan2 bilinear cross dot vdot grid_sample grid_sampler index_put scatter_add tensordot cat stack".split()
 )
 FLOATS = (torch.float16, torch.bfloat16, torch.float32)  # float64 is left alone, as autocast leaves it
 

@@ -43,17 +43,22 @@ def plan_methods(
 
 
 def memory_table(plans: dict[str, MemoryPlan]) -> pd.DataFrame:
-    """A row per method: trained parameters without the head; peak, static and held bytes in MiB; peak as a share of full."""
-    full = plans["full"].peak_bytes if "full" in plans else None
+    """A row for each plan, indexed by its label.
+
+    Returns:
+        Columns: trained parameters without the head; peak, static and held for backward in MiB; the peak as a share of
+        full fine-tuning, where that is among the plans.
+    """
+    full = next((p.peak_bytes for p in plans.values() if p.setting["method"] == "full"), None)
     rows = {
-        name: {
-            "parameters": plan.parameters,
-            "peak MiB": round(plan.peak_bytes / MIB, 1),
-            "static MiB": round(plan.static_bytes / MIB, 1),
-            "held for backward MiB": round(plan.saved_bytes / MIB, 1),
-            "of full": round(plan.peak_bytes / full, 3) if full else None,
+        label: {
+            "trained parameters": plan.parameters,
+            "peak MiB": plan.peak_bytes / MIB,
+            "static MiB": plan.static_bytes / MIB,
+            "held for backward MiB": plan.saved_bytes / MIB,
+            **({"of full": plan.peak_bytes / full} if full else {}),
         }
-        for name, plan in plans.items()
+        for label, plan in plans.items()
     }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
 
@@ -65,7 +70,7 @@ def compare_text(backbone: str, *, recompute: str = "side", as_json: bool = Fals
         return json.dumps({"plans": {m: p.to_dict() for m, p in plans.items()}, "unsupported": reasons}, indent=1)
     lines = [
         f"{backbone}, {', '.join(f'{k} {v}' for k, v in setting.items())}, planned:",
-        memory_table(plans).to_string(),
+        memory_table(plans).to_string(float_format="{:,.3f}".format),
     ]
     return "\n".join(
         [*lines, *(f"{m}: not on this backbone ({reason.split(':')[0]})" for m, reason in reasons.items())]

@@ -1,5 +1,8 @@
 """CUDA's autocast rules, operation by operation, without CUDA; and with it against the real thing."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -94,6 +97,20 @@ def test_gradients_come_in_the_type_of_the_leaf():
     assert weight.grad.dtype == torch.float32
     expected = torch.autograd.grad(F.cross_entropy(F.linear(x, weight), torch.arange(4)), weight)[0]
     torch.testing.assert_close(weight.grad, expected, rtol=2e-2, atol=2e-3)
+
+
+def test_the_table_holds_what_torch_lists():
+    """The lists of the installed torch, but for what has no name in Python (a leading underscore)."""
+    header = Path(torch.__file__).parent / "include" / "ATen" / "autocast_mode.h"
+    if not header.is_file():
+        pytest.skip(f"this torch came without its headers: no {header.name}")
+    lists = re.findall(r"#define AT_FORALL_(\w+)\(_\)(.*?)(?=\n\n|\n//)", header.read_text(), re.S)
+    listed = {name: set(re.findall(r"_\(([a-z]\w+)", body)) for name, body in lists}
+    assert {"LOWER_PRECISION_FP", "FP32", "PROMOTE"} <= listed.keys()
+    assert all(listed[name] for name in ("LOWER_PRECISION_FP", "FP32", "PROMOTE"))
+    ours = {"LOWER_PRECISION_FP": LOWER, "FP32": FP32, "FP32_SET_OPT_DTYPE": FP32, "PROMOTE": WIDEST}
+    for name, table in ours.items():
+        assert listed.get(name, set()) <= table, (name, sorted(listed[name] - table))
 
 
 def test_the_table_is_the_rules():
