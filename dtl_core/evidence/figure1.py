@@ -32,7 +32,7 @@ TRIES = {  # what was tried to explain a method that is off: a sentence, and wha
     "VPT-Deep": (
         ("50 prompts a block", {"prompts": 50}),
         ("70 prompts a block", {"prompts": 70}),
-        ("100 prompts a block, the most of its usual grid", {"prompts": 100}),
+        ("100 prompts a block", {"prompts": 100}),
         ("the class token read out", {"readout": "cls"}),
     ),
     "FacT": (
@@ -42,8 +42,8 @@ TRIES = {  # what was tried to explain a method that is off: a sentence, and wha
         ("everything in fp32, attention fused", {"precision": "fp32", "attention": "fused"}),
     ),
     "LST": (
-        ("a side network of a quarter of the width (4 times the size)", {"reduction": 4}),
-        ("a side network of half the width", {"reduction": 2}),
+        ("a side network of a quarter of d (the default is an eighth)", {"reduction": 4}),
+        ("a side network of half of d", {"reduction": 2}),
         ("everything in fp32", {"precision": "fp32"}),
     ),
 }
