@@ -130,17 +130,30 @@ class CompactSideNetwork(nn.Module):
         """Step 1, first half: the code ``down_i x_i`` of a block's input, (B, ..., d) -> (B, ..., r)."""
         return self.maps[str(block)].encode(x)
 
-    def state(self, codes: Mapping[int, Tensor]) -> Tensor:
+    def state(self, codes: Mapping[int, Tensor], scale: float = 1.0) -> Tensor:
         """Step 1, second half: ``h``, the sum of ``up_j code_j`` over the tapped blocks so far, (B, ..., d).
 
         The sum is one product, ``[code_0 ... code_i] [up_0 ... up_i]^T``: it writes ``h`` once, and autograd keeps
-        the thin codes in place of every partial sum.
+        the thin codes in place of every partial sum. With ``scale`` it gives ``scale * h`` at no cost.
         """
         joined = torch.cat(list(codes.values()), dim=-1)
         ups = torch.cat([self.maps[str(j)].up for j in codes], dim=1)
+        ups = ups if scale == 1 else ups * scale
         return F.linear(joined, ups.to(joined.dtype))
 
-    def injection(self, codes: Mapping[int, Tensor], stage: int, grid: tuple[int, int] | None = None) -> Tensor:
+    def gated(self, codes: Mapping[int, Tensor], fused: bool = False) -> Tensor:
+        """Step 2, ``swish(h)``, (B, ..., d).
+
+        ``fused`` takes ``silu(beta h) / beta`` in its place, the same function: one kernel forward and one backward,
+        with one tensor kept, where the form as written keeps three.
+        """
+        if fused:
+            return F.silu(self.state(codes, self.beta)).mul_(1 / self.beta)
+        return swish(self.state(codes), self.beta)
+
+    def injection(
+        self, codes: Mapping[int, Tensor], stage: int, grid: tuple[int, int] | None = None, fused: bool = False
+    ) -> Tensor:
         """Steps 2 and 3: what is added to the tokens after a block.
 
         Args:
@@ -148,11 +161,12 @@ class CompactSideNetwork(nn.Module):
             stage: the block's stage, which names the convolution.
             grid: (H, W) of the patches of a ViT; its tokens come as (B, P + H*W, d), where the P prefix tokens
                 (class, registers) pass by the convolution. None for tokens (B, H, W, d).
+            fused: see ``gated``.
 
         Returns:
             A tensor of the tokens' shape.
         """
-        gated = swish(self.state(codes), self.beta)
+        gated = self.gated(codes, fused)
         if not self.dwconvs:
             return gated
         conv = self.dwconvs[str(stage)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -18,7 +19,7 @@ from .config import DTLConfig
 from .csn import CompactSideNetwork
 from .walks import walk
 
-PARTS = 4  # a block that is to be lean takes its batch in so many parts: only one part's working set is alive at a time
+PARTS = 4  # a block that is computed again takes its batch in so many parts: only one's working set is alive at a time
 
 
 @dataclass
@@ -48,10 +49,10 @@ class DTL(nn.Module):
         backbone: a timm model made with ``num_classes=0``, or a name for ``load_backbone``. It is frozen in place.
         num_classes: classes of the task.
         config: the function; ``DTLConfig.for_backbone`` if None.
-        recompute: what backward computes again instead of keeping. "side": the gated side state, from its thin codes,
-            and the last block takes its batch in ``PARTS`` parts, so that backward opens with a quarter of its working
-            set. "blocks": also the blocks after M, and every block takes its batch in parts. "none": nothing. Logits
-            and gradients are the same up to rounding. With drop path no block is taken in parts.
+        recompute: what backward computes again instead of keeping. "side": the gated side state, from its thin codes;
+            and the last block of a ViT takes the mean over the tokens before its last layer, see ``ViTWalk.block``.
+            "blocks": also the blocks after M, each of which takes its batch in ``PARTS`` parts (not with drop path).
+            "none": nothing, the form of the paper. Logits and gradients are the same up to rounding.
         backbone_dtype: cast the frozen weights (and so the tokens) to this type; the side network and head stay fp32.
         drop_path: stochastic depth in training mode, rising linearly from 0 at block 0 to this rate at the last
             block, in the frozen blocks of prefix and suffix alike, as the authors train.
@@ -113,16 +114,16 @@ class DTL(nn.Module):
         """The rate at the last block."""
         return self._drops[-1].drop_prob if self._drops[-1] else 0.0
 
-    def _block(self, i: int, x: Tensor) -> Tensor:
-        """Block i as ``recompute`` wants it: whole or in parts, kept for backward or computed again there."""
-        drop, again = self._drops[i] if self.training else None, self.recompute == "blocks"
-        step = partial(self._walk.block, i, drop=drop)
-        if again and x.requires_grad:
+    def _block(self, i: int, x: Tensor, pool: bool = False) -> Tensor:
+        """Block i as ``recompute`` wants it: kept for backward, or in parts and computed again there."""
+        drop = self._drops[i] if self.training else None
+        step = partial(self._walk.block, i, drop=drop, pool=pool)
+        if self.recompute != "blocks":
+            return step(x)
+        if x.requires_grad:
             step = partial(checkpoint, step, use_reentrant=False, preserve_rng_state=drop is not None)
-        last = self.recompute == "side" and i == len(self._drops) - 1 and x.requires_grad
-        if (again or last) and drop is None:  # drop path would draw other numbers for parts than for the whole
-            return torch.cat([step(part) for part in x.chunk(PARTS)])
-        return step(x)
+        # drop path would draw other numbers for parts than for the whole
+        return step(x) if drop else torch.cat([step(part) for part in x.chunk(PARTS)])
 
     @torch.no_grad()
     def prefix(self, images: Tensor) -> Features:
@@ -149,6 +150,7 @@ class DTL(nn.Module):
         """The side network, blocks M+1 onwards, readout and head. ``Features`` -> logits (B, num_classes)."""
         m, stages = self.config.inject_from, self._walk.stages
         x, taps = features.tokens, dict(features.taps)
+        lean = self.recompute != "none" and torch.is_grad_enabled() and self._walk.can_pool()
         del features  # where the caller keeps none, tokens and taps are freed as soon as they are read
         codes = {i: self.csn.encode(i, taps.pop(i)) for i in list(taps)}
         x = self._inject(m, x, codes)
@@ -157,14 +159,20 @@ class DTL(nn.Module):
             if stages[i] != stages[i - 1]:
                 codes = {}  # the side state starts again from 0 at each stage
             codes[i] = self.csn.encode(i, x)
-            x = self._inject(i, self._block(i, x), codes)
+            pool = lean and i == len(stages) - 1
+            x = self._inject(i, self._block(i, x, pool), codes, pool)
         return self.head(self._walk.readout(x).to(self.head.weight.dtype))
 
-    def _inject(self, i: int, x: Tensor, codes: dict[int, Tensor]) -> Tensor:
-        add = partial(self.csn.injection, stage=self._walk.stages[i], grid=self._walk.grid)
-        if self.recompute == "none" or not torch.is_grad_enabled():
-            return x + add(codes).to(x.dtype)
-        return x + checkpoint(add, dict(codes), use_reentrant=False, preserve_rng_state=False).to(x.dtype)
+    def _inject(self, i: int, x: Tensor, codes: dict[int, Tensor], pool: bool = False) -> Tensor:
+        """What comes out of block i, and the side state on top. With ``pool`` x is the mean of the patch tokens."""
+        lean = self.recompute != "none"
+        add = partial(self.csn.injection, stage=self._walk.stages[i], grid=self._walk.grid, fused=lean)
+        if lean and torch.is_grad_enabled():
+            add = partial(checkpoint, add, use_reentrant=False, preserve_rng_state=False)
+        if pool:
+            patches = math.prod(self._walk.grid)
+            return x + add({j: code[:, -patches:] for j, code in codes.items()}).mean(dim=1).to(x.dtype)
+        return x + add(dict(codes)).to(x.dtype)
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> logits (B, num_classes)."""

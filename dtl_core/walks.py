@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from timm.layers import Mlp
 from timm.models.swin_transformer import SwinTransformer, SwinTransformerBlock
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
@@ -43,9 +44,21 @@ class ViTWalk:
         """What happens between two blocks: nothing in a ViT."""
         return x
 
-    def block(self, i: int, x: Tensor, drop: nn.Module | None = None) -> Tensor:
-        """Block i on tokens (B, N, d). ``drop`` is the drop path of its two residual branches."""
+    def block(self, i: int, x: Tensor, drop: nn.Module | None = None, pool: bool = False) -> Tensor:
+        """Block i on tokens (B, N, d). ``drop`` is the drop path of its two residual branches.
+
+        With ``pool`` it gives the mean of its patch tokens, (B, d), which is all that the readout takes from the last
+        block. The last layer of the MLP is linear, so the mean is taken before it: a third of the block's products
+        falls away, forward and backward.
+        """
         b = self.model.blocks[i]
+        if pool:
+            drop = drop or nn.Identity()
+            x = (x + drop(b.ls1(b.attn(b.norm1(x)))))[:, self.model.num_prefix_tokens :]
+            hidden = b.mlp.norm(b.mlp.act(b.mlp.fc1(b.norm2(x))))  # its two dropouts are still: the block is frozen
+            # a sum's gradient is a view, a mean's is not
+            pooled, hidden = (t.sum(dim=1) / t.shape[1] for t in (x, hidden))
+            return pooled + drop(b.ls2(b.mlp.fc2(hidden)))
         if drop is None:
             return b(x)
         x = x + drop(b.ls1(b.attn(b.norm1(x))))
@@ -54,13 +67,19 @@ class ViTWalk:
     def can_drop_path(self) -> bool:
         return all(type(b) is Block for b in self.model.blocks)
 
+    def can_pool(self) -> bool:
+        """Whether the last block can give the mean of its patch tokens, see ``block``."""
+        last = self.model.blocks[-1]
+        return type(last) is Block and type(last.mlp) is Mlp
+
     def readout(self, x: Tensor) -> Tensor:
         """(B, N, d) -> (B, d): mean of the patch tokens, then the pre-trained final norm. The class token is not read.
 
-        With ``global_pool="avg"`` timm keeps that norm in ``fc_norm``, else in ``norm``; the other is an Identity.
+        (B, d) is taken as that mean. With ``global_pool="avg"`` timm keeps the norm in ``fc_norm``, else in ``norm``;
+        the other is an Identity.
         """
-        patches = x[:, self.model.num_prefix_tokens :]
-        return self.model.fc_norm(self.model.norm(patches.mean(dim=1)))
+        pooled = x if x.ndim == 2 else x[:, self.model.num_prefix_tokens :].mean(dim=1)
+        return self.model.fc_norm(self.model.norm(pooled))
 
 
 class SwinWalk:
@@ -85,7 +104,9 @@ class SwinWalk:
         """The patch merging, which timm puts at the start of a stage."""
         return self.model.layers[self.first[block]].downsample(x) if block in self.first else x
 
-    def block(self, i: int, x: Tensor, drop: nn.Module | None = None) -> Tensor:
+    def block(self, i: int, x: Tensor, drop: nn.Module | None = None, pool: bool = False) -> Tensor:
+        """As in ``ViTWalk``, but for ``pool``: a Swin takes its final norm, which is not linear, before the mean."""
+        assert not pool
         b = self.blocks[i]
         if drop is None:
             return b(x)
@@ -94,6 +115,9 @@ class SwinWalk:
 
     def can_drop_path(self) -> bool:
         return all(type(b) is SwinTransformerBlock for b in self.blocks)
+
+    def can_pool(self) -> bool:
+        return False
 
     def readout(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, C): final norm, then average pool."""
