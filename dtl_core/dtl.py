@@ -19,7 +19,7 @@ from .config import DTLConfig
 from .csn import CompactSideNetwork
 from .walks import walk
 
-PARTS = 4  # a block that is computed again takes its batch in so many parts: only one's working set is alive at a time
+PARTS = 4  # a block that is to be lean takes its batch in so many parts: only one part's working set is alive at a time
 
 
 @dataclass
@@ -49,10 +49,11 @@ class DTL(nn.Module):
         backbone: a timm model made with ``num_classes=0``, or a name for ``load_backbone``. It is frozen in place.
         num_classes: classes of the task.
         config: the function; ``DTLConfig.for_backbone`` if None.
-        recompute: what backward computes again instead of keeping. "side": the gated side state, from its thin codes;
-            and the last block of a ViT takes the mean over the tokens before its last layer, see ``ViTWalk.block``.
-            "blocks": also the blocks after M, each of which takes its batch in ``PARTS`` parts (not with drop path).
-            "none": nothing, the form of the paper. Logits and gradients are the same up to rounding.
+        recompute: what backward computes again instead of keeping. "side": the gated side state, from its thin codes.
+            "blocks": also the blocks after M. "none": nothing, the form of the paper. "side" and "blocks" also take
+            the mean over the tokens before the last layer of a ViT's last block (``ViTWalk.block``), and the last block
+            or every block in parts of the batch (``PARTS``; not with drop path). Logits and gradients are the same up
+            to rounding.
         backbone_dtype: cast the frozen weights (and so the tokens) to this type; the side network and head stay fp32.
         drop_path: stochastic depth in training mode, rising linearly from 0 at block 0 to this rate at the last
             block, in the frozen blocks of prefix and suffix alike, as the authors train.
@@ -115,15 +116,15 @@ class DTL(nn.Module):
         return self._drops[-1].drop_prob if self._drops[-1] else 0.0
 
     def _block(self, i: int, x: Tensor, pool: bool = False) -> Tensor:
-        """Block i as ``recompute`` wants it: kept for backward, or in parts and computed again there."""
-        drop = self._drops[i] if self.training else None
+        """Block i as ``recompute`` wants it: whole or in parts, kept for backward or computed again there."""
+        drop, again = self._drops[i] if self.training else None, self.recompute == "blocks"
         step = partial(self._walk.block, i, drop=drop, pool=pool)
-        if self.recompute != "blocks":
-            return step(x)
-        if x.requires_grad:
+        if again and x.requires_grad:
             step = partial(checkpoint, step, use_reentrant=False, preserve_rng_state=drop is not None)
-        # drop path would draw other numbers for parts than for the whole
-        return step(x) if drop else torch.cat([step(part) for part in x.chunk(PARTS)])
+        lean = again or (self.recompute == "side" and i == len(self._drops) - 1 and x.requires_grad)
+        if lean and drop is None:  # drop path would draw other numbers for parts than for the whole
+            return torch.cat([step(part) for part in x.chunk(PARTS)])
+        return step(x)
 
     @torch.no_grad()
     def prefix(self, images: Tensor) -> Features:

@@ -56,9 +56,7 @@ class ViTWalk:
             drop = drop or nn.Identity()
             x = (x + drop(b.ls1(b.attn(b.norm1(x)))))[:, self.model.num_prefix_tokens :]
             hidden = b.mlp.norm(b.mlp.act(b.mlp.fc1(b.norm2(x))))  # its two dropouts are still: the block is frozen
-            # a sum's gradient is a view, a mean's is not
-            pooled, hidden = (t.sum(dim=1) / t.shape[1] for t in (x, hidden))
-            return pooled + drop(b.ls2(b.mlp.fc2(hidden)))
+            return x.mean(dim=1) + drop(b.ls2(b.mlp.fc2(hidden.mean(dim=1))))
         if drop is None:
             return b(x)
         x = x + drop(b.ls1(b.attn(b.norm1(x))))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from typing import Literal
@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 
 from .amp import CudaAutocast
@@ -62,12 +63,14 @@ def checkpointed(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def again_under(autocast: CudaAutocast, ledger: Ledger, model: nn.Module) -> Iterator[None]:
-    """What a checkpoint computes again in backward runs under autocast once more, as torch's checkpoint sees to on CUDA."""
+def again_under(modes: Sequence[TorchFunctionMode], ledger: Ledger, model: nn.Module) -> Iterator[None]:
+    """What a checkpoint computes again in backward runs under these modes once more: autograd leaves them out there."""
 
     def make(function):
         def ruled(*args, **kwargs):
-            with autocast if ledger.phase == "backward" else nullcontext():
+            with ExitStack() as stack:
+                for mode in modes if ledger.phase == "backward" else ():
+                    stack.enter_context(mode)
                 return function(*args, **kwargs)
 
         return ruled
@@ -96,6 +99,7 @@ def run_step(
     optimizer: Optimizer = "adamw",
     autocast: CudaAutocast | None = None,
     real_autocast=None,
+    kernels: TorchFunctionMode | None = None,
     checkpointing: bool = False,
     keep_gradients: bool = False,
 ) -> int:
@@ -108,6 +112,7 @@ def run_step(
         optimizer: see ``make_optimizer``.
         autocast: CUDA's rules, emulated.
         real_autocast: a ``torch.autocast`` to run the forward in, for a measurement.
+        kernels: what stands in for kernels that the device of a plan does not have.
         checkpointing: compute every block again in backward.
         keep_gradients: gradients stay allocated through the forward and are filled with zeros, as PyTorch before 2.0
             did by default.
@@ -133,8 +138,7 @@ def run_step(
             state = [v for s in steps.state.values() for v in s.values() if isinstance(v, Tensor)]
             ledger.adopt(state, "optimizer state", "optimizer")
             ledger.adopt([p.grad for p in trained if p.grad is not None], "gradients", "optimizer")
-            if autocast is not None:
-                stack.enter_context(again_under(autocast, ledger, model))
+            stack.enter_context(again_under([mode for mode in (kernels, autocast) if mode], ledger, model))
             stack.enter_context(watched(ledger, model))
             if checkpointing:
                 stack.enter_context(checkpointed(model))
@@ -142,7 +146,7 @@ def run_step(
             if keep_gradients:
                 steps.zero_grad(set_to_none=False)
             ledger.enter("between blocks", "forward")
-            with autocast or real_autocast or nullcontext():
+            with kernels or nullcontext(), autocast or real_autocast or nullcontext():
                 logits = model(images)
                 ledger.enter("loss")
                 loss = F.cross_entropy(logits, labels)
