@@ -153,7 +153,7 @@ def results(profile: ProfileName = "laptop", write: bool = False) -> None:
         profile: whose cards.
         write: put them into README.md between their marks.
     """
-    from .evidence import half, readme_table, write_readme_table
+    from .evidence import half, readme_table, write_readme_leaner, write_readme_table
 
     print(readme_table(profile))
     recorded = half.recorded(profile)
@@ -163,6 +163,7 @@ def results(profile: ProfileName = "laptop", write: bool = False) -> None:
         print(f"written to {write_readme_table(profile)}")
         if recorded:
             half.write_readme_half(profile)
+        write_readme_leaner()
 
 
 def notebooks_run(
