@@ -20,10 +20,10 @@ TIME_MARKS = ("<!-- step times: begin (dtl results --write) -->", "<!-- step tim
 
 
 def floor_bytes(plan: MemoryPlan) -> int:
-    """What no recomputation of blocks can do without: weights, input, optimizer, gradients, and the taps for d(down)."""
+    """What no recomputation of blocks can do without: weights, input, optimizer, and the taps for d(down)."""
     width = 2 if plan.setting["precision"] == "bf16" else 4
     # 12 blocks are tapped: 197 tokens of 768 numbers for each image
-    return plan.static_bytes + plan.by_kind["gradients"] + 12 * plan.setting["batch_size"] * 197 * 768 * width
+    return plan.static_bytes + 12 * plan.setting["batch_size"] * 197 * 768 * width
 
 
 def memory_markdown() -> str:
@@ -39,7 +39,7 @@ def memory_markdown() -> str:
         plans = [plan_training("dtl", BACKBONE, precision=p, recompute=mode, **SETTING) for p in ("fp32", "bf16")]
         lines.append(row(label, *(plan.peak_bytes for plan in plans)))
     leanest = [f"{plan.peak_bytes / floor_bytes(plan):.2f}" for plan in plans]
-    lines.append(row("floor: weights, input, optimizer, gradients, and the taps for `down`", *map(floor_bytes, plans)))
+    lines.append(row("floor: weights, input, optimizer, and the taps for `down`", *map(floor_bytes, plans)))
     note = f"The last form lies at {leanest[0]} and {leanest[1]} times its floor: what is above is the working set of one block for a quarter of the batch."
     return "\n".join([*lines, "", note])
 

@@ -52,10 +52,11 @@ class FusedAttention(TorchFunctionMode):
 
 def _attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None):
     aten = torch.ops.aten
-    if attn_mask is not None and attn_mask.requires_grad:
-        return aten._scaled_dot_product_attention_math(query, key, value, attn_mask, dropout_p, is_causal, scale=scale)[0]
-    fused = aten._scaled_dot_product_flash_attention_for_cpu
-    return fused(query, key, value, dropout_p, is_causal, attn_mask=attn_mask, scale=scale)[0]
+    trained_bias = attn_mask is not None and attn_mask.requires_grad
+    kernel = (
+        aten._scaled_dot_product_attention_math if trained_bias else aten._scaled_dot_product_flash_attention_for_cpu
+    )
+    return kernel(query, key, value, dropout_p=dropout_p, is_causal=is_causal, attn_mask=attn_mask, scale=scale)[0]
 
 
 def plan_training(
