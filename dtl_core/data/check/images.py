@@ -159,6 +159,6 @@ def _tell_twins(s: ImageSet, lst: ListFile, of: str, twins: list[tuple[str, str]
         len(twins),
         f"{len(twins):,} of {len(lst.entries):,} images have the pixels of one of {of}"
         + (f", which can move the accuracy by up to {100 * share:.2g} points: " if tested else ": ")
-        + few([f"{here} is {there}" for here, there in twins]),
+        + few([f"{here.removeprefix(f'{lst.name}: ')} is {there}" for here, there in twins]),
         lst,
     )

@@ -11,6 +11,10 @@ from .report import table
 
 SHOTS, SPLIT_SEEDS = (1, 2, 4, 8, 16), (0, 1, 2)
 SHOT_LIST = re.compile(r"train_meta\.list\.num_shot_([0-9]+)\.seed_([0-9]+)")
+# where images lie in the folder of a set: the authors' archive, NOAH, and archives as their makers pack them
+IMAGES = ("", "images", "jpg", "data/images")
+TRAIN_IMAGES, TEST_IMAGES = ("images/train", "train", ""), ("", "images/val", "val", "images")
+UNOFFICIAL_VAL = "unofficial_val_list_4_shot16seed0"  # NOAH's, out of ImageNet's training images
 PETS_TWICE = "Every line stands twice, as in the field's own 1-shot list of Oxford Pets: an epoch is twice as long."
 
 
@@ -28,7 +32,7 @@ def fewshot_sets(root: Path, only: Collection[str] = ()) -> list[ImageSet]:
         wanted = [f"train_meta.list.num_shot_{k}.seed_{i}" for k in SHOTS for i in SPLIT_SEEDS]
         for name in [*wanted, "val_meta.list", "test_meta.list"]:
             role = name.split("_meta")[0]
-            lst = _read(s, lists / name, role, [folder, folder / "images"], "error" if row else "warning")
+            lst = _read(s, lists / name, role, [folder / each for each in IMAGES], "error" if row else "warning")
             if lst and role == "train":
                 twice = PETS_TWICE if row and row["folder"] == "oxford-pets" and ".num_shot_1." in name else ""
                 check_lines(s, lst, twice)
@@ -61,15 +65,16 @@ def domain_sets(root: Path, only: Collection[str] = ()) -> list[ImageSet]:
                 message = f"{lists} has no train_meta.list.num_shot_16.seed_*: there is nothing to train on"
                 s.add("error", "missing_list", 1, message)
         for path in shots:
-            lst = _read(s, path, "train", [folder / "images" / "train", folder / "train", folder], "error")
+            lst = _read(s, path, "train", [folder / each for each in TRAIN_IMAGES], "error")
             if s.labels is None:
                 s.labels = max((y for _, _, y in lst.entries), default=-1) + 1
             check_lines(s, lst)
             check_shots(s, lst, int(SHOT_LIST.fullmatch(path.name)[1]))
         if s.labels is None and sets[0].labels is not None:
             s.labels = sets[0].labels
-        bases = [folder / "images" / "val", folder / "val", folder] if shots else [folder, folder / "images"]
-        lst = _read(s, lists / "val_meta.list", "test", bases, "error")
+        if (lists / UNOFFICIAL_VAL).is_file():
+            check_lines(s, _read(s, lists / UNOFFICIAL_VAL, "val", [folder / each for each in TRAIN_IMAGES], "error"))
+        lst = _read(s, lists / "val_meta.list", "test", [folder / each for each in TEST_IMAGES], "error")
         if lst:
             check_lines(s, lst)
             _check_domain_classes(s, lst, row)
@@ -106,6 +111,8 @@ def _listed_set(row: dict[str, str] | None, folder: Path) -> ImageSet:
         s.labels = class_count(folder)
     elif folder.name != row["folder"]:
         s.add("note", "other_name", 1, f"{folder.name} is {row['folder']} in the field's lists")
+    if (folder / "built.json").is_file() or (folder.parent / "built.json").is_file():
+        s.lossless = "built as PNG by `dtl data build`"
     return s
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..vtab import BadDataset, parse_line, read_list
+from ..vtab import read_list
 from .report import Finding, few
 
 
@@ -65,15 +66,15 @@ def read_tolerantly(path: Path) -> tuple[list[tuple[int, str, int]], list[str]]:
     """The entries of a list, and one phrase for each line that is none."""
     try:
         return read_list(path)[1], []
-    except (BadDataset, UnicodeDecodeError):
+    except ValueError:  # a bad line, no line at all, or bytes that are no text: on with what can be read
         entries, bad = [], []
-        for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
-            entry = parse_line(line) if "\ufffd" not in line else None
-            if entry:
-                entries.append((number, *entry))
-            elif line.strip():
-                bad.append(f"line {number}: {line.strip()[:60]!r}")
-        return entries, bad
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+        found = re.fullmatch(r"([^\ufffd]*\S) +(-?[0-9]+)", line.strip())
+        if found:
+            entries.append((number, found[1], int(found[2])))
+        elif line.strip():
+            bad.append(f"line {number}: {line.strip()[:60]!r}")
+    return entries, bad
 
 
 def subfolders(folder: Path) -> list[Path]:

@@ -109,10 +109,12 @@ class Report:
             lines = ["  ".join([*(row[i].ljust(wide[i]) for i in range(4)), row[4]]) for row in rows] + [""]
         lines += self._jpeg_text()
         found = Counter(f.severity for f in self.findings)
+        read = ", ".join(
+            (_counted(len(self.sets), "set"), _counted(self.lists, "list"), _counted(self.images, "image"))
+        )
         lines.append(
-            f"{self.benchmark} in {self.root}: {len(self.sets)} sets, {self.lists} lists and {self.images:,} images read "
-            f"in {self.seconds:.1f} s; "
-            + ", ".join(f"{found[s]} {s}{'' if found[s] == 1 else 's'}" for s in SEVERITIES)
+            f"{self.benchmark} in {self.root}: {read} read in {self.seconds:.1f} s; "
+            + ", ".join(_counted(found[severity], severity) for severity in SEVERITIES)
         )
         lines.append(
             "Nothing found that stands against comparing results."
@@ -137,6 +139,10 @@ def table(name: str) -> list[dict[str, str]]:
     """The rows of one of the package's tables."""
     with open(paths.RESOURCES / name, newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def few(items: list[str], shown: int = 3) -> str:

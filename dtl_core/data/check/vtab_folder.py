@@ -63,13 +63,20 @@ def _other_task(folder: Path) -> ImageSet:
         s.lossless = "built as PNG by `dtl data build`"
     _read_vtab_lists(s, folder)
     for lst in s.lists:
-        try:
-            wanted = json.loads((folder / "built.json").read_text())["counts"]
-        except (OSError, ValueError, KeyError):
-            break
-        parts = {"train800": ["train"], "val200": ["val"], "train800val200": ["train", "val"], "test": ["test"]}
-        check_count(s, lst, sum(wanted[part] for part in parts[lst.path.stem]), "built.json")
+        wanted = _built_count(folder, lst.path.stem)
+        if wanted is not None:
+            check_count(s, lst, wanted, "built.json")
     return s
+
+
+def _built_count(folder: Path, split: str) -> int | None:
+    """How many images `dtl data build` put into a split; None where it did not build the folder."""
+    parts = {"train800": ("train",), "val200": ("val",), "train800val200": ("train", "val"), "test": ("test",)}
+    try:
+        counts = json.loads((folder / "built.json").read_text())["counts"]
+        return sum(counts[part] for part in parts[split])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _read_vtab_lists(s: ImageSet, folder: Path) -> None:
