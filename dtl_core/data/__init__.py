@@ -1,6 +1,7 @@
 """Data: fetched by pip, rendered from a seed, or the user's own; one reader for each layout on disk."""
 
 from .build import TASKS, build_suite
+from .check import check
 from .fetch import fetch
 from .folder import ImageFolderTask
 from .sources import clean_cache, status
@@ -12,6 +13,7 @@ __all__ = [
     "ImageFolderTask",
     "VTAB1k",
     "build_suite",
+    "check",
     "clean_cache",
     "eval_transform",
     "fetch",
