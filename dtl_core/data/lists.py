@@ -130,7 +130,8 @@ class ImageList:
 def _base(entries: list, bases: Sequence[Path], task: str) -> tuple[Path, list[tuple[int, str]]]:
     """The base under which the fewest images are missing, and what is missing there."""
     best: tuple[Path, list[tuple[int, str]]] | None = None
-    for base in bases:
+    first = entries[0][1]
+    for base in sorted(bases, key=lambda base: not os.path.exists(base / first)):  # the likely one first
         seen = tqdm(entries, desc=f"look for {task}", unit="image", leave=False, delay=2)  # slow on a network disk
         missing = [(number, name) for number, name, _ in seen if not os.path.exists(base / name)]
         if best is None or len(missing) < len(best[1]):
