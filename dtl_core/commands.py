@@ -15,11 +15,11 @@ ProfileName = Literal["smoke", "laptop", "paper"]
 
 
 def build(profile: ProfileName = "laptop", tasks: tuple[str, ...] = ()) -> None:
-    """Build the VTAB suite of a profile in the official layout. What is whole already is left alone.
+    """Build a profile's data in the official layouts: the VTAB suite, `typefaces` (few-shot) and `digits` (domains). What is whole already is left alone.
 
     Args:
-        profile: `laptop` (six tasks of 1,000 training images) or `smoke` (a few rendered images).
-        tasks: only these tasks.
+        profile: `laptop` (six tasks of 1,000 training images, and the two others) or `smoke` (a few rendered images).
+        tasks: only these: names of tasks, `typefaces`, `digits`.
     """
     from .data import build_suite
 

@@ -2,7 +2,9 @@
 
 from .build import TASKS, build_suite
 from .check import check
+from .domain import DomainShift
 from .fetch import fetch
+from .fewshot import FewShot
 from .folder import ImageFolderTask
 from .sources import clean_cache, status
 from .transforms import eval_transform, open_rgb
@@ -10,6 +12,8 @@ from .vtab import VTAB1k
 
 __all__ = [
     "TASKS",
+    "DomainShift",
+    "FewShot",
     "ImageFolderTask",
     "VTAB1k",
     "build_suite",
