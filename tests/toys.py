@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import time
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import torch
@@ -142,3 +144,41 @@ def record_process(environment: dict[str, str], methods: tuple[str, ...], tasks:
 
     runs.LEARNING_RATES, runs.SEEDS = (1e-3, 1e-2), (0, 1)
     runs.record("smoke", methods=methods, tasks=tasks)
+
+
+def shared_cache_process(folder: str, name: str, method: str, die_at: int | None = None) -> None:
+    """Asks for a prefix cache once ``go`` is there, notes every image that it opens, and saves what it read
+    and what was printed.
+
+    Args:
+        folder: where all of it lies.
+        name: of this process's files.
+        method: of ``toy_model``.
+        die_at: the image at which it waits for the file ``die`` and kills itself.
+    """
+    torch.set_num_threads(1)
+    place = Path(folder)
+
+    class Noted(ToyImages):
+        def __getitem__(self, i):
+            with open(place / f"{name}.opened", "a") as file:
+                file.write(f"{i}\n")
+            if i == die_at:
+                _wait_for(place / "die")
+                _die()
+            return super().__getitem__(i)
+
+    model = toy_model(method)
+    (place / f"{name}.ready").touch()
+    _wait_for(place / "go")
+    with open(place / f"{name}.said", "w", buffering=1) as said, redirect_stdout(said):
+        cache = PrefixCache(model, Noted(), root=place / "prefix", batch_size=4, device="cpu")
+    features, _ = cache.__getitems__(list(range(len(cache))))
+    torch.save({"tokens": features.tokens, "tap 3": features.taps[3]}, place / f"{name}.pt")
+
+
+def _wait_for(path: Path) -> None:
+    end = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < end, f"{path} never comes"
+        time.sleep(0.002)
