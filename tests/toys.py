@@ -182,3 +182,54 @@ def _wait_for(path: Path) -> None:
     while not path.exists():
         assert time.monotonic() < end, f"{path} never comes"
         time.sleep(0.002)
+
+
+def shaken(method: str, backbone: str, recompute: str) -> torch.nn.Module:
+    """A toy DTL in double precision whose maps have left 0, so that every parameter has a gradient."""
+    model = toy_model(method, backbone, recompute=recompute).double()
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for p in model.trainable_parameters():
+            p += 0.05 * torch.randn(p.shape, generator=generator, dtype=p.dtype)
+    return model.train()
+
+
+def data_parallel_process(rank: int, port: int, cases: list[tuple[str, str, str]], folder: str) -> None:
+    """One of two processes of gloo: takes two steps on its half of 8 images and saves the gradients.
+
+    Args:
+        rank: 0 or 1.
+        port: on this machine, where the two meet.
+        cases: of ``shaken``.
+        folder: where ``<rank>.pt`` is written: gradients of both steps by case; "local", those of the first case without
+            an exchange; "unused", what is said of a parameter that takes no part.
+    """
+    from torch import distributed
+    from torch.nn.functional import cross_entropy
+    from torch.nn.parallel import DistributedDataParallel
+
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+
+    def steps(model: torch.nn.Module, parallel: torch.nn.Module, backbone: str) -> list[dict[str, torch.Tensor]]:
+        images, gradients = ToyImages(8, SIZES[backbone], torch.float64), []
+        for _ in range(2):
+            cross_entropy(parallel(images.images[rank::2]), images.labels[rank::2]).backward()
+            gradients.append({n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None})
+            model.zero_grad()
+        return gradients
+
+    found: dict = {}
+    for case in cases:
+        model = shaken(*case)
+        found[case] = steps(model, DistributedDataParallel(model, find_unused_parameters=False), case[1])
+    model = shaken(*cases[0])
+    found["local"] = steps(model, model, cases[0][1])[0]
+    model.register_parameter("idle", torch.nn.Parameter(torch.zeros(3, dtype=torch.float64)))
+    try:
+        steps(model, DistributedDataParallel(model, find_unused_parameters=False), cases[0][1])
+        found["unused"] = ""
+    except RuntimeError as error:
+        found["unused"] = str(error)
+    torch.save(found, Path(folder) / f"{rank}.pt")
+    distributed.destroy_process_group()
