@@ -48,12 +48,14 @@ def train(
     seed: int = 0,
     lr: float | None = None,
     epochs: int | None = None,
+    batch_size: int | None = None,
     cache: bool = True,
     out: Path | None = None,
 ) -> None:
     """Train one method on one task, test it once, and write a run card and (DTL, DTL+) an adapter file.
 
-    A run that was killed continues when the same command is given again.
+    Before the first step it says which weights, data and device, how much memory and about how long, and refuses what
+    cannot fit. A run that was killed continues when the same command is given again.
 
     Args:
         task: a task of VTAB-1K, e.g. `mnist` (laptop) or `caltech101` (paper).
@@ -63,6 +65,7 @@ def train(
         seed: of initialisation and order.
         lr: learning rate; the recipe's own if not given.
         epochs: passes over the images; the recipe's own if not given.
+        batch_size: images a step; the recipe's own if not given.
         cache: run the frozen prefix once and train from the stored features, where that is exact.
         out: adapter file; `build/adapters/<task>-<method>-seed<seed>.safetensors` if not given.
     """
@@ -84,7 +87,9 @@ def train(
         options = {"folder": Path(place).expanduser(), "train_split": "trainval"}
         task = Path(place).expanduser().resolve().name
     name = get_profile(profile).name
-    card, model = run(method, task, profile=name, seed=seed, lr=lr, epochs=epochs, cache=cache, **options)
+    card, model = run(
+        method, task, profile=name, seed=seed, lr=lr, epochs=epochs, batch_size=batch_size, cache=cache, **options
+    )
     path = save_card(card, card_path(name, card.benchmark, task, method, seed, root=project_dir() / "build" / "runs"))
     print(
         f"{method} on {task} ({get_profile(name).setting}): accuracy {card.accuracy:.3f}, balanced {card.balanced_accuracy:.3f}, "

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 
 class DamagedFile(ValueError):
     """A file that is not what it should be. The message names it and says what to do."""
@@ -34,6 +36,29 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def one_writer(path: str | Path, waiting: str = "") -> Iterator[None]:
+    """Lets one process at a time make a file; the others wait, and print ``waiting`` beforehand.
+
+    The lock is the kernel's own (flock; on Windows its like) and goes with the process that held it: a writer that is
+    killed blocks no one, and there is no age at which a lock would have to be broken. The file of the lock stays, empty,
+    since taking it away would let in two at once.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.with_suffix(".lock"), mode=0o666)  # several users may share the folder
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        if waiting:
+            print(waiting, flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def sha256_of(path: str | Path) -> str:

@@ -33,7 +33,7 @@ def test_dtl_and_dtl_plus_share_a_file_and_so_do_seeds(cache_folder):
     for model in (toy_model("dtl+"), toy_model("dtl", seed=1)):
         again = PrefixCache(model, data, **QUIET)
         assert again.path == first.path and stamp(again.path) == before
-    assert sorted(p.suffix for p in cache_folder.iterdir()) == [".bin", ".json"]
+    assert sorted(p.suffix for p in cache_folder.iterdir()) == [".bin", ".json", ".lock"]
 
 
 def test_what_changes_the_features_changes_the_file(tmp_path):
@@ -102,8 +102,10 @@ def test_killed_while_it_writes_nothing_half_is_left(processes, tmp_path):
         process.start()
         process.join(60)
         assert process.exitcode == -9
-        assert [p.suffix for p in tmp_path.iterdir()] == [".part"], "no file under its own name, half or whole"
-        left = next(tmp_path.iterdir())
+        assert sorted(p.suffix for p in tmp_path.iterdir()) == [".lock", ".part"], (
+            "no file of its own name, half or whole"
+        )
+        left = next(tmp_path.glob(".*.part"))
         hours_ago = time.time() - 7200
         os.utime(left, (hours_ago, hours_ago))
     fresh = tmp_path / ".another.bin.x.part"
@@ -111,7 +113,8 @@ def test_killed_while_it_writes_nothing_half_is_left(processes, tmp_path):
     model, data = toy_model(), ToyImages()
     cache = PrefixCache(model, data, root=tmp_path, **QUIET)
     torch.testing.assert_close(cache[23][0].tokens, model.prefix(data.images[23:]).tokens, rtol=1e-5, atol=1e-6)
-    assert {p.name for p in tmp_path.iterdir()} == {cache.path.name, cache.path.with_suffix(".json").name, fresh.name}
+    own = {cache.path.with_suffix(suffix).name for suffix in (".bin", ".json", ".lock")}
+    assert {p.name for p in tmp_path.iterdir()} == own | {fresh.name}
 
 
 def test_the_size_is_announced_before_it_is_written(cache_folder, capsys):

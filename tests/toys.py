@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import time
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import torch
@@ -142,3 +144,92 @@ def record_process(environment: dict[str, str], methods: tuple[str, ...], tasks:
 
     runs.LEARNING_RATES, runs.SEEDS = (1e-3, 1e-2), (0, 1)
     runs.record("smoke", methods=methods, tasks=tasks)
+
+
+def shared_cache_process(folder: str, name: str, method: str, die_at: int | None = None) -> None:
+    """Asks for a prefix cache once ``go`` is there, notes every image that it opens, and saves what it read
+    and what was printed.
+
+    Args:
+        folder: where all of it lies.
+        name: of this process's files.
+        method: of ``toy_model``.
+        die_at: the image at which it waits for the file ``die`` and kills itself.
+    """
+    torch.set_num_threads(1)
+    place = Path(folder)
+
+    class Noted(ToyImages):
+        def __getitem__(self, i):
+            with open(place / f"{name}.opened", "a") as file:
+                file.write(f"{i}\n")
+            if i == die_at:
+                _wait_for(place / "die")
+                _die()
+            return super().__getitem__(i)
+
+    model = toy_model(method)
+    (place / f"{name}.ready").touch()
+    _wait_for(place / "go")
+    with open(place / f"{name}.said", "w", buffering=1) as said, redirect_stdout(said):
+        cache = PrefixCache(model, Noted(), root=place / "prefix", batch_size=4, device="cpu")
+    features, _ = cache.__getitems__(list(range(len(cache))))
+    torch.save({"tokens": features.tokens, "tap 3": features.taps[3]}, place / f"{name}.pt")
+
+
+def _wait_for(path: Path) -> None:
+    end = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < end, f"{path} never comes"
+        time.sleep(0.002)
+
+
+def shaken(method: str, backbone: str, recompute: str) -> torch.nn.Module:
+    """A toy DTL in double precision whose maps have left 0, so that every parameter has a gradient."""
+    model = toy_model(method, backbone, recompute=recompute).double()
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for p in model.trainable_parameters():
+            p += 0.05 * torch.randn(p.shape, generator=generator, dtype=p.dtype)
+    return model.train()
+
+
+def data_parallel_process(rank: int, port: int, cases: list[tuple[str, str, str]], folder: str) -> None:
+    """One of two processes of gloo: takes two steps on its half of 8 images and saves the gradients.
+
+    Args:
+        rank: 0 or 1.
+        port: on this machine, where the two meet.
+        cases: of ``shaken``.
+        folder: where ``<rank>.pt`` is written: gradients of both steps by case; "local", those of the first case without
+            an exchange; "unused", what is said of a parameter that takes no part.
+    """
+    from torch import distributed
+    from torch.nn.functional import cross_entropy
+    from torch.nn.parallel import DistributedDataParallel
+
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+
+    def steps(model: torch.nn.Module, parallel: torch.nn.Module, backbone: str) -> list[dict[str, torch.Tensor]]:
+        images, gradients = ToyImages(8, SIZES[backbone], torch.float64), []
+        for _ in range(2):
+            cross_entropy(parallel(images.images[rank::2]), images.labels[rank::2]).backward()
+            gradients.append({n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None})
+            model.zero_grad()
+        return gradients
+
+    found: dict = {}
+    for case in cases:
+        model = shaken(*case)
+        found[case] = steps(model, DistributedDataParallel(model, find_unused_parameters=False), case[1])
+    model = shaken(*cases[0])
+    found["local"] = steps(model, model, cases[0][1])[0]
+    model.register_parameter("idle", torch.nn.Parameter(torch.zeros(3, dtype=torch.float64)))
+    try:
+        steps(model, DistributedDataParallel(model, find_unused_parameters=False), cases[0][1])
+        found["unused"] = ""
+    except RuntimeError as error:
+        found["unused"] = str(error)
+    torch.save(found, Path(folder) / f"{rank}.pt")
+    distributed.destroy_process_group()

@@ -4,48 +4,23 @@ from __future__ import annotations
 
 import shutil
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from tqdm.auto import tqdm
 
-from ..backbones import load_backbone
-from ..baselines import build
-from ..data import TASKS, ImageFolderTask, VTAB1k, eval_transform
-from ..dtl import DTLConfig
-from ..paths import cache_dir, vtab_dir
-from ..profiles import Profile, get_profile
-from ..training import PrefixCache, Recipe, authors_table, evaluate, fit, seed_everything
+from ..data import TASKS
+from ..paths import cache_dir
+from ..training import PrefixCache, evaluate, fit
 from .cards import RunCard, card_path, load_card, save_card
+from .preflight import preflight
+from .prepare import prepare
 
 METHODS = ("linear", "lora", "dtl", "dtl+")
 SEEDS = (0, 1, 2)
 # the same values for every method, on a logarithmic scale over the range of the authors' own
 LEARNING_RATES = (1e-3, 1e-2)
-
-
-def profile_recipe(profile: Profile, method: str, task: str, lr: float | None, seed: int) -> Recipe:
-    """The recipe of a profile: the authors' own row in ``paper``; else a short cosine with one epoch of warm-up.
-
-    The short one starts at 1e-4 and has no cool-down: of the authors' 110 epochs 1 is spent at 1e-7 and 10 at 1e-8, which
-    ten epochs cannot afford.
-    """
-    if profile.name == "paper" and method in ("dtl", "dtl+") and task in set(authors_table()["dataset"]):
-        recipe = Recipe.authors(backbone="vit", benchmark="vtab-1k", task=task, method=method)
-        return replace(recipe, seed=seed, lr=lr or recipe.lr)
-    if profile.name == "paper":
-        return Recipe(lr=lr or 1e-3, seed=seed)
-    return Recipe(
-        lr=lr or 1e-3,
-        batch_size=profile.batch_size,
-        epochs=profile.epochs,
-        warmup_epochs=1,
-        warmup_lr=1e-4,
-        cooldown_epochs=0,
-        precision="fp32",
-        seed=seed,
-    )
 
 
 def run(
@@ -56,6 +31,7 @@ def run(
     seed: int = 0,
     lr: float | None = None,
     epochs: int | None = None,
+    batch_size: int | None = None,
     train_split: str = "train800val200",
     test_split: str = "test",
     purpose: str = "final",
@@ -73,43 +49,33 @@ def run(
         task: a task folder of the profile's VTAB-1K; with ``folder``, a name for the card.
         profile: sizes and sources; see ``get_profile``.
         seed: of initialisation and order.
-        lr, epochs: learning rate and length of the cosine; the recipe's own if None.
+        lr, epochs, batch_size: learning rate, length of the cosine and images a step; the recipe's own if None.
         train_split, test_split: list files; for a folder "train", "val", "trainval" or "test".
         purpose: see ``RunCard``.
         folder: a folder of the user's own images, one sub-folder a class, in the place of VTAB-1K.
         cache: train from the stored prefix where the method has one and that is exact.
         cache_root: where the stored prefix lies; see ``PrefixCache``.
         keep_checkpoint: write the state after each epoch and continue a run that was killed.
-        progress: show bars.
+        progress: say beforehand what the run will be (``preflight``), and show bars.
         backbone_dtype: of the frozen weights and the tokens; the trained parameters stay fp32.
-    """
-    chosen = get_profile(profile)
-    recipe = profile_recipe(chosen, method, task, lr, seed)
-    recipe = replace(recipe, epochs=epochs or recipe.epochs)
-    backbone = load_backbone(chosen.backbone, image_size=chosen.image_size)
-    info = backbone.dtl_info
-    transform = eval_transform(info.image_size, info.mean, info.std)
-    if folder is None:
-        train, test = (VTAB1k(vtab_dir(chosen.name), task, split, transform) for split in (train_split, test_split))
-    else:
-        train, test = (ImageFolderTask(folder, split, transform) for split in (train_split, test_split))
-    seed_everything(seed)
-    options = {}
-    if method in ("dtl", "dtl+"):
-        config = (
-            recipe.config
-            if chosen.name == "paper" and not folder
-            else DTLConfig.for_backbone(backbone, plus=method == "dtl+")
-        )
-        recipe = replace(recipe, config=config)
-        options = {"config": config, "drop_path": recipe.drop_path}
-    if backbone_dtype is not None:
-        options["backbone_dtype"] = backbone_dtype
-    kind = str(backbone_dtype or torch.float32).removeprefix("torch.")
-    model = build(method, backbone, train.classes, inplace=True, **options)
-    model.class_names = train.class_names
 
-    start, inexact, use_cache = time.perf_counter(), "", cache and hasattr(model, "prefix") and not recipe.drop_path
+    Raises:
+        CannotFit: the device's memory has no room for a step.
+    """
+    ready = prepare(
+        method, task, profile=profile, seed=seed, lr=lr, epochs=epochs, batch_size=batch_size, train_split=train_split,
+        test_split=test_split, folder=folder, backbone_dtype=backbone_dtype,
+    )  # fmt: skip
+    chosen, recipe, info, model = ready.profile, ready.recipe, ready.info, ready.model
+    train, test = ready.train, ready.test
+    kind = str(backbone_dtype or torch.float32).removeprefix("torch.")
+    use_cache = cache and ready.cacheable
+    check = preflight(ready, cached=use_cache, timed=progress)
+    if progress:
+        print(check.text())
+    check.refuse()
+
+    start, inexact = time.perf_counter(), ""
     train_data, test_data = train, test
     if use_cache:
         stored = dict(dtype=backbone_dtype or torch.float32, root=cache_root, progress=progress)
@@ -139,9 +105,17 @@ def run(
     return card, model
 
 
-def best_lr(profile: str, task: str, method: str) -> float:
-    """The learning rate with the best accuracy on val200 among the selection cards; the smaller one on a tie."""
-    cards = [load_card(card_path(profile, "vtab-1k", task, method, SEEDS[0], lr)) for lr in LEARNING_RATES]
+def best_lr(
+    profile: str, task: str, method: str, rates: tuple[float, ...] | None = None, seed: int | None = None
+) -> float:
+    """The learning rate with the best accuracy on val200 among the selection cards; the smaller one on a tie.
+
+    Args:
+        profile, task, method: whose cards.
+        rates, seed: of the selection; those of ``record`` if None.
+    """
+    seed = SEEDS[0] if seed is None else seed
+    cards = [load_card(card_path(profile, "vtab-1k", task, method, seed, lr)) for lr in rates or LEARNING_RATES]
     return max(cards, key=lambda c: (c.accuracy, -c.lr)).lr
 
 

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from ..dtl import Features
-from ..files import sha256_of, written_whole
+from ..files import one_writer, sha256_of, written_whole
 from ..paths import cache_dir, shown
 from .loop import pick_device
 
@@ -30,7 +30,8 @@ class PrefixCache(Dataset):
     """Stored output of ``model.prefix`` for every image of a data set; ``fit`` and ``evaluate`` take it in its place.
 
     For a ViT with M = 6 these are 8 tensors of tokens an image: the inputs of blocks 0..6 and the output of block 6.
-    DTL and DTL+ with the same taps and M share one file; so do all seeds and learning rates.
+    DTL and DTL+ with the same taps and M share one file; so do all seeds and learning rates. Where several runs want a
+    file that is not there yet, one writes it and the others wait.
 
     Args:
         model: a model with a frozen ``prefix`` (DTL, DTL+, linear probe).
@@ -86,7 +87,10 @@ class PrefixCache(Dataset):
         self.bytes_per_image = sum(s.numel() for s in self._shapes.values()) * dtype.itemsize
         self.path = Path(root or cache_dir() / "prefix") / f"{self._key(model)[:24]}.bin"
         if not self._is_whole():
-            self._write(model, device, batch_size, progress)
+            said = "prefix cache: another run is writing it; waiting for that one" if progress else ""
+            with one_writer(self.path, said):
+                if not self._is_whole():  # another run may have written it while this one waited
+                    self._write(model, device, batch_size, progress)
         note = json.loads(self.path.with_suffix(".json").read_text())
         self.labels = torch.tensor(note["labels"])
         per_image = self.bytes_per_image // dtype.itemsize
@@ -123,7 +127,6 @@ class PrefixCache(Dataset):
 
     def _write(self, model: nn.Module, device: torch.device, batch_size: int, progress: bool) -> None:
         folder, total = self.path.parent, self.bytes_per_image * len(self.data)
-        folder.mkdir(parents=True, exist_ok=True)
         _sweep(folder)
         free, size = shutil.disk_usage(folder).free, f"{total / 2**20:,.0f} MiB"
         if total > 0.95 * free:
