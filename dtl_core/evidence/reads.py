@@ -39,6 +39,12 @@ class Reads:
     validation: Dataset | None = None
     shots: int | None = None
 
+    @property
+    def names(self) -> tuple[str, str]:
+        """Of the lists for training and testing: the file's, where a benchmark has lists, else the split's."""
+        plain = self.shots is None
+        return tuple(d.split if plain else d.list_path.name for d in (self.train, self.test))
+
 
 def source_of(profile: Profile) -> str:
     """The source domain of a profile."""
@@ -58,7 +64,7 @@ def open_images(
     info: BackboneInfo,
     *,
     purpose: str = "final",
-    splits: tuple[str, str] | None = None,
+    splits: tuple[str | None, str | None] = (None, None),
     shots: int | None = None,
     seed: int = 0,
     augmentation: str = "none",
@@ -74,7 +80,7 @@ def open_images(
             on another trains on the source and is tested on that domain alone, as the authors' runs are.
         info: image size and normalisation.
         purpose: "final": trained on all training images, tested on the test list; "select": tested on validation images.
-        splits: other names of lists for training and testing (VTAB-1K and folders).
+        splits: other lists for training and testing than the purpose's (VTAB-1K and folders).
         shots: images a class; 16 if None, where the benchmark has shots.
         seed: which drawing of the shots.
         augmentation: of the training images, see ``augment.train_transform``. On letters and digits that of the authors
@@ -96,7 +102,7 @@ def open_images(
     if benchmark in ("vtab-1k", "folder"):
         if shots is not None:
             raise ValueError(f"shots={shots}: {benchmark} has none")
-        names = splits or VTAB_SPLITS[purpose]
+        names = [given or usual for given, usual in zip(splits, VTAB_SPLITS[purpose], strict=True)]
         if benchmark == "folder":
             train, test = (ImageFolderTask(folder, n, t) for n, t in zip(names, (learn, look), strict=True))
         else:
