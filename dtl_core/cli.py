@@ -9,11 +9,13 @@ import tyro
 
 from . import commands as c
 from . import commands_memory as m
+from .commands_sweep import sweep
 
 GROUPS: dict[str, Callable | dict[str, Callable]] = {
     "data": {"fetch": c.fetch, "build": c.build, "status": c.status, "clean": c.clean},
     "train": c.train,
     "predict": c.predict,
+    "sweep": sweep,
     "record": c.record,
     "results": c.results,
     "memory": m.memory,

@@ -69,7 +69,7 @@ def test_it_says_what_the_run_will_be(method, monkeypatch):
     assert "\n" not in text
     for part in ("toy/vit", ready.info.sha256[:8], ready.train.digest[:8], ready.test.digest[:8], "cpu, fp32"):
         assert part in text
-    assert f"{plan.peak_bytes / GIB:.2f} GiB (planned), 3.00 GiB are free" in text and "from 2 timed steps" in text
+    assert f"{plan.peak_bytes / MIB:.0f} MiB (planned), 3.00 GiB are free" in text and "from 2 timed steps" in text
 
 
 def test_for_the_paper_profile_it_says_all_of_it():

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.utils.data import default_collate
 
-from ..memory import GIB, BatchFit, largest_batch, plan_training
+from ..memory import GIB, MIB, BatchFit, largest_batch, plan_training
 from ..training import pick_device
 from ..training.loop import autocast, logits_of, pick_precision
 from .prepare import Prepared
@@ -88,9 +88,9 @@ class Preflight:
 
     def memory(self) -> str:
         """Planned and free bytes, in words."""
-        free = "an unknown amount is" if self.free_bytes is None else f"{self.free_bytes / GIB:.2f} GiB are"
+        free = "an unknown amount is" if self.free_bytes is None else f"{sized(self.free_bytes)} are"
         shared = f" for each of the {self.share} runs that share it" if self.share > 1 else ""
-        return f"a step of {self.batch_size} images needs {self.planned_bytes / GIB:.2f} GiB (planned), {free} free{shared}"
+        return f"a step of {self.batch_size} images needs {sized(self.planned_bytes)} (planned), {free} free{shared}"
 
     def text(self) -> str:
         """All of it for the ``paper`` profile, line by line; one line with shortened digests for the others."""
@@ -137,6 +137,11 @@ def spoken(seconds: float) -> str:
         if seconds >= 1.5 * length:
             return f"{seconds / length:.1f} {unit}"
     return f"{seconds:.0f} s"
+
+
+def sized(n: int) -> str:
+    """Bytes in MiB or GiB."""
+    return f"{n / GIB:.2f} GiB" if n >= GIB else f"{n / MIB:.0f} MiB"
 
 
 def fits(planned_bytes: int, free_bytes: int | None, reserve_gib: float) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -42,6 +43,11 @@ class Prepared:
     model: nn.Module
     options: dict
 
+    @property
+    def cacheable(self) -> bool:
+        """Whether the method has a frozen prefix, and drop path leaves it as it is."""
+        return hasattr(self.model, "prefix") and not self.recipe.drop_path
+
 
 def profile_recipe(profile: Profile, method: str, task: str, lr: float | None, seed: int) -> Recipe:
     """The recipe of a profile: the authors' own row in ``paper``; else a short cosine with one epoch of warm-up.
@@ -74,6 +80,22 @@ def profile_recipe(profile: Profile, method: str, task: str, lr: float | None, s
     )
 
 
+def open_data(
+    profile: Profile,
+    task: str,
+    train_split: str = "train800val200",
+    test_split: str = "test",
+    transform: Callable | None = None,
+    folder: str | Path | None = None,
+) -> tuple[Dataset, Dataset]:
+    """The training and the test split of a task of VTAB-1K, or of a folder of the user's own."""
+    if folder is None:
+        train, test = (VTAB1k(vtab_dir(profile.name), task, split, transform) for split in (train_split, test_split))
+    else:
+        train, test = (ImageFolderTask(folder, split, transform) for split in (train_split, test_split))
+    return train, test
+
+
 def prepare(
     method: str,
     task: str,
@@ -95,10 +117,7 @@ def prepare(
     backbone = load_backbone(chosen.backbone, image_size=chosen.image_size)
     info = backbone.dtl_info
     transform = eval_transform(info.image_size, info.mean, info.std)
-    if folder is None:
-        train, test = (VTAB1k(vtab_dir(chosen.name), task, split, transform) for split in (train_split, test_split))
-    else:
-        train, test = (ImageFolderTask(folder, split, transform) for split in (train_split, test_split))
+    train, test = open_data(chosen, task, train_split, test_split, transform, folder)
     seed_everything(seed)
     options = {}
     if method in ("dtl", "dtl+"):

@@ -69,7 +69,7 @@ def run(
     chosen, recipe, info, model = ready.profile, ready.recipe, ready.info, ready.model
     train, test = ready.train, ready.test
     kind = str(backbone_dtype or torch.float32).removeprefix("torch.")
-    use_cache = cache and hasattr(model, "prefix") and not recipe.drop_path
+    use_cache = cache and ready.cacheable
     check = preflight(ready, cached=use_cache, timed=progress)
     if progress:
         print(check.text())
