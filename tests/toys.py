@@ -233,3 +233,57 @@ def data_parallel_process(rank: int, port: int, cases: list[tuple[str, str, str]
         found["unused"] = str(error)
     torch.save(found, Path(folder) / f"{rank}.pt")
     distributed.destroy_process_group()
+
+
+def planted_job(job):
+    """``run_job`` on the CPU, with faults: DTL with seed 1 is killed after its first epoch, once; "lora" always fails.
+
+    Every epoch that is trained, and every run that begins, is noted in the cache folder.
+    """
+    from dtl_core.paths import cache_dir
+    from dtl_core.sweep import run_job
+    from dtl_core.training import loop
+
+    torch.cuda.is_available = torch.backends.mps.is_available = lambda: False
+    notes, write = cache_dir() / "notes", loop.Checkpoint.write
+    notes.mkdir(parents=True, exist_ok=True)
+
+    def note(line: str) -> None:
+        with open(notes / job.name, "a") as file:
+            file.write(f"{line}\n")
+
+    def noted(self, rows):
+        write(self, rows)
+        note(f"epoch {len(rows)}")
+        if (job.method, job.seed, job.purpose) == ("dtl", 1, "final") and not (notes / "killed").exists():
+            (notes / "killed").touch()
+            print("one epoch, and then it is killed")
+            _die()
+
+    note(f"run in {os.getpid()}")
+    if job.method == "lora" and not (notes / "mended").exists():
+        print("something is said before it fails")
+        raise RuntimeError("a planted failure")
+    loop.Checkpoint.write = noted
+    try:
+        return run_job(job)
+    finally:
+        loop.Checkpoint.write = write
+
+
+def sweep_process(environment: dict[str, str], jobs: list) -> None:
+    """A sweep in two processes, which a test kills."""
+    from dtl_core.sweep import open_pool, sweep
+
+    os.environ.update(environment)
+    with open_pool(workers=2) as pool:
+        sweep(jobs, pool, work=waiting_job)
+
+
+def waiting_job(job):
+    """Notes its process and waits long."""
+    from dtl_core.paths import cache_dir
+
+    (cache_dir() / "pids").mkdir(parents=True, exist_ok=True)
+    (cache_dir() / "pids" / str(os.getpid())).touch()
+    time.sleep(120)

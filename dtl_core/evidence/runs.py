@@ -154,16 +154,23 @@ def _scores(score: Evaluation) -> dict:
 
 
 def best_lr(
-    profile: str, task: str, method: str, rates: tuple[float, ...] | None = None, seed: int | None = None
+    profile: str,
+    task: str,
+    method: str,
+    rates: tuple[float, ...] | None = None,
+    seed: int | None = None,
+    benchmark: Benchmark = "vtab-1k",
+    shots: int | None = None,
 ) -> float:
-    """The learning rate with the best accuracy on val200 among the selection cards; the smaller one on a tie.
+    """The learning rate with the best accuracy on validation images among the selection cards; the smaller on a tie.
 
     Args:
-        profile, task, method: whose cards.
+        profile, task, method, benchmark, shots: whose cards.
         rates, seed: of the selection; those of ``record`` if None.
     """
     seed = SEEDS[0] if seed is None else seed
-    cards = [load_card(card_path(profile, "vtab-1k", task, method, seed, lr)) for lr in rates or LEARNING_RATES]
+    tried = (card_path(profile, benchmark, task, method, seed, lr, shots=shots) for lr in rates or LEARNING_RATES)
+    cards = [load_card(path) for path in tried]
     return max(cards, key=lambda c: (c.accuracy, -c.lr)).lr
 
 

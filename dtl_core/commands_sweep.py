@@ -1,0 +1,60 @@
+"""The command that runs a grid."""
+
+from __future__ import annotations
+
+import sys
+from typing import Literal
+
+from .commands import Method, ProfileName
+
+
+def sweep(
+    tasks: tuple[str, ...] = (),
+    methods: tuple[Method, ...] = ("linear", "lora", "dtl", "dtl+"),
+    seeds: tuple[int, ...] = (0, 1, 2),
+    lr: tuple[float, ...] = (),
+    benchmark: Literal["vtab-1k", "few-shot", "domain"] = "vtab-1k",
+    shots: tuple[int, ...] = (),
+    protocol: Literal["authors", "clean"] | None = None,
+    profile: ProfileName | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    workers: int = 0,
+    cluster: str | None = None,
+    retries: int = 1,
+) -> None:
+    """Run a grid of tasks, methods, seeds and learning rates: here, in worker processes, or on a Ray cluster.
+
+    Before the first run it says which weights, data and device, how much memory and about how long, and refuses what
+    cannot fit. Each run writes its card under results/. A run that fails, or is killed, harms no other: it is tried
+    again and then recorded under results/<profile>/failed with its log. The same command again runs only what is missing.
+
+    Args:
+        tasks: of the benchmark; all of the profile's if not given.
+        methods: how to adapt.
+        seeds: of initialisation and order.
+        lr: none: the recipe's own; one: that one; several: chosen per task and method on validation images
+            with the first seed.
+        benchmark: which one. A domain run trains on the source and is tested on every domain.
+        shots: training images a class (few-shot): of 1, 2, 4, 8, 16; all five if not given.
+        protocol: `authors` (their recipe for each task) or `clean` (one grid for all methods); the profile's if not given.
+        profile: sizes and sources; `DTL_PROFILE`, else laptop.
+        epochs: passes over the images; the recipe's own if not given.
+        batch_size: images a step; the recipe's own if not given.
+        workers: 0 runs here, one after the other; N in N processes at a time.
+        cluster: address of a Ray cluster, whose machines have this package and the data; or `local` for a Ray on this
+            machine, whose ports other machines can reach while it runs. Needs the extra `sweep`.
+        retries: further tries of a run that failed.
+    """
+    from .sweep import sweep_grid
+
+    try:
+        results = sweep_grid(
+            tasks, methods, seeds, lr, benchmark=benchmark, shots=shots, protocol=protocol, profile=profile, epochs=epochs, batch_size=batch_size, workers=workers,
+            cluster=cluster, retries=retries,
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        print("dtl: stopped; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
+    if any(result.card is None for result in results):
+        sys.exit(1)

@@ -1,0 +1,9 @@
+"""A grid of runs: in this process, in processes beside it, or on a Ray cluster."""
+
+from .grid import sweep_grid, tasks_of
+from .jobs import Job, run_job
+from .loop import Result, sweep
+from .pools import open_pool
+from .summary import summary_table
+
+__all__ = ["Job", "Result", "open_pool", "run_job", "summary_table", "sweep", "sweep_grid", "tasks_of"]

@@ -1,0 +1,105 @@
+"""A grid of tasks, methods, seeds and learning rates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ..data import TASKS
+from ..data.fewshot import SETS, SHOTS
+from ..data.vtab import official_tasks
+from ..evidence import METHODS, SEEDS, RunCard, best_lr
+from ..evidence.reads import Benchmark, source_of
+from ..paths import results_dir
+from ..profiles import get_profile
+from .jobs import Job, recorded, run_job
+from .loop import Result, sweep
+from .pools import open_pool
+from .summary import summary_table, summary_text, write_summary
+from .survey import look_before
+
+
+def tasks_of(profile: str, benchmark: Benchmark = "vtab-1k") -> tuple[str, ...]:
+    """The tasks of a profile: the official ones for ``paper``, else those that are built; the source for "domain"."""
+    if benchmark == "few-shot":
+        return tuple(SETS) if profile == "paper" else ("typefaces",)
+    if benchmark == "domain":
+        return (source_of(get_profile(profile)),)
+    return tuple(dict.fromkeys(row["folder"] for row in official_tasks().values())) if profile == "paper" else TASKS
+
+
+def sweep_grid(
+    tasks: Sequence[str] = (),
+    methods: Sequence[str] = METHODS,
+    seeds: Sequence[int] = SEEDS,
+    rates: Sequence[float] = (),
+    *,
+    benchmark: Benchmark = "vtab-1k",
+    shots: Sequence[int] = (),
+    profile: str | None = None,
+    protocol: str | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    workers: int = 0,
+    cluster: str | None = None,
+    retries: int = 1,
+    work: Callable[[Job], RunCard] = run_job,
+) -> list[Result]:
+    """Runs what is missing of a grid, says beforehand what it will be, and writes a card a run and one summary.
+
+    Args:
+        tasks: all of the profile's if empty; for "domain" the source, which is tested on every domain.
+        methods, seeds: of the grid.
+        rates: none: the recipe's own learning rate; one: that one; several: per task and method each is tried with the
+            first seed, and the best on the validation images is taken for the final runs (of all shots).
+        benchmark: "vtab-1k", "few-shot" or "domain".
+        shots: training images a class (few-shot); all five if empty. A learning rate is chosen at the middle one.
+        profile: see ``get_profile``.
+        protocol: "authors" or "clean"; the profile's if None.
+        epochs, batch_size: the recipe's own if None.
+        workers, cluster: see ``open_pool``.
+        retries, work: see ``sweep``.
+
+    Returns:
+        A result a run, those that chose a learning rate first.
+
+    Raises:
+        CannotFit: a method has no room on the device; nothing was run.
+        ValueError: an empty grid, or a card of another run of the same name.
+    """
+    name = get_profile(profile).name
+    shared = dict(benchmark=benchmark, profile=name, protocol=protocol, epochs=epochs, batch_size=batch_size)
+    drawn: list[int | None] = list(shots or SHOTS) if benchmark == "few-shot" else [None]
+    middle = sorted(drawn)[len(drawn) // 2] if benchmark == "few-shot" else None
+    pairs = [(task, method) for task in tasks or tasks_of(name, benchmark) for method in methods]
+    if not pairs or not seeds or retries < 0:
+        raise ValueError("a sweep needs at least one task, one method and one seed, and retries of 0 or more")
+    selects = [
+        Job(task, method, seeds[0], lr, shots=middle, purpose="select", **shared)
+        for task, method in pairs
+        for lr in (rates if len(rates) > 1 else ())
+    ]
+    one = rates[0] if len(rates) == 1 else None
+
+    def finals(pair: tuple[str, str], lr: float | None) -> list[Job]:
+        return [Job(*pair, seed, lr, shots=n, **shared) for n in drawn for seed in seeds]
+
+    planned = [*selects, *(job for pair in pairs for job in finals(pair, one))]
+    missing = [job for job in planned if recorded(job) is None]
+    results: list[Result] = []
+    with open_pool(*((workers, cluster) if missing else ())) as pool:
+        if missing:
+            look_before(missing, pool)
+        if selects:
+            print("choosing learning rates on validation images")
+            results += sweep(selects, pool, retries=retries, work=work)
+        lost = {(r.job.task, r.job.method) for r in results if r.card is None}
+        asked = dict(rates=tuple(rates), seed=seeds[0], benchmark=benchmark, shots=middle)
+        chosen = {p: best_lr(name, *p, **asked) if selects else one for p in pairs if p not in lost}
+        for task, method in lost:
+            print(f"no final runs of {method} on {task}: a run that was to choose its learning rate failed")
+        results += sweep([job for p in chosen for job in finals(p, chosen[p])], pool, retries=retries, work=work)
+    table = summary_table(results)
+    print(summary_text(table))
+    for path in write_summary(table, results_dir() / name / benchmark):
+        print(f"written: {path}")
+    return results

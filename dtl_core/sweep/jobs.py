@@ -1,0 +1,97 @@
+"""One run of a sweep: what it is, where its card lies, how it is run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..evidence import RunCard, card_path, load_card, run
+from ..evidence.reads import Benchmark
+from ..paths import cache_dir, results_dir
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run.
+
+    Attributes:
+        task, method, seed: what is run.
+        lr: the recipe's own if None; a "select" job has one.
+        benchmark: "vtab-1k", "few-shot" or "domain".
+        shots: training images a class (few-shot).
+        profile: sizes and sources.
+        purpose: "final" (tested once) or "select" (a learning rate, scored on validation images).
+        protocol: "authors" or "clean"; the profile's if None.
+        epochs, batch_size: the recipe's own if None.
+    """
+
+    task: str
+    method: str
+    seed: int = 0
+    lr: float | None = None
+    benchmark: Benchmark = "vtab-1k"
+    shots: int | None = None
+    profile: str = "laptop"
+    purpose: str = "final"
+    protocol: str | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
+
+    def __str__(self) -> str:
+        rate = f", lr {self.lr:g}" if self.lr else ""
+        return f"{self.method} on {self.where}, seed {self.seed}{rate}"
+
+    @property
+    def where(self) -> str:
+        """The task, with its shots."""
+        return f"{self.task}, {self.shots} shots" if self.shots else self.task
+
+    @property
+    def card(self) -> Path:
+        """Where its card is written."""
+        lr = self.lr if self.purpose == "select" else None
+        return card_path(self.profile, self.benchmark, self.task, self.method, self.seed, lr, shots=self.shots)
+
+    @property
+    def failure(self) -> Path:
+        """Where it is recorded as failed; the log lies beside it, as ``.log``."""
+        return results_dir() / self.profile / "failed" / self.benchmark / self.task / self.card.name
+
+    @property
+    def name(self) -> str:
+        """Of its log while it runs."""
+        return f"{self.profile}-{self.benchmark}-{self.task}-{self.card.stem}"
+
+    @property
+    def prefixes(self) -> Path:
+        """Folder of the stored prefixes, which the runs of a task share."""
+        return cache_dir() / "sweep" / f"{self.profile}-{self.benchmark}-{self.task}"
+
+
+def run_job(job: Job) -> RunCard:
+    """Runs a job and returns its card, which is not written."""
+    card, _ = run(
+        job.method, job.task, profile=job.profile, benchmark=job.benchmark, shots=job.shots, protocol=job.protocol,
+        seed=job.seed, lr=job.lr, epochs=job.epochs, batch_size=job.batch_size, purpose=job.purpose,
+        cache_root=job.prefixes, progress=False,
+    )  # fmt: skip
+    return card
+
+
+def recorded(job: Job) -> RunCard | None:
+    """The card of a job that has been run, else None.
+
+    Raises:
+        DamagedFile: it is not whole.
+        ValueError: the run on the card had another learning rate, length or batch than is asked for.
+    """
+    if not job.card.exists():
+        return None
+    card = load_card(job.card)
+    had = {"lr": card.lr, "epochs": card.recipe["epochs"], "batch_size": card.recipe["batch_size"]}
+    other = [f"{k} {v:g}, not {getattr(job, k):g}" for k, v in had.items() if getattr(job, k) not in (None, v)]
+    if other:
+        raise ValueError(
+            f"{job.card} is of a run with {' and '.join(other)}: move it away, or set DTL_RESULTS to another folder"
+        )
+    return card

@@ -1,0 +1,90 @@
+"""The pre-flight of a whole sweep, taken where its runs will be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..evidence import Preflight, open_images, preflight, prepare
+from ..evidence.preflight import spoken
+from ..profiles import get_profile
+from .jobs import Job
+from .pools import Pool, finish
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What the runs will be.
+
+    Attributes:
+        methods: a ``Preflight`` a method, on the first task that it runs on.
+        data: (task with its shots, purpose) -> list -> (images, digest).
+    """
+
+    methods: dict[str, Preflight]
+    data: dict[tuple[str, str], dict[str, tuple[int, str]]]
+
+    def seconds(self, job: Job) -> float | None:
+        """Estimated time of one run."""
+        return self.methods[job.method].seconds(*(n for n, _ in self.data[job.where, job.purpose].values()))
+
+    def text(self, jobs: Sequence[Job], slots: int) -> str:
+        """Weights, data, device, and a row a method: memory of a step, time of its runs."""
+        first = next(iter(self.methods.values()))
+        at_once = min(slots, len(jobs))
+        lines = [
+            f"pre-flight: {len(jobs)} runs, {at_once} at a time ({first.setting})",
+            f"weights  {first.backbone}, sha256 {first.backbone_sha256}",
+            f"device   {first.device}, {first.precision}, as the pre-flight found it",
+        ]
+        for (where, _), splits in self.data.items():
+            lines += [
+                f"data     {where}, {split}: {n:,} images, digest {digest}" for split, (n, digest) in splits.items()
+            ]
+        for method, told in self.methods.items():
+            mine = [self.seconds(job) for job in jobs if job.method == method]
+            time = f"its {len(mine)} runs about {spoken(sum(mine))}" if None not in mine else "not timed"
+            lines.append(f"{method:8s} {told.memory()}; {time}")
+        every = [self.seconds(job) for job in jobs]
+        if None not in every:
+            whole = spoken(sum(every) / at_once)
+            lines.append(f"time     about {whole} in all, from timed steps of each method on {first.task}")
+        return "\n".join(lines)
+
+
+def survey(jobs: Sequence[Job], share: int) -> Survey:
+    """Prepares and times one run a method, and opens the data of every task.
+
+    Args:
+        jobs: of one profile.
+        share: runs that share a device's memory.
+    """
+    methods, data = {}, {}
+    for job in jobs:
+        if job.method not in methods:
+            ready = prepare(
+                job.method, job.task, profile=job.profile, benchmark=job.benchmark, shots=job.shots, protocol=job.protocol,
+                purpose=job.purpose, seed=job.seed, lr=job.lr, epochs=job.epochs, batch_size=job.batch_size,
+            )  # fmt: skip
+            methods[job.method] = preflight(ready, cached=ready.cacheable, share=share)
+        if (job.where, job.purpose) not in data:
+            asked = dict(purpose=job.purpose, shots=job.shots, seed=job.seed)
+            reads = open_images(get_profile(job.profile), job.benchmark, job.task, ready.info, **asked)
+            opened = zip(reads.names, (reads.train, reads.test), strict=True)
+            data[job.where, job.purpose] = {name: (len(d), d.digest) for name, d in opened}
+    return Survey(methods, data)
+
+
+def look_before(jobs: Sequence[Job], pool: Pool) -> Survey:
+    """Takes the survey on the pool, prints it, and refuses what cannot fit.
+
+    Raises:
+        CannotFit: a method has no room on the device.
+        RuntimeError: the survey failed: data that is not there, say.
+    """
+    share = max(1, min(pool.share, len(jobs)))
+    found = finish(pool, "pre-flight", survey, list(jobs), share)
+    print(found.text(jobs, pool.slots), flush=True)
+    for told in found.methods.values():
+        told.refuse()
+    return found
