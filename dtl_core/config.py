@@ -19,7 +19,7 @@ class DTLConfig:
         rank: r of the low-rank maps.
         tap_from: first block whose input the side network reads.
         inject_from: M. The side state is added after block M and every later block; counted from 0 through all stages.
-        beta: steepness of the swish gate.
+        beta: steepness of the swish gate; infinity is ReLU.
         dwconv_kernel: 0 for DTL; k > 0 for DTL+ with one k x k depthwise convolution per injecting stage.
     """
 
@@ -41,6 +41,8 @@ class DTLConfig:
                 f"tap_from={self.tap_from} lies after inject_from={self.inject_from}: at the first injection there would "
                 "be nothing to add; lower tap_from or raise inject_from"
             )
+        if not self.beta > 0:
+            raise ValueError(f"beta is {self.beta}: the gate wants a positive number, or infinity for ReLU")
         if self.dwconv_kernel < 0:
             raise ValueError(f"dwconv_kernel is {self.dwconv_kernel}: take 0 for DTL or a kernel size for DTL+")
 

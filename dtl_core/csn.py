@@ -22,8 +22,10 @@ from torch import Tensor, nn
 def swish(h: Tensor, beta: float = 100.0) -> Tensor:
     """``h * sigmoid(beta * h)``, elementwise. Tends to ReLU as beta grows; its slope at 0 is 1/2.
 
-    At beta = 100 it lies within 0.0028 of ReLU everywhere. Any shape.
+    At beta = 100 it lies within 0.0028 of ReLU everywhere; for beta = infinity ReLU itself is given. Any shape.
     """
+    if math.isinf(beta):
+        return h.relu()
     return h * torch.sigmoid(beta * h)
 
 
@@ -147,7 +149,7 @@ class CompactSideNetwork(nn.Module):
         ``fused`` takes ``silu(beta h) / beta`` in its place, the same function: one kernel forward and one backward,
         with one tensor kept, where the form as written keeps three.
         """
-        if fused:
+        if fused and math.isfinite(self.beta):
             return F.silu(self.state(codes, self.beta)).mul_(1 / self.beta)
         return swish(self.state(codes), self.beta)
 

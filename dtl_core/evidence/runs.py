@@ -138,8 +138,9 @@ def run_name(
 ) -> str:
     """Name of a run's checkpoint: no two runs that could go on at once share it."""
     where = task if benchmark == "vtab-1k" else f"{benchmark}-{task}" + (f"-{shots}shot" if shots else "")
-    half = "" if kind == "float32" else f"-{kind}"
-    return f"{profile}-{where}-{method}{half}-{split}-lr{recipe.lr:g}-seed{recipe.seed}"
+    half, c = "" if kind == "float32" else f"-{kind}", recipe.config
+    own = f"-M{c.inject_from}-r{c.rank}-beta{c.beta:g}-k{c.dwconv_kernel}" if method in ("dtl", "dtl+") else ""
+    return f"{profile}-{where}-{method}{own}{half}-{split}-lr{recipe.lr:g}-seed{recipe.seed}"
 
 
 def _within(data: Dataset) -> tuple[int, ...] | None:

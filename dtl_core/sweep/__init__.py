@@ -1,9 +1,12 @@
 """A grid of runs: in this process, in processes beside it, or on a Ray cluster."""
 
+from .ablations import ablate, variants
 from .grid import sweep_grid, tasks_of
 from .jobs import Job, run_job
 from .loop import Result, sweep
 from .pools import open_pool
 from .summary import summary_table
 
-__all__ = ["Job", "Result", "open_pool", "run_job", "summary_table", "sweep", "sweep_grid", "tasks_of"]
+__all__ = [
+    "Job", "Result", "ablate", "open_pool", "run_job", "summary_table", "sweep", "sweep_grid", "tasks_of", "variants",
+]  # fmt: skip

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..dtl import DTLConfig
 from ..evidence import RunCard, card_path, load_card, run
 from ..evidence.reads import Benchmark
 from ..paths import cache_dir, results_dir
+
+ABLATIONS = "ablations"  # folder of the cards of variants, beside those of the benchmarks
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,7 @@ class Job:
         purpose: "final" (tested once) or "select" (a learning rate, scored on validation images).
         protocol: "authors" or "clean"; the profile's if None.
         epochs, batch_size: the recipe's own if None.
+        config: of DTL, in the place of the profile's; ``variant`` names it on the card's file.
     """
 
     task: str
@@ -36,10 +40,17 @@ class Job:
     protocol: str | None = None
     epochs: int | None = None
     batch_size: int | None = None
+    config: DTLConfig | None = None
+    variant: str = ""
 
     def __str__(self) -> str:
         rate = f", lr {self.lr:g}" if self.lr else ""
-        return f"{self.method} on {self.where}, seed {self.seed}{rate}"
+        return f"{self.label} on {self.where}, seed {self.seed}{rate}"
+
+    @property
+    def label(self) -> str:
+        """The method, with its variant."""
+        return f"{self.method}-{self.variant}" if self.variant else self.method
 
     @property
     def where(self) -> str:
@@ -50,17 +61,19 @@ class Job:
     def card(self) -> Path:
         """Where its card is written."""
         lr = self.lr if self.purpose == "select" else None
-        return card_path(self.profile, self.benchmark, self.task, self.method, self.seed, lr, shots=self.shots)
+        folder = ABLATIONS if self.variant else self.benchmark
+        return card_path(self.profile, folder, self.task, self.label, self.seed, lr, shots=self.shots)
 
     @property
     def failure(self) -> Path:
         """Where it is recorded as failed; the log lies beside it, as ``.log``."""
-        return results_dir() / self.profile / "failed" / self.benchmark / self.task / self.card.name
+        folder = self.card.parent.relative_to(results_dir() / self.profile)
+        return results_dir() / self.profile / "failed" / folder / self.card.name
 
     @property
     def name(self) -> str:
         """Of its log while it runs."""
-        return f"{self.profile}-{self.benchmark}-{self.task}-{self.card.stem}"
+        return "-".join([*self.card.parts[-4:-1], self.card.stem])
 
     @property
     def prefixes(self) -> Path:
@@ -73,7 +86,7 @@ def run_job(job: Job) -> RunCard:
     card, _ = run(
         job.method, job.task, profile=job.profile, benchmark=job.benchmark, shots=job.shots, protocol=job.protocol,
         seed=job.seed, lr=job.lr, epochs=job.epochs, batch_size=job.batch_size, purpose=job.purpose,
-        cache_root=job.prefixes, progress=False,
+        cache_root=job.prefixes, progress=False, options={"config": job.config} if job.config else None,
     )  # fmt: skip
     return card
 

@@ -27,7 +27,7 @@ def summary_table(results: Sequence[Result]) -> pd.DataFrame:
         rows.append(
             {
                 "benchmark": job.benchmark, "profile": job.profile, "purpose": job.purpose, "task": job.task,
-                "shots": job.shots, "where": job.where, "method": job.method, "seed": job.seed, "lr": card.lr if card else job.lr,
+                "shots": job.shots, "where": job.where, "method": job.label, "seed": job.seed, "lr": card.lr if card else job.lr,
                 "state": "done" if card else "failed", "accuracy": card.accuracy if card else None,
                 "balanced_accuracy": card.balanced_accuracy if card else None, "seconds": card.seconds if card else None,
                 "tries": r.tries, "error": r.error,

@@ -1,0 +1,80 @@
+"""What each part of DTL is worth: M, rank, beta and kernel, one at a time, at the learning rate that DTL has on the task."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from ..dtl import DTLConfig
+from ..evidence import SEEDS, RunCard, best_lr
+from ..paths import results_dir
+from ..profiles import get_profile
+from .jobs import ABLATIONS, Job, recorded, run_job
+from .loop import Result, sweep
+from .pools import open_pool
+from .summary import summary_table, summary_text, write_summary
+from .survey import look_before
+
+TASK = "shape_location"  # where DTL gains most on a linear probe among the laptop's tasks that are drawn from a seed
+BASE = DTLConfig()
+VALUES = {
+    "inject_from": (0, 2, 4, 6, 8, 10),
+    "rank": (1, 2, 4, 8),
+    "beta": (1.0, 10.0, 100.0, math.inf),  # infinity is ReLU
+    "dwconv_kernel": (0, 3, 5),
+}
+LETTERS = {"inject_from": "M", "rank": "r", "beta": "beta", "dwconv_kernel": "k"}
+
+
+def variants() -> dict[str, DTLConfig]:
+    """The configurations that differ from the paper's in one value, by name: "M4", "r8", "beta10", "k3"."""
+    return {
+        f"{LETTERS[name]}{value:g}": replace(BASE, **{name: value})
+        for name, values in VALUES.items()
+        for value in values
+        if value != getattr(BASE, name)
+    }
+
+
+def ablate(
+    profile: str | None = None,
+    task: str = TASK,
+    seeds: Sequence[int] = SEEDS,
+    *,
+    lr: float | None = None,
+    workers: int = 0,
+    work: Callable[[Job], RunCard] = run_job,
+) -> list[Result]:
+    """Records what is missing of the ablations. The paper's own configuration is DTL's in the table of VTAB-1K.
+
+    Args:
+        profile: see ``get_profile``.
+        task: of VTAB-1K.
+        seeds: of initialisation and order.
+        lr: for all; the one that was chosen for DTL on this task if None.
+        workers, work: see ``sweep_grid``.
+
+    Returns:
+        A result a run.
+
+    Raises:
+        FileNotFoundError: no learning rate was chosen for DTL on this task yet.
+    """
+    name = get_profile(profile).name
+    lr = lr or best_lr(name, task, "dtl")
+    jobs = [
+        Job(task, "dtl", seed, lr, profile=name, config=config, variant=variant)
+        for variant, config in variants().items()
+        for seed in seeds
+    ]
+    missing = [job for job in jobs if recorded(job) is None]
+    with open_pool(*((workers, None) if missing else ())) as pool:
+        if missing:
+            look_before(missing, pool)
+        results = sweep(jobs, pool, work=work)
+    table = summary_table(results)
+    print(summary_text(table))
+    for path in write_summary(table, results_dir() / name / ABLATIONS):
+        print(f"written: {path}")
+    return results
