@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from ..data import TASKS
 from ..data.vtab import official_tasks
 from ..evidence import METHODS, SEEDS, RunCard, best_lr
-from ..paths import results_dir
+from ..paths import results_dir, shown
 from ..profiles import get_profile
 from .jobs import Job, recorded, run_job
 from .loop import Result, sweep
@@ -86,5 +86,5 @@ def sweep_grid(
     table = summary_table(results)
     print(summary_text(table))
     for path in write_summary(table, results_dir() / name / "vtab-1k"):
-        print(f"written: {path}")
+        print(f"written: {shown(path)}")
     return results

@@ -43,7 +43,8 @@ class Survey:
             ]
         for method, told in self.methods.items():
             mine = [self.seconds(job) for job in jobs if job.method == method]
-            time = f"its {len(mine)} runs about {spoken(sum(mine))}" if None not in mine else "not timed"
+            runs = "1 run" if len(mine) == 1 else f"{len(mine)} runs"
+            time = f"its {runs} about {spoken(sum(mine))}" if None not in mine else "not timed"
             lines.append(f"{method:8s} {told.memory()}; {time}")
         every = [self.seconds(job) for job in jobs]
         if None not in every:
