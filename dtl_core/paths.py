@@ -54,6 +54,16 @@ def vtab_dir(profile: str) -> Path:
     return data_dir() / profile / "vtab-1k"
 
 
+def few_shot_dir(profile: str) -> Path:
+    """The folder of a profile's few-shot sets: FGFS in ``paper``."""
+    return data_dir() / profile / "few-shot"
+
+
+def domain_dir(profile: str) -> Path:
+    """The folder of a profile's domains: DG in ``paper``."""
+    return data_dir() / profile / "domain"
+
+
 def shown(path: Path) -> str:
     """A path as it is printed: from the project's folder where it lies below it, so that notebooks hold no one's home."""
     path, project = Path(path).resolve(), project_dir().resolve()

@@ -91,3 +91,21 @@ def test_the_bar_is_on_stderr_and_can_be_switched_off(capsys):
     assert out == "" and "evaluating" in err
     evaluate(Says(2), painted([0, 1], [0, 1]), **QUIET)
     assert capsys.readouterr() == ("", "")
+
+
+def test_the_answer_may_be_sought_among_some_classes():
+    class Ranks(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(1))
+
+        def forward(self, images):
+            return self.scale * images[:, 0, 0, :]
+
+    # logits over four classes in the first row of each image; classes 1 and 3 occur
+    logits = [([9, 5, 8, 4], 1), ([1, 2, 7, 3], 3), ([0, 6, 1, 2], 3), ([2, 1, 0, 5], 3)]
+    images = [(torch.tensor(row, dtype=torch.float32).expand(3, 1, 4), label) for row, label in logits]
+    score = evaluate(Ranks(), images, batch_size=3, within=(1, 3), **QUIET)
+    assert score.accuracy == 1 / 4 and score.accuracy_within == 3 / 4
+    assert score.predictions.tolist() == [0, 2, 1, 3], "the masked answer does not replace the other"
+    assert evaluate(Ranks(), images, **QUIET).accuracy_within is None

@@ -1,13 +1,16 @@
 """Each timm family by a small instance: the walk is timm's own forward, and DTL on it is what hooks on timm compute."""
 
+import math
 from functools import partial
 
 import pytest
 import timm
 import torch
 import torch.nn.functional as F
-from families import FAMILIES, OTHER_SIZES, backbone_of, blocks_of, dtl_of, images_for
+from families import FAMILIES, OTHER_SIZES, VIT, backbone_of, blocks_of, dtl_of, images_for
+from timm.layers import DropPath, SwiGLUPacked
 from timm.models.swin_transformer import SwinTransformer
+from timm.models.vision_transformer import VisionTransformer
 
 from dtl_core import DTL
 from dtl_core.walks import walk
@@ -87,8 +90,40 @@ def test_at_the_start_the_features_are_the_frozen_ones(family, size, plus):
         dtl(images)  # with gradients, and nothing lean about it
         assert torch.equal(read.pop(), frozen)
         dtl.recompute = "side"
-        dtl(images)  # with gradients the last block takes its batch in parts, and a matrix product may round otherwise
+        dtl(images)  # with gradients the last block goes in parts and takes the mean early: sums round otherwise
         torch.testing.assert_close(read.pop(), frozen, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("family", [f for f in FAMILIES if "Swin" not in f])
+@pytest.mark.parametrize("rate", [0.0, 0.4])
+def test_the_last_block_may_take_the_mean_before_its_last_layer(family, rate):
+    model = backbone_of(family).eval()
+    steps, last = walk(model), len(model.blocks) - 1
+    if not steps.can_pool():
+        assert family in ("ViT, parallel blocks", "ViT, post-norm blocks")
+        return
+    drop = DropPath(rate).train() if rate else None
+    x = torch.randn(3, model.num_prefix_tokens + math.prod(steps.grid), model.embed_dim, dtype=torch.float64)
+    torch.manual_seed(1)
+    whole = steps.block(last, x, drop)
+    torch.manual_seed(1)
+    pooled = steps.block(last, x, drop, pool=True)
+    assert pooled.shape == (3, model.embed_dim)
+    torch.testing.assert_close(pooled, whole[:, model.num_prefix_tokens :].mean(dim=1), rtol=1e-12, atol=1e-12)
+    assert torch.equal(steps.readout(pooled), model.fc_norm(model.norm(pooled)))
+
+
+def test_another_kind_of_mlp_is_not_pooled_early():
+    model = VisionTransformer(**VIT, num_classes=0, mlp_layer=SwiGLUPacked).double()
+    assert not walk(model).can_pool()
+    gradients = []
+    for mode in ("none", "side"):
+        torch.manual_seed(0)
+        dtl = dtl_of(model, False, up=0.5, recompute=mode)
+        dtl(images_for(model)).square().sum().backward()
+        gradients.append([p.grad for p in dtl.trainable_parameters()])
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
 
 
 def by_hooks(dtl, images):

@@ -153,3 +153,42 @@ def test_the_bar_shows_loss_and_accuracy(capsys):
     assert f"accuracy={last['accuracy']:.3f}, epoch=2, loss={last['loss']:.3f}" in err
     fit(Counted(), ToyImages(), recipe, device="cpu", progress=False)
     assert capsys.readouterr() == ("", "")
+
+
+class Judge:
+    """Scores that are given beforehand; sees whether the run was stopped at one."""
+
+    def __init__(self, *scores, stop_at=None):
+        self.scores, self.stop_at, self.states = list(scores), stop_at, []
+
+    def __call__(self, model):
+        if len(self.states) == self.stop_at:
+            raise KeyboardInterrupt
+        self.states.append(trained(model))
+        return self.scores[len(self.states) - 1]
+
+
+def test_the_best_scored_epoch_is_what_the_model_ends_with():
+    recipe, model = replace(SHORT, epochs=6), toy_model("dtl")  # seven epochs: scored after 2, 4, 6 and 7
+    judge = Judge(0.2, 0.5, 0.5, 0.4)
+    record = fit(model, ToyImages(), recipe, score=judge, score_every=2, **CPU)
+    assert record.kept_epoch == 4, "the first of equals"
+    assert record.history["score"].isna().tolist() == [True, False, True, False, True, False, False]
+    assert same(trained(model), judge.states[1]) and not same(trained(model), judge.states[3])
+    plain = toy_model("dtl")
+    assert fit(plain, ToyImages(), recipe, **CPU).kept_epoch == 7
+    assert same(trained(plain), judge.states[3]), "scoring changes nothing of the training"
+
+
+def test_a_run_stopped_between_scores_keeps_its_best(tmp_path):
+    recipe, state = replace(SHORT, epochs=6), tmp_path / "state.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        fit(toy_model("dtl"), ToyImages(), recipe, checkpoint=state, score=Judge(0.9, stop_at=1), score_every=2, **CPU)
+    model, judge = toy_model("dtl"), Judge(0.5, 0.4, 0.3)
+    record = fit(model, ToyImages(), recipe, checkpoint=state, score=judge, score_every=2, **CPU)
+    whole, all_scores = toy_model("dtl"), Judge(0.9, 0.5, 0.4, 0.3)
+    fit(whole, ToyImages(), recipe, score=all_scores, score_every=2, **CPU)
+    assert record.kept_epoch == 2 and record.history["score"].dropna().tolist() == [0.9, 0.5, 0.4, 0.3]
+    assert same(trained(model), trained(whole)) and same(trained(model), all_scores.states[0])
+    with pytest.raises(ValueError, match="score_every"):
+        fit(toy_model("dtl"), ToyImages(), recipe, checkpoint=state, score=judge, score_every=3, **CPU)

@@ -23,7 +23,7 @@ def recorded(tmp_path_factory):
         build_suite("smoke", tasks=("mnist",))
         runs.record("smoke", methods=("dtl",), tasks=("mnist",))
         half.record_half("smoke", tasks=("mnist",))
-        yield root / "results"
+    return root / "results"
 
 
 def test_the_cards_in_bf16_stand_beside_those_in_fp32(recorded):

@@ -12,7 +12,7 @@ from dtl_core import DTLConfig, cli, profiles
 from dtl_core.data import build_suite
 from dtl_core.evidence import CannotFit, preflight, prepare, run
 from dtl_core.evidence import preflight as function
-from dtl_core.evidence.prepare import profile_recipe
+from dtl_core.evidence.recipes import profile_recipe
 from dtl_core.memory import GIB, plan_training
 from dtl_core.training import authors_table
 

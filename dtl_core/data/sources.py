@@ -116,10 +116,15 @@ def status() -> pd.DataFrame:
     vit = paths.packaged_vit_weights()
     rows.append(("packaged ViT, converted", not damage(vit.parent, quick=True), source("vit").licence, vit.parent))
     for profile in ("laptop", "smoke"):
-        suite = paths.vtab_dir(profile)
-        built = sorted(p.parent.name for p in suite.glob("*/built.json"))
-        licence = "ours: MIT" + (f"; elpv: {source('elpv').licence}" if profile == "laptop" and "elpv" in built else "")
-        rows.append((f"{profile} suite: {', '.join(built) or 'not built'}", bool(built), licence, suite))
+        suite = paths.data_dir() / profile
+        built: dict[str, list[str]] = {}
+        for made in sorted(suite.glob("*/*/built.json")):
+            built.setdefault(made.parts[-3], []).append(made.parts[-2])
+        licence = "ours: MIT"
+        if profile == "laptop" and "elpv" in built.get(paths.vtab_dir(profile).name, ()):
+            licence += f"; elpv: {source('elpv').licence}"
+        what = "; ".join(f"{benchmark}: {', '.join(names)}" for benchmark, names in built.items())
+        rows.append((f"{profile}: {what or 'not built'}", bool(built), licence, suite))
     table = pd.DataFrame(rows, columns=["source", "present", "licence", "path"])
     table.insert(2, "size_mb", [round(_bytes(path) / 1e6, 1) for path in table["path"]])
     return table

@@ -11,7 +11,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from dtl_core.data import VTAB1k
-from dtl_core.data.vtab import SPLITS, read_list
+from dtl_core.data.lists import read_list
+from dtl_core.data.vtab import SPLITS
 from dtl_core.evidence.results import GROUPS
 from dtl_core.paths import RESOURCES
 

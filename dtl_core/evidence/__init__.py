@@ -1,13 +1,15 @@
 """Run cards, the runs that they record, and the table that they make."""
 
 from .cards import RunCard, card_path, load_card, load_cards, save_card
+from .leaner import write_readme_leaner
 from .preflight import CannotFit, Preflight, preflight
-from .prepare import Prepared, open_data, prepare
+from .prepare import Prepared, prepare
+from .reads import Reads, open_images
 from .results import readme_table, results_table, write_readme_table
 from .runs import LEARNING_RATES, METHODS, SEEDS, TASKS, best_lr, record, run
 
 __all__ = [
-    "LEARNING_RATES", "METHODS", "SEEDS", "TASKS", "CannotFit", "Preflight", "Prepared", "RunCard", "best_lr", "card_path",
-    "load_card", "load_cards", "open_data", "preflight", "prepare", "readme_table", "record", "results_table", "run", "save_card",
-    "write_readme_table",
+    "LEARNING_RATES", "METHODS", "SEEDS", "TASKS", "CannotFit", "Preflight", "Prepared", "Reads", "RunCard", "best_lr",
+    "card_path", "load_card", "load_cards", "open_images", "preflight", "prepare", "readme_table", "record",
+    "results_table", "run", "save_card", "write_readme_leaner", "write_readme_table",
 ]  # fmt: skip

@@ -34,6 +34,11 @@ class RunCard:
         peak_bytes: CUDA's; None where it was not measured.
         cache: type on disk of the prefix cache, or None; ``cache_inexact`` says why it was not exact.
         backbone_dtype: of the frozen weights and the tokens.
+        protocol: "authors" or "clean", see ``Profile``.
+        shots: training images a class, where the benchmark has shots.
+        kept_epoch: whose parameters were tested: the last, or the best on validation images.
+        targets: accuracies on further test sets by name, for a run on the source of domain generalization.
+        accuracy_within: with the answer sought among the classes that occur, where those are not all (ImageNet-A, -R).
         device, threads, precision, versions, machine, created: where and when.
     """
 
@@ -68,6 +73,11 @@ class RunCard:
     threads: int
     precision: str
     backbone_dtype: str = "float32"
+    protocol: str = "clean"
+    shots: int | None = None
+    kept_epoch: int | None = None
+    targets: dict[str, dict] = field(default_factory=dict)
+    accuracy_within: float | None = None
     versions: dict[str, str] = field(
         default_factory=lambda: {p: version(p) for p in ("torch", "torchvision", "timm", "numpy")}
     )
@@ -78,9 +88,20 @@ class RunCard:
 
 
 def card_path(
-    profile: str, benchmark: str, task: str, method: str, seed: int, lr: float | None = None, root: Path | None = None
+    profile: str,
+    benchmark: str,
+    task: str,
+    method: str,
+    seed: int,
+    lr: float | None = None,
+    root: Path | None = None,
+    shots: int | None = None,
 ) -> Path:
-    """Where a card lies: ``results/<profile>/<benchmark>/<task>/<method>-seed0.json``; with ``lr`` a selection card."""
+    """Where a card lies: ``results/<profile>/<benchmark>/<task>/<method>-seed0.json``.
+
+    With ``shots`` it is ``<method>-4shot-seed0.json``; with ``lr`` a selection card, ``select-<method>-lr0.001-seed0.json``.
+    """
+    method = f"{method}-{shots}shot" if shots else method
     name = f"{method}-seed{seed}" if lr is None else f"select-{method}-lr{lr:g}-seed{seed}"
     return (root or results_dir()) / profile / benchmark / task / f"{name}.json"
 

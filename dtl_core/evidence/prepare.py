@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,12 +11,11 @@ from torch.utils.data import Dataset
 
 from ..backbones import BackboneInfo, load_backbone
 from ..baselines import build
-from ..data import ImageFolderTask, VTAB1k, eval_transform
-from ..data.vtab import official_tasks
 from ..dtl import DTLConfig
-from ..paths import vtab_dir
 from ..profiles import Profile, get_profile
-from ..training import Recipe, authors_table, seed_everything
+from ..training import Recipe, seed_everything
+from .reads import Benchmark, Reads, open_images
+from .recipes import at_least, profile_recipe
 
 
 @dataclass(frozen=True)
@@ -28,7 +26,8 @@ class Prepared:
         profile, method, task: what is run.
         recipe: how.
         info: the backbone's identity.
-        train, test: the data, with the transform of the backbone.
+        reads: the data, with the transforms of the backbone.
+        protocol: "authors" or "clean", see ``Profile``.
         model: initialised from the seed, on the CPU.
         options: of ``baselines.build``, as the model was built.
     """
@@ -38,62 +37,26 @@ class Prepared:
     task: str
     recipe: Recipe
     info: BackboneInfo
-    train: Dataset
-    test: Dataset
+    reads: Reads
+    protocol: str
     model: nn.Module
     options: dict
 
     @property
+    def train(self) -> Dataset:
+        """The training images."""
+        return self.reads.train
+
+    @property
+    def test(self) -> Dataset:
+        """The images that the accuracy is taken on."""
+        return self.reads.test
+
+    @property
     def cacheable(self) -> bool:
-        """Whether the method has a frozen prefix, and drop path leaves it as it is."""
-        return hasattr(self.model, "prefix") and not self.recipe.drop_path
-
-
-def profile_recipe(profile: Profile, method: str, task: str, lr: float | None, seed: int) -> Recipe:
-    """The recipe of a profile: the authors' own row in ``paper``; else a short cosine with one epoch of warm-up.
-
-    The short one starts at 1e-4 and has no cool-down: of the authors' 110 epochs 1 is spent at 1e-7 and 10 at 1e-8, which
-    ten epochs cannot afford.
-    """
-    script = (
-        official_tasks()[task]["script_name"] if task in official_tasks() else task
-    )  # three differ from the folder's
-    rows = authors_table()
-    if (
-        profile.name == "paper"
-        and method in ("dtl", "dtl+")
-        and script in set(rows.dataset[rows.benchmark == "vtab-1k"])
-    ):
-        recipe = Recipe.authors(backbone="vit", benchmark="vtab-1k", task=script, method=method)
-        return replace(recipe, seed=seed, lr=lr or recipe.lr)
-    if profile.name == "paper":
-        return Recipe(lr=lr or 1e-3, seed=seed)
-    return Recipe(
-        lr=lr or 1e-3,
-        batch_size=profile.batch_size,
-        epochs=profile.epochs,
-        warmup_epochs=1,
-        warmup_lr=1e-4,
-        cooldown_epochs=0,
-        precision="fp32",
-        seed=seed,
-    )
-
-
-def open_data(
-    profile: Profile,
-    task: str,
-    train_split: str = "train800val200",
-    test_split: str = "test",
-    transform: Callable | None = None,
-    folder: str | Path | None = None,
-) -> tuple[Dataset, Dataset]:
-    """The training and the test split of a task of VTAB-1K, or of a folder of the user's own."""
-    if folder is None:
-        train, test = (VTAB1k(vtab_dir(profile.name), task, split, transform) for split in (train_split, test_split))
-    else:
-        train, test = (ImageFolderTask(folder, split, transform) for split in (train_split, test_split))
-    return train, test
+        """Whether the method has a frozen prefix, and neither drop path nor a random transform changes what it gives."""
+        fixed = getattr(self.train.transform, "deterministic", False)
+        return hasattr(self.model, "prefix") and fixed and not self.recipe.drop_path
 
 
 def prepare(
@@ -101,35 +64,47 @@ def prepare(
     task: str,
     *,
     profile: str | None = None,
+    benchmark: Benchmark = "vtab-1k",
+    shots: int | None = None,
+    protocol: str | None = None,
+    purpose: str = "final",
     seed: int = 0,
     lr: float | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
-    train_split: str = "train800val200",
-    test_split: str = "test",
+    augmentation: str | None = None,
+    train_split: str | None = None,
+    test_split: str | None = None,
     folder: str | Path | None = None,
     backbone_dtype: torch.dtype | None = None,
+    options: dict | None = None,
 ) -> Prepared:
     """Loads the backbone, opens the data and builds the model from the seed. The arguments are those of ``run``."""
-    chosen = get_profile(profile)
-    recipe = profile_recipe(chosen, method, task, lr, seed)
-    recipe = replace(recipe, epochs=epochs or recipe.epochs, batch_size=batch_size or recipe.batch_size)
+    chosen, benchmark = get_profile(profile), "folder" if folder else benchmark
+    protocol = protocol or chosen.protocol
+    recipe = profile_recipe(chosen, method, task, lr, seed, benchmark=benchmark, shots=shots, protocol=protocol)
+    recipe = replace(
+        recipe, batch_size=batch_size or recipe.batch_size, augmentation=augmentation or recipe.augmentation
+    )
     backbone = load_backbone(chosen.backbone, image_size=chosen.image_size)
     info = backbone.dtl_info
-    transform = eval_transform(info.image_size, info.mean, info.std)
-    train, test = open_data(chosen, task, train_split, test_split, transform, folder)
+    reads = open_images(
+        chosen, benchmark, task, info, purpose=purpose, splits=(train_split, test_split),
+        shots=shots, seed=seed, augmentation=recipe.augmentation, folder=folder,
+        choose_epoch=protocol == "authors" and benchmark == "few-shot" and purpose == "final",
+    )  # fmt: skip
+    # what the images went through: letters get the form of the augmentation that keeps them
+    recipe = replace(recipe, augmentation=getattr(reads.train.transform, "augmentation", "none"))
+    recipe = replace(recipe, epochs=epochs) if epochs else at_least(recipe, chosen.least_steps, len(reads.train))
     seed_everything(seed)
-    options = {}
+    options = dict(options or {})
     if method in ("dtl", "dtl+"):
-        config = (
-            recipe.config
-            if chosen.name == "paper" and not folder
-            else DTLConfig.for_backbone(backbone, plus=method == "dtl+")
-        )
+        own = recipe.config if chosen.name == "paper" and not folder else None
+        config = options.pop("config", own) or DTLConfig.for_backbone(backbone, plus=method == "dtl+")
         recipe = replace(recipe, config=config)
-        options = {"config": config, "drop_path": recipe.drop_path}
+        options = {"config": config, "drop_path": recipe.drop_path, **options}
     if backbone_dtype is not None:
         options["backbone_dtype"] = backbone_dtype
-    model = build(method, backbone, train.classes, inplace=True, **options)
-    model.class_names = train.class_names
-    return Prepared(chosen, method, task, recipe, info, train, test, model, options)
+    model = build(method, backbone, reads.train.classes, inplace=True, **options)
+    model.class_names = reads.train.class_names
+    return Prepared(chosen, method, task, recipe, info, reads, protocol, model, options)

@@ -80,7 +80,8 @@ def readme_table(profile: str = "laptop", root: Path | None = None) -> str:
         if len(means) == len(TASKS):
             mean = f"{sum(sum(means[t] for t in tasks) / len(tasks) for tasks in GROUPS.values()) / len(GROUPS):.1f}"
         lines.append(f"| {NAMES[method]} | {count} | " + " | ".join(cells) + f" | {mean} |")
-    minutes = load_cards(profile, root=root)["seconds"].sum() / 60
+    cards = load_cards(profile, root=root)
+    minutes = cards[cards["method"].isin(METHODS)]["seconds"].sum() / 60
     note = (
         f"Test accuracy in percent, mean ± standard deviation over {len(SEEDS)} seeds. Setting: {setting}; {get_profile(profile).epochs} epochs, "
         "batch 32, fp32, CPU; the learning rate chosen per task and method on val200 from the same two values. "

@@ -8,14 +8,16 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from ..data import TASKS
 from ..paths import cache_dir
-from ..training import PrefixCache, evaluate, fit
+from ..training import Evaluation, PrefixCache, Recipe, evaluate, fit
 from .cards import RunCard, card_path, load_card, save_card
 from .preflight import preflight
 from .prepare import prepare
+from .reads import Benchmark
 
 METHODS = ("linear", "lora", "dtl", "dtl+")
 SEEDS = (0, 1, 2)
@@ -28,12 +30,16 @@ def run(
     task: str,
     *,
     profile: str | None = None,
+    benchmark: Benchmark = "vtab-1k",
+    shots: int | None = None,
+    protocol: str | None = None,
     seed: int = 0,
     lr: float | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
-    train_split: str = "train800val200",
-    test_split: str = "test",
+    augmentation: str | None = None,
+    train_split: str | None = None,
+    test_split: str | None = None,
     purpose: str = "final",
     folder: str | Path | None = None,
     cache: bool = True,
@@ -41,33 +47,38 @@ def run(
     keep_checkpoint: bool = True,
     progress: bool = True,
     backbone_dtype: torch.dtype | None = None,
+    options: dict | None = None,
 ) -> tuple[RunCard, torch.nn.Module]:
     """Trains one method on one task, tests it once, and returns the card and the model. Writes no card.
 
     Args:
         method: a key of ``baselines.METHODS``.
-        task: a task folder of the profile's VTAB-1K; with ``folder``, a name for the card.
+        task: a task, few-shot set or domain of the profile, see ``open_images``; with ``folder``, a name for the card.
         profile: sizes and sources; see ``get_profile``.
-        seed: of initialisation and order.
-        lr, epochs, batch_size: learning rate, length of the cosine and images a step; the recipe's own if None.
-        train_split, test_split: list files; for a folder "train", "val", "trainval" or "test".
+        benchmark: "vtab-1k", "few-shot" or "domain".
+        shots: training images a class (few-shot).
+        protocol: "authors" or "clean"; the profile's if None, see ``Profile``.
+        seed: of initialisation and order, and which drawing of the shots.
+        lr, epochs, batch_size, augmentation: the recipe's own if None.
+        train_split, test_split: other lists than the purpose's; for a folder "train", "val", "trainval" or "test".
         purpose: see ``RunCard``.
-        folder: a folder of the user's own images, one sub-folder a class, in the place of VTAB-1K.
+        folder: a folder of the user's own images, one sub-folder a class, in the place of a benchmark.
         cache: train from the stored prefix where the method has one and that is exact.
         cache_root: where the stored prefix lies; see ``PrefixCache``.
         keep_checkpoint: write the state after each epoch and continue a run that was killed.
         progress: say beforehand what the run will be (``preflight``), and show bars.
         backbone_dtype: of the frozen weights and the tokens; the trained parameters stay fp32.
+        options: of the method, see ``baselines.build``.
 
     Raises:
         CannotFit: the device's memory has no room for a step.
     """
     ready = prepare(
-        method, task, profile=profile, seed=seed, lr=lr, epochs=epochs, batch_size=batch_size, train_split=train_split,
-        test_split=test_split, folder=folder, backbone_dtype=backbone_dtype,
+        method, task, profile=profile, benchmark=benchmark, shots=shots, protocol=protocol, purpose=purpose, seed=seed, lr=lr,
+        epochs=epochs, batch_size=batch_size, augmentation=augmentation, train_split=train_split, test_split=test_split,
+        folder=folder, backbone_dtype=backbone_dtype, options=options,
     )  # fmt: skip
-    chosen, recipe, info, model = ready.profile, ready.recipe, ready.info, ready.model
-    train, test = ready.train, ready.test
+    chosen, recipe, info, model, reads = ready.profile, ready.recipe, ready.info, ready.model, ready.reads
     kind = str(backbone_dtype or torch.float32).removeprefix("torch.")
     use_cache = cache and ready.cacheable
     check = preflight(ready, cached=use_cache, timed=progress)
@@ -76,46 +87,90 @@ def run(
     check.refuse()
 
     start, inexact = time.perf_counter(), ""
-    train_data, test_data = train, test
+    train_data, test_data = reads.train, reads.test
     if use_cache:
         stored = dict(dtype=backbone_dtype or torch.float32, root=cache_root, progress=progress)
-        train_data, test_data = (PrefixCache(model, d, **stored) for d in (train, test))
+        train_data, test_data = (PrefixCache(model, d, **stored) for d in (reads.train, reads.test))
         inexact = train_data.inexact
     cache_seconds = time.perf_counter() - start
 
-    half = "" if backbone_dtype is None else f"-{kind}"
-    name = f"{chosen.name}-{task}-{method}{half}-{train_split}-lr{recipe.lr:g}-seed{seed}.safetensors"
-    state = cache_dir() / "runs" / name
-    record = fit(model, train_data, recipe, checkpoint=state if keep_checkpoint else None, progress=progress)
-    score = evaluate(model, test_data, precision=record.precision, progress=progress)
+    splits = reads.names
+    state = (
+        cache_dir()
+        / "runs"
+        / f"{run_name(chosen.name, benchmark, task, method, kind, splits[0], shots, recipe)}.safetensors"
+    )
+    judge = None
+    if reads.validation is not None:
+
+        def judge(trained: torch.nn.Module) -> float:
+            return evaluate(trained, reads.validation, precision=check.precision, progress=False).accuracy
+
+    record = fit(
+        model, train_data, recipe, checkpoint=state if keep_checkpoint else None, progress=progress, score=judge
+    )
+    score = evaluate(model, test_data, precision=record.precision, progress=progress, within=_within(reads.test))
+    targets = {
+        name: _scores(evaluate(model, data, precision=record.precision, progress=progress, within=_within(data)))
+        for name, data in reads.targets.items()
+    }
     if keep_checkpoint:
         state.unlink(missing_ok=True)
     trained = sum(p.numel() for p in model.trainable_parameters())
     head = sum(p.numel() for p in model.head.parameters())
+    history = record.history.astype(object).where(record.history.notna(), None)  # JSON knows no NaN
     card = RunCard(
-        method=method, profile=chosen.name, benchmark="folder" if folder else "vtab-1k", task=task, purpose=purpose, train_split=train_split,
-        test_split=test_split, seed=seed, lr=recipe.lr, readout=getattr(model, "readout", "mean"), recipe=asdict(recipe),
-        backbone=info.name, backbone_sha256=info.sha256, image_size=list(info.image_size),
-        data_digest={train_split: train.digest, test_split: test.digest}, classes=train.classes, parameters=trained,
-        parameters_without_head=trained - head, accuracy=score.accuracy, balanced_accuracy=score.balanced_accuracy,
-        loss=score.loss, epochs=record.history.to_dict("records"), seconds=record.seconds, cache_seconds=cache_seconds,
+        method=method, profile=chosen.name, benchmark="folder" if folder else benchmark, task=task, purpose=purpose,
+        train_split=splits[0], test_split=splits[1], seed=seed, lr=recipe.lr, readout=getattr(model, "readout", "mean"),
+        recipe=asdict(recipe), backbone=info.name, backbone_sha256=info.sha256, image_size=list(info.image_size),
+        data_digest=dict(zip(splits, (reads.train.digest, reads.test.digest), strict=True)), classes=reads.train.classes,
+        parameters=trained, parameters_without_head=trained - head, **_scores(score), loss=score.loss,
+        epochs=history.to_dict("records"), seconds=record.seconds, cache_seconds=cache_seconds,
         peak_bytes=record.peak_bytes, cache=kind if use_cache else None, cache_inexact=inexact, device=record.device,
-        threads=torch.get_num_threads(), precision=record.precision, backbone_dtype=kind,
+        threads=torch.get_num_threads(), precision=record.precision, backbone_dtype=kind, protocol=ready.protocol,
+        shots=reads.shots, kept_epoch=record.kept_epoch, targets=targets,
     )  # fmt: skip
     return card, model
 
 
+def run_name(
+    profile: str, benchmark: str, task: str, method: str, kind: str, split: str, shots: int | None, recipe: Recipe
+) -> str:
+    """Name of a run's checkpoint: no two runs that could go on at once share it."""
+    where = task if benchmark == "vtab-1k" else f"{benchmark}-{task}" + (f"-{shots}shot" if shots else "")
+    half = "" if kind == "float32" else f"-{kind}"
+    return f"{profile}-{where}-{method}{half}-{split}-lr{recipe.lr:g}-seed{recipe.seed}"
+
+
+def _within(data: Dataset) -> tuple[int, ...] | None:
+    """The classes that occur, where they are only some of those that the head has (ImageNet-A and -R)."""
+    present = getattr(data, "present_classes", None)
+    return present if present is not None and len(present) < data.classes else None
+
+
+def _scores(score: Evaluation) -> dict:
+    names = ("accuracy", "balanced_accuracy", "accuracy_within")
+    return {name: getattr(score, name) for name in names}
+
+
 def best_lr(
-    profile: str, task: str, method: str, rates: tuple[float, ...] | None = None, seed: int | None = None
+    profile: str,
+    task: str,
+    method: str,
+    rates: tuple[float, ...] | None = None,
+    seed: int | None = None,
+    benchmark: Benchmark = "vtab-1k",
+    shots: int | None = None,
 ) -> float:
-    """The learning rate with the best accuracy on val200 among the selection cards; the smaller one on a tie.
+    """The learning rate with the best accuracy on validation images among the selection cards; the smaller on a tie.
 
     Args:
-        profile, task, method: whose cards.
+        profile, task, method, benchmark, shots: whose cards.
         rates, seed: of the selection; those of ``record`` if None.
     """
     seed = SEEDS[0] if seed is None else seed
-    cards = [load_card(card_path(profile, "vtab-1k", task, method, seed, lr)) for lr in rates or LEARNING_RATES]
+    tried = (card_path(profile, benchmark, task, method, seed, lr, shots=shots) for lr in rates or LEARNING_RATES)
+    cards = [load_card(path) for path in tried]
     return max(cards, key=lambda c: (c.accuracy, -c.lr)).lr
 
 
@@ -130,27 +185,13 @@ def record(profile: str = "laptop", methods: tuple[str, ...] = METHODS, tasks: t
         prefixes = cache_dir() / "record" / f"{profile}-{task}"
         for method in methods:
             for lr in LEARNING_RATES:
-                options = {
-                    "seed": SEEDS[0],
-                    "lr": lr,
-                    "train_split": "train800",
-                    "test_split": "val200",
-                    "purpose": "select",
-                }
-                _record_one(
-                    profile,
-                    task,
-                    method,
-                    options,
-                    card_path(profile, "vtab-1k", task, method, SEEDS[0], lr),
-                    prefixes,
-                    bar,
-                )
+                path = card_path(profile, "vtab-1k", task, method, SEEDS[0], lr)
+                options = {"seed": SEEDS[0], "lr": lr, "purpose": "select"}
+                _record_one(profile, task, method, options, path, prefixes, bar)
             for seed in SEEDS:
                 options = {"seed": seed, "lr": best_lr(profile, task, method)}
-                _record_one(
-                    profile, task, method, options, card_path(profile, "vtab-1k", task, method, seed), prefixes, bar
-                )
+                path = card_path(profile, "vtab-1k", task, method, seed)
+                _record_one(profile, task, method, options, path, prefixes, bar)
         shutil.rmtree(prefixes, ignore_errors=True)
     bar.close()
 

@@ -1,7 +1,7 @@
 """A dry run of a training step on fake tensors: every byte counted, with no weights, no download and no GPU.
 
 They are tensors of PyTorch's meta device, which have a shape and a type and hold nothing. Its rules for types are CUDA's: the
-statistics of a layer norm over bf16 tokens are fp32, where the CPU keeps them in bf16 (0.05 % of the peak).
+statistics of a layer norm over bf16 tokens are fp32, where the CPU keeps them in bf16 (0.14 % of the peak at most).
 """
 
 from __future__ import annotations
@@ -52,10 +52,11 @@ class FusedAttention(TorchFunctionMode):
 
 def _attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None):
     aten = torch.ops.aten
-    if attn_mask is not None and attn_mask.requires_grad:
-        return aten._scaled_dot_product_attention_math(query, key, value, attn_mask, dropout_p, is_causal, scale=scale)[0]
-    fused = aten._scaled_dot_product_flash_attention_for_cpu
-    return fused(query, key, value, dropout_p, is_causal, attn_mask=attn_mask, scale=scale)[0]
+    trained_bias = attn_mask is not None and attn_mask.requires_grad
+    kernel = (
+        aten._scaled_dot_product_attention_math if trained_bias else aten._scaled_dot_product_flash_attention_for_cpu
+    )
+    return kernel(query, key, value, dropout_p=dropout_p, is_causal=is_causal, attn_mask=attn_mask, scale=scale)[0]
 
 
 def plan_training(

@@ -50,12 +50,12 @@ class Board:
 
     def table(self) -> str:
         """The counts, then a row a task and a column a method: done of all, r running, f failed."""
-        rows, methods = (list(dict.fromkeys(getattr(j, k) for j in self.states)) for k in ("task", "method"))
+        rows, methods = (list(dict.fromkeys(getattr(j, k) for j in self.states)) for k in ("where", "method"))
         cells = [["", *methods]]
         for task in rows:
             row = [task]
             for method in methods:
-                counts = Counter(s for j, s in self.states.items() if (j.task, j.method) == (task, method))
+                counts = Counter(s for j, s in self.states.items() if (j.where, j.method) == (task, method))
                 marks = "".join(f" {counts[s]}{s[0]}" for s in ("running", "failed") if counts[s])
                 row.append(f"{counts['done']}/{counts.total()}{marks}" if counts else "")
             cells.append(row)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ..data import TASKS
+from ..data.fewshot import SETS, SHOTS
 from ..data.vtab import official_tasks
 from ..evidence import METHODS, SEEDS, RunCard, best_lr
+from ..evidence.reads import Benchmark, source_of
 from ..paths import results_dir, shown
 from ..profiles import get_profile
 from .jobs import Job, recorded, run_job
@@ -16,8 +18,12 @@ from .summary import summary_table, summary_text, write_summary
 from .survey import look_before
 
 
-def tasks_of(profile: str) -> tuple[str, ...]:
-    """The tasks of a profile's VTAB-1K: the 19 of the archive for ``paper``, else those that are built."""
+def tasks_of(profile: str, benchmark: Benchmark = "vtab-1k") -> tuple[str, ...]:
+    """The tasks of a profile: the official ones for ``paper``, else those that are built; the source for "domain"."""
+    if benchmark == "few-shot":
+        return tuple(SETS) if profile == "paper" else ("typefaces",)
+    if benchmark == "domain":
+        return (source_of(get_profile(profile)),)
     return tuple(dict.fromkeys(row["folder"] for row in official_tasks().values())) if profile == "paper" else TASKS
 
 
@@ -27,7 +33,10 @@ def sweep_grid(
     seeds: Sequence[int] = SEEDS,
     rates: Sequence[float] = (),
     *,
+    benchmark: Benchmark = "vtab-1k",
+    shots: Sequence[int] = (),
     profile: str | None = None,
+    protocol: str | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
     workers: int = 0,
@@ -38,11 +47,14 @@ def sweep_grid(
     """Runs what is missing of a grid, says beforehand what it will be, and writes a card a run and one summary.
 
     Args:
-        tasks: all of the profile's if empty.
+        tasks: all of the profile's if empty; for "domain" the source, which is tested on every domain.
         methods, seeds: of the grid.
         rates: none: the recipe's own learning rate; one: that one; several: per task and method each is tried with the
-            first seed on train800, and the best on val200 is taken for the final runs.
+            first seed, and the best on the validation images is taken for the final runs (of all shots).
+        benchmark: "vtab-1k", "few-shot" or "domain".
+        shots: training images a class (few-shot); all five if empty. A learning rate is chosen at the middle one.
         profile: see ``get_profile``.
+        protocol: "authors" or "clean"; the profile's if None.
         epochs, batch_size: the recipe's own if None.
         workers, cluster: see ``open_pool``.
         retries, work: see ``sweep``.
@@ -55,19 +67,21 @@ def sweep_grid(
         ValueError: an empty grid, or a card of another run of the same name.
     """
     name = get_profile(profile).name
-    shared = dict(profile=name, epochs=epochs, batch_size=batch_size)
-    pairs = [(task, method) for task in tasks or tasks_of(name) for method in methods]
+    shared = dict(benchmark=benchmark, profile=name, protocol=protocol, epochs=epochs, batch_size=batch_size)
+    drawn: list[int | None] = list(shots or SHOTS) if benchmark == "few-shot" else [None]
+    middle = sorted(drawn)[len(drawn) // 2] if benchmark == "few-shot" else None
+    pairs = [(task, method) for task in tasks or tasks_of(name, benchmark) for method in methods]
     if not pairs or not seeds or retries < 0:
         raise ValueError("a sweep needs at least one task, one method and one seed, and retries of 0 or more")
     selects = [
-        Job(task, method, seeds[0], lr, purpose="select", **shared)
+        Job(task, method, seeds[0], lr, shots=middle, purpose="select", **shared)
         for task, method in pairs
         for lr in (rates if len(rates) > 1 else ())
     ]
     one = rates[0] if len(rates) == 1 else None
 
     def finals(pair: tuple[str, str], lr: float | None) -> list[Job]:
-        return [Job(*pair, seed, lr, **shared) for seed in seeds]
+        return [Job(*pair, seed, lr, shots=n, **shared) for n in drawn for seed in seeds]
 
     planned = [*selects, *(job for pair in pairs for job in finals(pair, one))]
     missing = [job for job in planned if recorded(job) is None]
@@ -76,15 +90,16 @@ def sweep_grid(
         if missing:
             look_before(missing, pool)
         if selects:
-            print("choosing learning rates on val200")
+            print("choosing learning rates on validation images")
             results += sweep(selects, pool, retries=retries, work=work)
         lost = {(r.job.task, r.job.method) for r in results if r.card is None}
-        chosen = {p: best_lr(name, *p, tuple(rates), seeds[0]) if selects else one for p in pairs if p not in lost}
+        asked = dict(rates=tuple(rates), seed=seeds[0], benchmark=benchmark, shots=middle)
+        chosen = {p: best_lr(name, *p, **asked) if selects else one for p in pairs if p not in lost}
         for task, method in lost:
             print(f"no final runs of {method} on {task}: a run that was to choose its learning rate failed")
         results += sweep([job for p in chosen for job in finals(p, chosen[p])], pool, retries=retries, work=work)
     table = summary_table(results)
     print(summary_text(table))
-    for path in write_summary(table, results_dir() / name / "vtab-1k"):
+    for path in write_summary(table, results_dir() / name / benchmark):
         print(f"written: {shown(path)}")
     return results

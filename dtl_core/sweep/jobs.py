@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..evidence import RunCard, card_path, load_card, run
+from ..evidence.reads import Benchmark
 from ..paths import cache_dir, results_dir
-
-SPLITS = {"final": ("train800val200", "test"), "select": ("train800", "val200")}
 
 
 @dataclass(frozen=True)
@@ -18,9 +17,11 @@ class Job:
     Attributes:
         task, method, seed: what is run.
         lr: the recipe's own if None; a "select" job has one.
-        benchmark: ``run_job`` has a branch for each.
+        benchmark: "vtab-1k", "few-shot" or "domain".
+        shots: training images a class (few-shot).
         profile: sizes and sources.
-        purpose: "final" (trained on all training images, tested once) or "select" (a learning rate, scored on val200).
+        purpose: "final" (tested once) or "select" (a learning rate, scored on validation images).
+        protocol: "authors" or "clean"; the profile's if None.
         epochs, batch_size: the recipe's own if None.
     """
 
@@ -28,21 +29,28 @@ class Job:
     method: str
     seed: int = 0
     lr: float | None = None
-    benchmark: str = "vtab-1k"
+    benchmark: Benchmark = "vtab-1k"
+    shots: int | None = None
     profile: str = "laptop"
     purpose: str = "final"
+    protocol: str | None = None
     epochs: int | None = None
     batch_size: int | None = None
 
     def __str__(self) -> str:
         rate = f", lr {self.lr:g}" if self.lr else ""
-        return f"{self.method} on {self.task}, seed {self.seed}{rate}"
+        return f"{self.method} on {self.where}, seed {self.seed}{rate}"
+
+    @property
+    def where(self) -> str:
+        """The task, with its shots."""
+        return f"{self.task}, {self.shots} shots" if self.shots else self.task
 
     @property
     def card(self) -> Path:
         """Where its card is written."""
         lr = self.lr if self.purpose == "select" else None
-        return card_path(self.profile, self.benchmark, self.task, self.method, self.seed, lr)
+        return card_path(self.profile, self.benchmark, self.task, self.method, self.seed, lr, shots=self.shots)
 
     @property
     def failure(self) -> Path:
@@ -61,20 +69,13 @@ class Job:
 
 
 def run_job(job: Job) -> RunCard:
-    """Runs a job and returns its card, which is not written.
-
-    Raises:
-        ValueError: a benchmark that no branch runs.
-    """
-    if job.benchmark == "vtab-1k":
-        train_split, test_split = SPLITS[job.purpose]
-        card, _ = run(
-            job.method, job.task, profile=job.profile, seed=job.seed, lr=job.lr, epochs=job.epochs,
-            batch_size=job.batch_size, train_split=train_split, test_split=test_split, purpose=job.purpose,
-            cache_root=job.prefixes, progress=False,
-        )  # fmt: skip
-        return card
-    raise ValueError(f"no benchmark is called {job.benchmark!r} here: a sweep runs vtab-1k")
+    """Runs a job and returns its card, which is not written."""
+    card, _ = run(
+        job.method, job.task, profile=job.profile, benchmark=job.benchmark, shots=job.shots, protocol=job.protocol,
+        seed=job.seed, lr=job.lr, epochs=job.epochs, batch_size=job.batch_size, purpose=job.purpose,
+        cache_root=job.prefixes, progress=False,
+    )  # fmt: skip
+    return card
 
 
 def recorded(job: Job) -> RunCard | None:

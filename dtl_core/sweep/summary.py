@@ -18,7 +18,7 @@ def summary_table(results: Sequence[Result]) -> pd.DataFrame:
     """A row a run.
 
     Returns:
-        Columns: benchmark, profile, purpose, task, method, seed, lr, state ("done" or "failed"), accuracy and
+        Columns: benchmark, profile, purpose, task, shots, where (both in one), method, seed, lr, state ("done" or "failed"), accuracy and
         balanced_accuracy (in [0, 1]), seconds (of training), tries (0: recorded before), error, card (below the results).
     """
     rows = []
@@ -27,7 +27,7 @@ def summary_table(results: Sequence[Result]) -> pd.DataFrame:
         rows.append(
             {
                 "benchmark": job.benchmark, "profile": job.profile, "purpose": job.purpose, "task": job.task,
-                "method": job.method, "seed": job.seed, "lr": card.lr if card else job.lr,
+                "shots": job.shots, "where": job.where, "method": job.method, "seed": job.seed, "lr": card.lr if card else job.lr,
                 "state": "done" if card else "failed", "accuracy": card.accuracy if card else None,
                 "balanced_accuracy": card.balanced_accuracy if card else None, "seconds": card.seconds if card else None,
                 "tries": r.tries, "error": r.error,
@@ -41,9 +41,9 @@ def summary_text(table: pd.DataFrame) -> str:
     """Mean and spread of the accuracy of the final runs in percent, a row a method; below it what failed."""
     final, lines = table[table["purpose"] == "final"], []
     if len(final):
-        tasks = list(dict.fromkeys(final["task"]))
+        tasks = list(dict.fromkeys(final["where"]))
         cells = pd.DataFrame("", index=list(dict.fromkeys(final["method"])), columns=tasks)
-        for (method, task), runs in final.groupby(["method", "task"], sort=False):
+        for (method, task), runs in final.groupby(["method", "where"], sort=False):
             done = 100 * runs["accuracy"].dropna()
             spread = f" ± {done.std(ddof=1):.1f}" if len(done) > 1 else ""
             short = f" ({len(done)} of {len(runs)})" if len(done) < len(runs) else ""
@@ -56,7 +56,7 @@ def summary_text(table: pd.DataFrame) -> str:
         ]
     failed = table[table["state"] == "failed"]
     lines += [
-        f"failed: {r.method} on {r.task}, seed {r.seed}, {r.purpose}: {r.error.splitlines()[0]}"
+        f"failed: {r.method} on {r.where}, seed {r.seed}, {r.purpose}: {r.error.splitlines()[0]}"
         for r in failed.itertuples()
     ]
     return "\n".join(lines)

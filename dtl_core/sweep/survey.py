@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..evidence import Preflight, open_data, preflight, prepare
+from ..evidence import Preflight, open_images, preflight, prepare
 from ..evidence.preflight import spoken
 from ..profiles import get_profile
-from .jobs import SPLITS, Job
+from .jobs import Job
 from .pools import Pool, finish
 
 
@@ -18,7 +18,7 @@ class Survey:
 
     Attributes:
         methods: a ``Preflight`` a method, on the first task that it runs on.
-        data: (task, purpose) -> split -> (images, digest).
+        data: (task with its shots, purpose) -> list -> (images, digest).
     """
 
     methods: dict[str, Preflight]
@@ -26,7 +26,7 @@ class Survey:
 
     def seconds(self, job: Job) -> float | None:
         """Estimated time of one run."""
-        return self.methods[job.method].seconds(*(n for n, _ in self.data[job.task, job.purpose].values()))
+        return self.methods[job.method].seconds(*(n for n, _ in self.data[job.where, job.purpose].values()))
 
     def text(self, jobs: Sequence[Job], slots: int) -> str:
         """Weights, data, device, and a row a method: memory of a step, time of its runs."""
@@ -37,9 +37,9 @@ class Survey:
             f"weights  {first.backbone}, sha256 {first.backbone_sha256}",
             f"device   {first.device}, {first.precision}, as the pre-flight found it",
         ]
-        for (task, _), splits in self.data.items():
+        for (where, _), splits in self.data.items():
             lines += [
-                f"data     {task}, {split}: {n:,} images, digest {digest}" for split, (n, digest) in splits.items()
+                f"data     {where}, {split}: {n:,} images, digest {digest}" for split, (n, digest) in splits.items()
             ]
         for method, told in self.methods.items():
             mine = [self.seconds(job) for job in jobs if job.method == method]
@@ -62,16 +62,17 @@ def survey(jobs: Sequence[Job], share: int) -> Survey:
     """
     methods, data = {}, {}
     for job in jobs:
-        splits = SPLITS[job.purpose]
-        if (job.task, job.purpose) not in data:
-            opened = open_data(get_profile(job.profile), job.task, *splits)
-            data[job.task, job.purpose] = {d.split: (len(d), d.digest) for d in opened}
         if job.method not in methods:
             ready = prepare(
-                job.method, job.task, profile=job.profile, seed=job.seed, lr=job.lr, epochs=job.epochs,
-                batch_size=job.batch_size, train_split=splits[0], test_split=splits[1],
+                job.method, job.task, profile=job.profile, benchmark=job.benchmark, shots=job.shots, protocol=job.protocol,
+                purpose=job.purpose, seed=job.seed, lr=job.lr, epochs=job.epochs, batch_size=job.batch_size,
             )  # fmt: skip
             methods[job.method] = preflight(ready, cached=ready.cacheable, share=share)
+        if (job.where, job.purpose) not in data:
+            asked = dict(purpose=job.purpose, shots=job.shots, seed=job.seed)
+            reads = open_images(get_profile(job.profile), job.benchmark, job.task, ready.info, **asked)
+            opened = zip(reads.names, (reads.train, reads.test), strict=True)
+            data[job.where, job.purpose] = {name: (len(d), d.digest) for name, d in opened}
     return Survey(methods, data)
 
 

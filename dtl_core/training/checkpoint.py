@@ -14,18 +14,22 @@ from ..files import DamagedFile, written_whole
 
 
 class Checkpoint:
-    """Trainable parameters, AdamW's state, the scaler's, and the history so far.
+    """Trainable parameters, AdamW's state, the scaler's, the history so far, and the best parameters where some are kept.
 
     Args:
         path: file, or None to keep nothing on disk.
         model, optimizer, scaler: what is saved and restored, in place.
         identity: facts that must be equal for a run to continue (recipe, data, backbone).
+
+    Attributes:
+        best: a snapshot to end with, or None: whoever trains sets it. It is written and restored with the rest.
     """
 
     def __init__(self, path, model: nn.Module, optimizer: torch.optim.Optimizer, scaler, identity: dict):
         self.path = Path(path) if path else None
         self.parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
         self.optimizer, self.scaler = optimizer, scaler
+        self.best: dict[str, Tensor] | None = None
         self.identity = json.loads(
             json.dumps({**identity, "parameters": {n: list(p.shape) for n, p in self.parameters.items()}})
         )
@@ -54,6 +58,7 @@ class Checkpoint:
                 f"adam/{n}/{k}": torch.as_tensor(v).detach().cpu().contiguous()
                 for k, v in self.optimizer.state[p].items()
             }
+        tensors |= {f"best/{n}": t.cpu().contiguous() for n, t in (self.best or {}).items()}
         metadata = {
             "rows": json.dumps(rows),
             "identity": json.dumps(self.identity),
@@ -92,6 +97,8 @@ class Checkpoint:
             p.copy_(tensors[f"model/{n}"])
             state = {k.rsplit("/", 1)[1]: v for k, v in tensors.items() if k.startswith(f"adam/{n}/")}
             self.optimizer.state[p] = {k: v if k == "step" else v.to(p.device) for k, v in state.items()}
+        best = {k.removeprefix("best/"): v for k, v in tensors.items() if k.startswith("best/")}
+        self.best = {n: best[n].to(p.device) for n, p in self.parameters.items()} if best else None
         if scaler:
             self.scaler.load_state_dict(scaler)
         return rows

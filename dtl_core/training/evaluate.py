@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,7 @@ class Evaluation:
         balanced_accuracy: mean over the classes of the fraction that is right: the fairer number where classes are uneven.
         loss: mean cross-entropy.
         labels, predictions: (n,) integers, in the order of the data.
+        accuracy_within: accuracy where the answer is sought among some of the classes alone; None where none were named.
     """
 
     accuracy: float
@@ -30,6 +32,7 @@ class Evaluation:
     loss: float
     labels: np.ndarray
     predictions: np.ndarray
+    accuracy_within: float | None = None
 
 
 @torch.no_grad()
@@ -42,6 +45,7 @@ def evaluate(
     precision: str = "fp32",
     num_workers: int = 0,
     progress: bool = True,
+    within: Sequence[int] | None = None,
 ) -> Evaluation:
     """Runs the model over the data once, in eval mode.
 
@@ -49,6 +53,8 @@ def evaluate(
         model: ``DTL`` or a model of ``baselines.build``.
         data: yields (image, label), or a ``PrefixCache``.
         batch_size, device, precision, num_workers, progress: as in ``fit``.
+        within: classes, among which a second answer is sought: for ImageNet-A and -R the field masks the logits of all but
+            their 200 classes, where the authors take the largest of 1,000.
 
     Raises:
         ValueError: for an empty data set.
@@ -60,15 +66,19 @@ def evaluate(
     was_training = model.training
     model.to(device).eval()
     loader = DataLoader(data, batch_size=batch_size, num_workers=num_workers, collate_fn=getattr(data, "collate", None))
-    labels, predictions, loss = [], [], 0.0
+    labels, predictions, loss, inside = [], [], 0.0, 0
+    among = None if within is None else torch.as_tensor(within, device=device)
     for inputs, target in tqdm(loader, desc="evaluating", disable=not progress, leave=False):
         with autocast(precision, device):
             logits = logits_of(model, inputs, device).float()
         loss += nn.functional.cross_entropy(logits, target.to(device), reduction="sum").item()
         labels.append(target)
         predictions.append(logits.argmax(1).cpu())
+        if among is not None:
+            inside += (among[logits[:, among].argmax(1)].cpu() == target).sum().item()
     model.train(was_training)
     y, p = torch.cat(labels).numpy(), torch.cat(predictions).numpy()
     # balanced accuracy; scikit-learn's function of that name gives the same number, and a warning where a class is missing
     balanced = recall_score(y, p, labels=np.unique(y), average="macro")
-    return Evaluation(accuracy_score(y, p), float(balanced), loss / len(y), y, p)
+    accuracy_within = None if among is None else inside / len(y)
+    return Evaluation(accuracy_score(y, p), float(balanced), loss / len(y), y, p, accuracy_within)

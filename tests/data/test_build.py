@@ -13,7 +13,8 @@ from PIL import Image
 from dtl_core import paths
 from dtl_core.data import TASKS, VTAB1k, build_suite
 from dtl_core.data import build as module
-from dtl_core.data.build import BUILT, DRAWN, LISTS, SIZES, Sizes, build_task
+from dtl_core.data.build import DRAWN, EVERYTHING, LISTS, SIZES, Sizes, build_task
+from dtl_core.data.built import BUILT
 
 TINY = Sizes(6, 4, 6, 32)
 
@@ -33,8 +34,10 @@ def suite(tmp_path_factory):
     return folders
 
 
-def test_smoke_has_all_six_tasks(suite):
-    assert tuple(suite) == TASKS == ("mnist", "elpv", *DRAWN)
+def test_smoke_has_all_six_tasks_and_the_two_other_benchmarks(suite):
+    assert tuple(suite) == EVERYTHING == (*TASKS, "typefaces", "digits") and TASKS == ("mnist", "elpv", *DRAWN)
+    smoke = suite["mnist"].parents[1]
+    assert suite["typefaces"] == smoke / "few-shot/typefaces" and suite["digits"] == smoke / "domain"
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from dtl_core.data import ImageFolderTask, open_rgb
+from dtl_core.data.lists import BadDataset
 from dtl_core.data.transforms import UnreadableImage
-from dtl_core.data.vtab import BadDataset
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
 

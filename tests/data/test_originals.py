@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from dtl_core.data import VTAB1k, build_suite
-from dtl_core.data.build import DRAWN, SIZES, Sizes
+from dtl_core.data.build import DRAWN, SIZES, TASKS, Sizes
 from dtl_core.data.sources import fact, source, write_manifest
 
 
@@ -67,6 +67,7 @@ def test_elpv_is_split_by_label_and_made_smaller(packages, monkeypatch):
 def test_what_is_not_fetched_is_left_out_with_a_message(packages, capsys, monkeypatch):
     (source("elpv").folder / "manifest.json").unlink()
     monkeypatch.setitem(SIZES, "laptop", Sizes(20, 10, 20, 32))
+    monkeypatch.setattr("dtl_core.data.build.EVERYTHING", TASKS)
     built = build_suite("laptop")
     assert list(built) == ["mnist", *DRAWN]
     assert "elpv needs the package elpv-dataset" in capsys.readouterr().out

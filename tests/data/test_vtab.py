@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from dtl_core.data import VTAB1k, eval_transform
-from dtl_core.data.vtab import SPLITS, BadDataset, official_tasks
+from dtl_core.data.lists import BadDataset
+from dtl_core.data.vtab import SPLITS, official_tasks
 
 
 def make_task(folder, entries, splits=SPLITS):

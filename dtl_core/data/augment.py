@@ -1,0 +1,102 @@
+"""Transforms of the few-shot and domain benchmarks: random crops, flips and RandAugment; and a form that keeps letters.
+
+The authors' scripts name random resized crop, flip and timm's ``rand-m9-mstd0.5-inc1`` for training, and a resize to 256 with
+a centre crop of 224 for testing. The range of the crops is not given; timm's and torchvision's own (0.08 to 1) is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from PIL import Image
+from timm.data.auto_augment import rand_augment_transform
+from torchvision.transforms import InterpolationMode, v2
+
+from .transforms import EvalTransform
+
+AUTHORS = "rand-m9-mstd0.5-inc1"
+LETTERS = f"{AUTHORS}, letters"  # for letters and digits, see ``train_transform``
+AUGMENTATIONS = ("none", AUTHORS, LETTERS)
+# What RandAugment may do to a letter: nothing that turns or slants it, for an upright face would become its oblique and a
+# 6 come near to a 9; colours, contrast and place leave the class as it is.
+KEEPS_LETTERS = [
+    "AutoContrast", "Equalize", "Invert", "PosterizeIncreasing", "SolarizeIncreasing", "SolarizeAdd", "ColorIncreasing",
+    "ContrastIncreasing", "BrightnessIncreasing", "SharpnessIncreasing", "TranslateXRel", "TranslateYRel",
+]  # fmt: skip
+TEST_CROP = 224 / 256  # the side of the centre crop over the shorter side of the resized image
+
+
+class TrainTransform:
+    """A random view of an image, normalised. Made by ``train_transform``.
+
+    Attributes:
+        deterministic: False: no two passes see the same tensor, so features cannot be stored.
+        augmentation: its name.
+    """
+
+    deterministic = False
+
+    def __init__(self, size: tuple[int, int], mean: Sequence[float], std: Sequence[float], augmentation: str):
+        self.size, self.mean, self.std, self.augmentation = size, tuple(mean), tuple(std), augmentation
+        letters = augmentation == LETTERS
+        # mild and without distortion for letters: a narrow view of an S is no S, and a squeezed face is another face
+        crop = {"scale": (0.8, 1.0), "ratio": (1.0, 1.0)} if letters else {}
+        grey = {"img_mean": tuple(round(255 * m) for m in mean), "translate_pct": 0.1 if letters else 0.45}
+        self._view = v2.Compose(
+            [
+                v2.RandomResizedCrop(size, interpolation=InterpolationMode.BICUBIC, antialias=True, **crop),
+                *([] if letters else [v2.RandomHorizontalFlip()]),
+                rand_augment_transform(AUTHORS, grey, transforms=KEEPS_LETTERS if letters else None),
+                v2.PILToTensor(),
+                v2.ToDtype(torch.float32, scale=True),
+                v2.Normalize(self.mean, self.std),
+            ]
+        )
+
+    def __call__(self, image: Image.Image) -> torch.Tensor:
+        """An RGB image -> float32 (3, H, W). Draws from the generators that ``seed_everything`` seeds."""
+        return self._view(image)
+
+    def __repr__(self) -> str:
+        return f"TrainTransform({self.augmentation}, size={self.size})"
+
+
+def train_transform(
+    image_size: int | tuple[int, int], mean: Sequence[float], std: Sequence[float], augmentation: str
+) -> EvalTransform | TrainTransform:
+    """The transform for training.
+
+    Args:
+        image_size: side, or (H, W), in pixels.
+        mean, std: of the backbone, as in ``model.dtl_info``.
+        augmentation: "none": resize and normalise; ``AUTHORS``; or ``LETTERS``: no flip, no rotation, no shear, crops of at
+            least 0.8 of the area without distortion, translations of at most a tenth.
+
+    Raises:
+        ValueError: for another name.
+    """
+    if augmentation not in AUGMENTATIONS:
+        raise ValueError(f"augmentation is {augmentation!r}: choose one of {', '.join(map(repr, AUGMENTATIONS))}")
+    if augmentation == "none":
+        return EvalTransform(image_size, mean, std)
+    size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    return TrainTransform(size, mean, std, augmentation)
+
+
+class CropTransform(EvalTransform):
+    """Resize the shorter side to 256/224 of the crop's, take the centre, normalise: 256 and 224 pixels in the paper."""
+
+    def __call__(self, image: Image.Image) -> torch.Tensor:
+        """An RGB image -> float32 (3, H, W)."""
+        height, width = self.size
+        scale = max(height / image.height, width / image.width) / TEST_CROP
+        larger = [max(round(image.height * scale), height), max(round(image.width * scale), width)]
+        resized = v2.functional.resize(image, larger, InterpolationMode.BICUBIC, antialias=True)
+        cropped = v2.functional.center_crop(resized, [height, width])
+        return v2.functional.normalize(
+            v2.functional.to_dtype(v2.functional.pil_to_tensor(cropped), torch.float32, scale=True), self.mean, self.std
+        )
+
+    def __repr__(self) -> str:
+        return f"CropTransform(size={self.size}, mean={self.mean}, std={self.std})"

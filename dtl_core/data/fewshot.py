@@ -1,0 +1,115 @@
+"""Reads few-shot folders: the five fine-grained sets (FGFS) and the typefaces built here.
+
+What is known, from the code of DTL and NOAH and from NOAH's published lists: each set has ``annotations/`` with
+``train_meta.list.num_shot_{1,2,4,8,16}.seed_{0,1,2}``, ``val_meta.list`` and ``test_meta.list``. The authors' archive
+(FGFS) keeps these under ``few-shot_split/<set>/`` and the images under ``<set>/``; NOAH keeps ``annotations/`` in the
+set's own folder and the images, but for the cars', one folder deeper. Sets go by the names of NOAH's lists or by those
+of its code. All of this is accepted. In the lists of Oxford Pets for one shot every image stands twice: the reader
+gives what the list says, 74 images.
+
+Layout tested on small stand-in folders; the official archive was not seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .lists import UNPACK, ImageList, class_names, read_list
+
+# name in NOAH's lists and in the authors' scripts ("standford" is theirs): classes, other names of the folder
+SETS: dict[str, tuple[int, tuple[str, ...]]] = {
+    "fgvc-aircraft": (100, ("fgvc_aircraft",)),
+    "food101": (101, ("food-101",)),
+    "oxford-flowers102": (102, ("oxford_flowers", "oxford_flowers102")),
+    "oxford-pets": (37, ("oxford_pets",)),
+    "standford-cars": (196, ("stanford_cars", "stanford-cars")),
+}
+SHOTS = (1, 2, 4, 8, 16)
+SEEDS = (0, 1, 2)
+SPLITS = ("train", "val", "test")
+# where images lie in a set's folder: the authors' archive, NOAH, and archives as their makers pack them
+IMAGES = ("", "images", "jpg", "data/images")
+
+
+def list_name(split: str, shots: int, seed: int) -> str:
+    """Name of a list file; ``shots`` and ``seed`` count for ``train`` only."""
+    return f"train_meta.list.num_shot_{shots}.seed_{seed}" if split == "train" else f"{split}_meta.list"
+
+
+def official_set(name: str) -> str | None:
+    """The official set that goes by this name, with or without the scripts' ``-FS``; None for any other."""
+    plain = name.removesuffix("-FS")
+    return next((key for key, (_, others) in SETS.items() if plain == key or plain in others), None)
+
+
+class FewShot(ImageList):
+    """One split of one few-shot set, torchvision-style: ``dataset[i]`` is (image, label).
+
+    Args:
+        root: the folder that holds the sets (FGFS, or ``few-shot`` of a built suite).
+        task: a set's folder, or any name of an official set (``oxford_pets``, ``oxford-pets-FS``).
+        split: ``train``, ``val`` or ``test``.
+        transform: from an RGB image to what ``dataset[i]`` gives; None gives the image itself.
+        shots: training images a class: 1, 2, 4, 8 or 16.
+        seed: which of the three draws of training images: 0, 1 or 2.
+
+    Attributes:
+        task: an official set's name in NOAH's lists; else name of the folder.
+        split, shots, seed: as given.
+        samples: list of (path, label).
+        targets: list of labels.
+        classes: number of classes.
+        class_names: one name for each class; its number where the set names none.
+        digest: hex sha256 over task, name of the list and its text.
+
+    Raises:
+        FileNotFoundError: the root, the set's folder, the list or an image is missing.
+        BadDataset: a line of the list is malformed, or a label out of range.
+        ValueError: an unknown split.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        task: str,
+        split: str,
+        transform: Callable[[Any], Any] | None = None,
+        shots: int = 16,
+        seed: int = 0,
+    ):
+        if split not in SPLITS:
+            raise ValueError(f"no split is called {split!r}: choose one of {', '.join(SPLITS)}")
+        self.root, self.split, self.shots, self.seed = Path(root), split, shots, seed
+        official = official_set(task)
+        names = (task, *((official, *SETS[official][1]) if official else ()))
+        folders = [self.root / name for name in names if (self.root / name).is_dir()]
+        annotations = self._annotations(task, names)
+        path = annotations / list_name(split, shots, seed)
+        text, entries = read_list(path, f"The lists come with NOAH's code (data/few-shot). {UNPACK}")
+        others = [p for p in sorted(annotations.glob("*_meta.list*")) if p != path]
+        known = SETS[official][0] if official else None
+        labels = class_names(annotations.parent, known, entries, others)
+        bases = [folder / images for folder in folders or [self.root / task] for images in IMAGES]
+        super().__init__(official or task, path, text, entries, labels, bases, transform, path.name)
+
+    def _annotations(self, task: str, names: tuple[str, ...]) -> Path:
+        """The folder of the set's lists, under any of its names."""
+        hint = "run `dtl data build` for a built suite, or unpack the few-shot archive (FGFS) there"
+        if not self.root.is_dir():
+            raise FileNotFoundError(f"{self.root} is no folder: {hint}")
+        for above in (self.root, self.root / "few-shot_split"):
+            for name in names:
+                if (above / name / "annotations").is_dir():
+                    return above / name / "annotations"
+        found = [*self.root.glob("*/annotations"), *self.root.glob("few-shot_split/*/annotations")]
+        there = sorted({p.parent.name for p in found})
+        raise FileNotFoundError(
+            f"{self.root} has no annotations/ for the set {task!r}, neither in the set's folder nor under "
+            f"few-shot_split/; it has some for {', '.join(there) or 'none'}: {hint}"
+        )
+
+    def __repr__(self) -> str:
+        split = f"train, {self.shots} shots, seed {self.seed}" if self.split == "train" else self.split
+        return f"FewShot({self.task}, {split}: {len(self)} images, {self.classes} classes, {self.root})"
