@@ -115,7 +115,7 @@ def test_it_changes_nothing_of_the_run(method, capsys):
 @pytest.mark.parametrize("method", ["lora", "dtl", "full"])
 def test_what_cannot_fit_is_refused_with_what_would(method, monkeypatch):
     room_for(monkeypatch, method, 5)
-    monkeypatch.setattr(module, "_speed", lambda *_: pytest.fail("a step was taken that cannot fit"))
+    monkeypatch.setattr(module, "speed_of", lambda *_: pytest.fail("a step was taken that cannot fit"))
     told = preflight(prepare(method, TASK, profile="smoke"), cached=False)
     with pytest.raises(CannotFit, match=r"at most (\d+) would fit \(--batch-size \d+\)") as refused:
         told.refuse()

@@ -20,6 +20,7 @@ from dtl_core.sweep import Job, open_pool, run_job, sweep, sweep_grid, tasks_of
 from dtl_core.sweep.board import Board
 from dtl_core.sweep.jobs import recorded
 from dtl_core.sweep.processes import Processes, cuda_devices
+from dtl_core.sweep.survey import survey
 
 TASK = "shape_location"
 SMOKE = dict(profile="smoke")
@@ -158,6 +159,30 @@ def test_a_grid_chooses_its_learning_rates_and_sums_up(place, capsys):
 
     sweep_grid([TASK], ["linear", "dtl"], [0, 2], [1e-3, 3e-2], profile="smoke", epochs=3, cluster="nowhere:1")
     assert "pre-flight" not in capsys.readouterr().out, "nothing is missing, so no cluster is asked for"
+
+
+@pytest.mark.parametrize(
+    "benchmark, grid",
+    [("few-shot", dict(tasks=["typefaces"], shots=[1, 4])), ("domain", dict(tasks=["mnist"]))],
+    ids=["few-shot", "domain"],
+)
+def test_the_other_benchmarks_are_swept_and_surveyed_too(benchmark, grid, place, monkeypatch, capsys):
+    monkeypatch.setenv("DTL_DATA", str(place / "data"))
+    build_suite("smoke", tasks=("typefaces" if benchmark == "few-shot" else "digits",))
+    results = sweep_grid(**grid, methods=["linear", "dtl"], seeds=[1], benchmark=benchmark, profile="smoke")
+    out, jobs = capsys.readouterr().out, [r.job for r in results]
+    assert all(r.card for r in results) and len(results) == 2 * len(grid.get("shots", [None]))
+    found = survey(jobs, 1)
+    for job, card in ((r.job, r.card) for r in results):
+        images, tests, passes = found.sizes[job]
+        assert passes == len(card.epochs) and card.benchmark == benchmark and card.shots == (job.shots or 16)
+        assert {d: digest for d, (_, digest) in found.data[job.where, "final"].items()} == card.data_digest
+        assert found.data[job.where, "final"][card.train_split][0] == images
+        assert (tests > found.data[job.where, "final"][card.test_split][0]) is bool(card.targets)
+    for method, told in found.methods.items():
+        largest = max(found.sizes[job][0] for job in jobs)
+        assert told.batch_size == min(8, largest), f"the memory of {method} is that of its largest step"
+    assert all(job.where in out for job in jobs) and (place / "results" / "smoke" / benchmark / "sweep.csv").is_file()
 
 
 def test_a_failed_choice_has_no_final_runs(place, capsys):

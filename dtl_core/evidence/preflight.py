@@ -3,38 +3,24 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
-from torch import nn
-from torch.utils.data import default_collate
 
 from ..memory import GIB, MIB, BatchFit, largest_batch, plan_training
 from ..training import pick_device
-from ..training.loop import autocast, logits_of, pick_precision
+from ..training.loop import pick_precision
 from .prepare import Prepared
+from .speed import TIMES, Speed, speed_of
 
 # our own choice: what a CUDA device needs beside tensors (workspaces, fragmentation), and what a machine does
 RESERVE_GIB = {"cuda": 1.0, "cpu": 0.25, "mps": 1.0}
-TIMES = 2  # timed steps, after one that warms up
 PLANNED = {"fp32": "fp32", "fp16": "amp", "bf16": "amp-bf16"}  # precision of a recipe -> of a plan
 
 
 class CannotFit(RuntimeError):
     """The device has no room for a step. The message says what would fit."""
-
-
-@dataclass(frozen=True)
-class Speed:
-    """Seconds an image: to open it, through the prefix (0 where none is stored), in a training step, in evaluation."""
-
-    load: float
-    prefix: float
-    step: float
-    evaluate: float
 
 
 @dataclass(frozen=True)
@@ -75,14 +61,16 @@ class Preflight:
     speed: Speed | None
     cached: bool
 
-    def seconds(self, train_images: int | None = None, test_images: int | None = None) -> float | None:
+    def seconds(
+        self, train_images: int | None = None, test_images: int | None = None, passes: int | None = None
+    ) -> float | None:
         """Estimated time of the whole run, on data of this size or another. None where nothing was timed."""
         if self.speed is None:
             return None
         train, test = (n for n, _ in self.data.values())
         train, test, s = train_images or train, test_images or test, self.speed
         size = min(self.batch_size, train)
-        stepped = self.passes * (train // size) * size  # a last, smaller batch is dropped
+        stepped = (passes or self.passes) * (train // size) * size  # a last, smaller batch is dropped
         opened = train + test if self.cached else stepped + test
         return opened * s.load + (train + test) * s.prefix + stepped * s.step + test * s.evaluate
 
@@ -202,52 +190,10 @@ def preflight(
             room = dict(gpu_gib=free / GIB, reserve_gib=reserve)
             fit = largest_batch(ready.method, info.name, **room, **setting, **dict(options))
     elif timed:
-        speed = _speed(ready, where, precision, cached, batch)
+        speed = speed_of(ready, where, precision, cached, batch)
     name = f"cuda ({torch.cuda.get_device_name(where)})" if where.type == "cuda" else where.type
     data = {d.split: (len(d), d.digest) for d in (ready.train, ready.test)}
     return Preflight(
         ready.method, ready.task, ready.profile.name, ready.profile.setting, info.name, info.sha256, data, name, precision,
         batch, recipe.total_epochs, planned, free, share, reserve, fit, speed, cached,
     )  # fmt: skip
-
-
-def _speed(ready: Prepared, device: torch.device, precision: str, cached: bool, batch: int) -> Speed:
-    model = ready.model.to(device)
-    start, training = time.perf_counter(), model.training
-    images, labels = default_collate([ready.train[i] for i in range(batch)])
-    load = time.perf_counter() - start
-    images, labels = images.to(device), labels.to(device)
-    prefix, inputs = 0.0, images
-    if cached:
-        model.eval()
-        prefix, inputs = _shortest(lambda: model.prefix(images), device), model.prefix(images)
-
-    def step() -> None:
-        with autocast(precision, device):
-            loss = nn.functional.cross_entropy(logits_of(model, inputs, device), labels)
-        loss.backward()
-        for p in model.parameters():
-            p.grad = None
-
-    def evaluate() -> None:
-        with torch.no_grad(), autocast(precision, device):
-            logits_of(model, inputs, device)
-
-    model.train()
-    stepped = _shortest(step, device)
-    model.eval()
-    evaluated = _shortest(evaluate, device)
-    model.train(training)
-    return Speed(*(seconds / batch for seconds in (load, prefix, stepped, evaluated)))
-
-
-def _shortest(work: Callable[[], object], device: torch.device) -> float:
-    """Seconds of one call: the shortest of a few, after one that warms up."""
-    seconds = []
-    for _ in range(TIMES + 1):
-        start = time.perf_counter()
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        seconds.append(time.perf_counter() - start)
-    return min(seconds[1:])

@@ -9,7 +9,7 @@ from ..data.fewshot import SETS, SHOTS
 from ..data.vtab import official_tasks
 from ..evidence import METHODS, SEEDS, RunCard, best_lr
 from ..evidence.reads import Benchmark, source_of
-from ..paths import results_dir
+from ..paths import results_dir, shown
 from ..profiles import get_profile
 from .jobs import Job, recorded, run_job
 from .loop import Result, sweep
@@ -101,5 +101,5 @@ def sweep_grid(
     table = summary_table(results)
     print(summary_text(table))
     for path in write_summary(table, results_dir() / name / benchmark):
-        print(f"written: {path}")
+        print(f"written: {shown(path)}")
     return results

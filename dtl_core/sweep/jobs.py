@@ -96,13 +96,13 @@ def recorded(job: Job) -> RunCard | None:
 
     Raises:
         DamagedFile: it is not whole.
-        ValueError: the run on the card had another learning rate, length or batch than is asked for.
+        ValueError: the run on the card had another learning rate, length, batch or protocol than is asked for.
     """
     if not job.card.exists():
         return None
     card = load_card(job.card)
-    had = {"lr": card.lr, "epochs": card.recipe["epochs"], "batch_size": card.recipe["batch_size"]}
-    other = [f"{k} {v:g}, not {getattr(job, k):g}" for k, v in had.items() if getattr(job, k) not in (None, v)]
+    had = {"lr": card.lr, "protocol": card.protocol, **{k: card.recipe[k] for k in ("epochs", "batch_size")}}
+    other = [f"{k} {v}, not {getattr(job, k)}" for k, v in had.items() if getattr(job, k) not in (None, v)]
     if other:
         raise ValueError(
             f"{job.card} is of a run with {' and '.join(other)}: move it away, or set DTL_RESULTS to another folder"

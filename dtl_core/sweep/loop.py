@@ -8,11 +8,13 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TextIO
 
 from ..evidence import RunCard, save_card
 from ..evidence.preflight import spoken
 from ..files import written_whole
+from ..paths import shown
 from .board import Board
 from .jobs import Job, recorded, run_job
 from .pools import Outcome, Pool
@@ -91,7 +93,7 @@ def sweep(
             else:
                 path = record_failure(job, tried[job])
                 results[job] = Result(job, None, count, outcome.error)
-                board.set(job, "failed", f"failed: {job}: {_short(outcome.error)} after {took}; log: {path}")
+                board.set(job, "failed", f"failed: {job}: {_short(outcome.error)} after {took}; log: {shown(path)}")
             if not any(j.prefixes == job.prefixes for j in (*waiting, *running)):
                 shutil.rmtree(job.prefixes, ignore_errors=True)
         board.tick()
@@ -99,7 +101,7 @@ def sweep(
     return [results[job] for job in jobs]
 
 
-def record_failure(job: Job, tried: list[Outcome]):
+def record_failure(job: Job, tried: list[Outcome]) -> Path:
     """Writes what became of each try, and beside it the log of all of them. Returns the log's path."""
     log = job.failure.with_suffix(".log")
     log.parent.mkdir(parents=True, exist_ok=True)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from ..backbones import load_backbone
 from ..evidence import Preflight, open_images, preflight, prepare
 from ..evidence.preflight import spoken
+from ..evidence.recipes import at_least, profile_recipe
 from ..profiles import get_profile
 from .jobs import Job
 from .pools import Pool, finish
@@ -17,16 +19,18 @@ class Survey:
     """What the runs will be.
 
     Attributes:
-        methods: a ``Preflight`` a method, on the first task that it runs on.
-        data: (task with its shots, purpose) -> list -> (images, digest).
+        methods: a ``Preflight`` a method, of its run with the most training images.
+        data: (task with its shots, purpose) -> list -> (images, digest), the training list first.
+        sizes: job -> training images, test images (of all tests), passes over the training images.
     """
 
     methods: dict[str, Preflight]
     data: dict[tuple[str, str], dict[str, tuple[int, str]]]
+    sizes: dict[Job, tuple[int, int, int]]
 
     def seconds(self, job: Job) -> float | None:
         """Estimated time of one run."""
-        return self.methods[job.method].seconds(*(n for n, _ in self.data[job.where, job.purpose].values()))
+        return self.methods[job.method].seconds(*self.sizes[job])
 
     def text(self, jobs: Sequence[Job], slots: int) -> str:
         """Weights, data, device, and a row a method: memory of a step, time of its runs."""
@@ -43,36 +47,50 @@ class Survey:
             ]
         for method, told in self.methods.items():
             mine = [self.seconds(job) for job in jobs if job.method == method]
-            time = f"its {len(mine)} runs about {spoken(sum(mine))}" if None not in mine else "not timed"
+            runs = "1 run" if len(mine) == 1 else f"{len(mine)} runs"
+            time = f"its {runs} about {spoken(sum(mine))}" if None not in mine else "not timed"
             lines.append(f"{method:8s} {told.memory()}; {time}")
         every = [self.seconds(job) for job in jobs]
         if None not in every:
             whole = spoken(sum(every) / at_once)
-            lines.append(f"time     about {whole} in all, from timed steps of each method on {first.task}")
+            lines.append(f"time     about {whole} in all, from timed steps of each method")
         return "\n".join(lines)
 
 
 def survey(jobs: Sequence[Job], share: int) -> Survey:
-    """Prepares and times one run a method, and opens the data of every task.
+    """Opens the data of every task, and prepares and times one run a method.
 
     Args:
         jobs: of one profile.
         share: runs that share a device's memory.
     """
-    methods, data = {}, {}
+    profile = get_profile(jobs[0].profile)
+    info = load_backbone(profile.backbone, image_size=profile.image_size).dtl_info
+    methods, data, tests, sizes = {}, {}, {}, {}
     for job in jobs:
-        if job.method not in methods:
-            ready = prepare(
-                job.method, job.task, profile=job.profile, benchmark=job.benchmark, shots=job.shots, protocol=job.protocol,
-                purpose=job.purpose, seed=job.seed, lr=job.lr, epochs=job.epochs, batch_size=job.batch_size,
-            )  # fmt: skip
-            methods[job.method] = preflight(ready, cached=ready.cacheable, share=share)
-        if (job.where, job.purpose) not in data:
+        place = job.where, job.purpose
+        if place not in data:
             asked = dict(purpose=job.purpose, shots=job.shots, seed=job.seed)
-            reads = open_images(get_profile(job.profile), job.benchmark, job.task, ready.info, **asked)
+            reads = open_images(profile, job.benchmark, job.task, info, **asked)
             opened = zip(reads.names, (reads.train, reads.test), strict=True)
-            data[job.where, job.purpose] = {name: (len(d), d.digest) for name, d in opened}
-    return Survey(methods, data)
+            data[place] = {name: (len(d), d.digest) for name, d in opened}
+            tests[place] = len(reads.test) + sum(map(len, reads.targets.values()))
+        images = next(iter(data[place].values()))[0]
+        asked = dict(benchmark=job.benchmark, shots=job.shots, protocol=job.protocol)
+        recipe = profile_recipe(profile, job.method, job.task, job.lr, job.seed, **asked)
+        recipe = replace(recipe, batch_size=job.batch_size or recipe.batch_size)
+        recipe = replace(recipe, epochs=job.epochs) if job.epochs else at_least(recipe, profile.least_steps, images)
+        sizes[job] = images, tests[place], recipe.total_epochs
+    for method in dict.fromkeys(job.method for job in jobs):
+        job = max(
+            (j for j in jobs if j.method == method), key=lambda j: sizes[j][0]
+        )  # a whole batch, where any has one
+        ready = prepare(
+            job.method, job.task, profile=job.profile, benchmark=job.benchmark, shots=job.shots, protocol=job.protocol,
+            purpose=job.purpose, seed=job.seed, lr=job.lr, epochs=job.epochs, batch_size=job.batch_size,
+        )  # fmt: skip
+        methods[method] = preflight(ready, cached=ready.cacheable, share=share)
+    return Survey(methods, data, sizes)
 
 
 def look_before(jobs: Sequence[Job], pool: Pool) -> Survey:
