@@ -10,14 +10,14 @@ import tyro
 from . import commands as c
 from . import commands_data as d
 from . import commands_memory as m
-from .commands_sweep import sweep
+from .commands_sweep import record, sweep
 
 GROUPS: dict[str, Callable | dict[str, Callable]] = {
     "data": {"fetch": d.fetch, "build": c.build, "check": d.check, "status": c.status, "clean": c.clean},
     "train": c.train,
     "predict": c.predict,
     "sweep": sweep,
-    "record": c.record,
+    "record": record,
     "results": c.results,
     "memory": m.memory,
     "figure1": m.figure1,

@@ -44,11 +44,15 @@ def train(
     task: str | None = None,
     data: str | None = None,
     method: Method = "dtl+",
+    benchmark: Literal["vtab-1k", "few-shot", "domain"] = "vtab-1k",
+    shots: int | None = None,
+    protocol: Literal["authors", "clean"] | None = None,
     profile: ProfileName | None = None,
     seed: int = 0,
     lr: float | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
+    augmentation: str | None = None,
     cache: bool = True,
     out: Path | None = None,
 ) -> None:
@@ -58,16 +62,22 @@ def train(
     cannot fit. A run that was killed continues when the same command is given again.
 
     Args:
-        task: a task of VTAB-1K, e.g. `mnist` (laptop) or `caltech101` (paper).
+        task: of the benchmark, e.g. `mnist` (laptop) or `caltech101` (paper); for few-shot a set (`typefaces`,
+            `oxford-pets`); for domain the source (`mnist`, `imagenet`), which is tested on every domain, or one target.
         data: your own images in place of a task: `folder:PATH`, one sub-folder per class.
         method: how to adapt.
+        benchmark: which one the task is of.
+        shots: training images a class (few-shot); 16 if not given.
+        protocol: `authors` (their recipe for the task) or `clean`; the profile's if not given.
         profile: sizes and sources; `DTL_PROFILE`, else laptop.
-        seed: of initialisation and order.
+        seed: of initialisation and order, and which drawing of the shots.
         lr: learning rate; the recipe's own if not given.
         epochs: passes over the images; the recipe's own if not given.
         batch_size: images a step; the recipe's own if not given.
+        augmentation: of the training images: `none` or `rand-m9-mstd0.5-inc1` (letters keep their class); the recipe's own
+            if not given.
         cache: run the frozen prefix once and train from the stored features, where that is exact.
-        out: adapter file; `build/adapters/<task>-<method>-seed<seed>.safetensors` if not given.
+        out: adapter file; in `build/adapters/`, named after the run, if not given.
     """
     from .evidence import card_path, run, save_card
     from .paths import project_dir
@@ -75,7 +85,7 @@ def train(
 
     if (task is None) == (data is None):
         raise ValueError(
-            "say what to train on: either --task NAME (of VTAB-1K) or --data folder:PATH (your own images)"
+            "say what to train on: either --task NAME (of a benchmark) or --data folder:PATH (your own images)"
         )
     options: dict = {}
     if data is not None:
@@ -88,16 +98,22 @@ def train(
         task = Path(place).expanduser().resolve().name
     name = get_profile(profile).name
     card, model = run(
-        method, task, profile=name, seed=seed, lr=lr, epochs=epochs, batch_size=batch_size, cache=cache, **options
-    )
-    path = save_card(card, card_path(name, card.benchmark, task, method, seed, root=project_dir() / "build" / "runs"))
+        method, task, profile=name, benchmark=benchmark, shots=shots, protocol=protocol, seed=seed, lr=lr, epochs=epochs,
+        batch_size=batch_size, augmentation=augmentation, cache=cache, **options,
+    )  # fmt: skip
+    shown = card.shots if benchmark == "few-shot" else None
+    root = project_dir() / "build" / "runs"
+    path = save_card(card, card_path(name, card.benchmark, task, method, seed, root=root, shots=shown))
     print(
         f"{method} on {task} ({get_profile(name).setting}): accuracy {card.accuracy:.3f}, balanced {card.balanced_accuracy:.3f}, "
         f"{card.parameters_without_head:,} parameters without the head, {card.seconds:.0f} s"
     )
+    for target, score in card.targets.items():
+        print(f"  on {target}: accuracy {score['accuracy']:.3f}")
     print(f"run card: {path}")
     if hasattr(model, "save_adapter"):
-        out = out or project_dir() / "build" / "adapters" / f"{task}-{method}-seed{seed}.safetensors"
+        where = task if benchmark == "vtab-1k" else f"{benchmark}-{task}" + (f"-{shown}shot" if shown else "")
+        out = out or project_dir() / "build" / "adapters" / f"{where}-{method}-seed{seed}.safetensors"
         model.save_adapter(out)
         print(f"adapter:  {out} ({out.stat().st_size / 1024:.0f} KB)")
 
@@ -116,28 +132,6 @@ def predict(adapter: Path, images: Annotated[tuple[Path, ...], tyro.conf.Positio
     print(table.to_string(index=False, float_format="{:.3f}".format))
     if (table["error"] != "").any():
         sys.exit(1)
-
-
-def record(
-    profile: ProfileName = "laptop", tasks: tuple[str, ...] = (), methods: tuple[str, ...] = (), bf16: bool = False
-) -> None:
-    """Record the results table: all methods, tasks and three seeds. Continues where it was stopped.
-
-    Args:
-        profile: whose VTAB-1K.
-        tasks: only these tasks.
-        methods: only these methods.
-        bf16: in place of the table: DTL with its frozen backbone in bf16 on two tasks, beside the runs in fp32.
-    """
-    from .evidence import METHODS, TASKS
-    from .evidence import record as record_grid
-    from .evidence.half import TASKS as HALF_TASKS
-    from .evidence.half import record_half
-
-    if bf16:
-        record_half(profile, tasks or HALF_TASKS)
-        return
-    record_grid(profile, methods=methods or METHODS, tasks=tasks or TASKS)
 
 
 def results(profile: ProfileName = "laptop", write: bool = False) -> None:

@@ -58,3 +58,30 @@ def sweep(
         sys.exit(130)
     if any(result.card is None for result in results):
         sys.exit(1)
+
+
+Part = Literal["vtab-1k", "few-shot", "domain", "ablations", "bf16"]
+
+
+def record(
+    profile: ProfileName = "laptop",
+    parts: tuple[Part, ...] = ("vtab-1k", "few-shot", "domain", "ablations"),
+    methods: tuple[Method, ...] = ("linear", "bitfit", "adaptformer", "lora", "dtl", "dtl+"),
+    tasks: tuple[str, ...] = (),
+    workers: int = 0,
+) -> None:
+    """Record the results that the tables are made of: three benchmarks and the ablations. Goes on where it was stopped.
+
+    Args:
+        profile: whose data.
+        parts: which of them; `bf16` is DTL with its frozen backbone in bf16 on two tasks, beside the runs in fp32.
+        methods: only these methods.
+        tasks: only these tasks of VTAB-1K.
+        workers: 0 runs one after the other; N in N processes at a time.
+    """
+    from .evidence.half import TASKS, record_half
+    from .sweep import record as record_grids
+
+    record_grids(profile, methods, tasks, tuple(p for p in parts if p != "bf16"), workers)
+    if "bf16" in parts:
+        record_half(profile, tasks or TASKS)

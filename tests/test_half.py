@@ -6,6 +6,7 @@ import pytest
 
 from dtl_core.evidence import half, load_cards, readme_table, runs
 from dtl_core.paths import project_dir
+from dtl_core.sweep import record
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +22,7 @@ def recorded(tmp_path_factory):
         from dtl_core.data import build_suite
 
         build_suite("smoke", tasks=("mnist",))
-        runs.record("smoke", methods=("dtl",), tasks=("mnist",))
+        record("smoke", ("dtl",), ("mnist",), parts=("vtab-1k",))
         half.record_half("smoke", tasks=("mnist",))
     return root / "results"
 
@@ -51,7 +52,7 @@ def test_what_is_recorded_is_not_run_again(recorded, monkeypatch):
 
 def test_nothing_recorded_is_said(tmp_path):
     assert not half.recorded("laptop", root=tmp_path)
-    with pytest.raises(FileNotFoundError, match="dtl record --bf16"):
+    with pytest.raises(FileNotFoundError, match="dtl record --parts bf16"):
         half.half_table("laptop", root=tmp_path)
 
 

@@ -9,8 +9,10 @@ import torch
 from toys import record_process
 
 from dtl_core.data import build_suite
-from dtl_core.evidence import best_lr, load_card, record, runs
+from dtl_core.evidence import best_lr, load_card, runs
 from dtl_core.files import DamagedFile
+from dtl_core.sweep import jobs
+from dtl_core.sweep import record as record_parts
 
 GRID = (("linear", "dtl+"), ("shape_location",))  # methods, tasks; two learning rates and two seeds each
 
@@ -41,8 +43,16 @@ def place(data, tmp_path, monkeypatch):
     return tmp_path, environment
 
 
+def record(profile, methods, tasks):
+    record_parts(profile, methods, tasks, parts=("vtab-1k",))
+
+
+def files_in(folder):
+    return sorted(p for p in (folder / "results").rglob("*.json") if p.name != "sweep.json")
+
+
 def cards_in(folder):
-    return {p.name: load_card(p) for p in sorted((folder / "results").rglob("*.json"))}
+    return {p.name: load_card(p) for p in files_in(folder)}
 
 
 def timeless(card):
@@ -73,14 +83,14 @@ def test_record_writes_the_grid_and_skips_what_exists(place, monkeypatch):
     assert cards["dtl+-seed0.json"].recipe["config"]["dwconv_kernel"] == 3
     assert not [p for p in (folder / "cache").rglob("*") if p.is_file()], "no cache or checkpoint is left behind"
 
-    files = {p: p.stat().st_mtime_ns for p in (folder / "results").rglob("*.json")}
-    ran, run = [], runs.run
+    files = {p: p.stat().st_mtime_ns for p in files_in(folder)}
+    ran, run = [], jobs.run
 
     def counted(method, task, **options):
         ran.append((method, options["purpose"] if "purpose" in options else "final", options["seed"]))
         return run(method, task, **options)
 
-    monkeypatch.setattr(runs, "run", counted)
+    monkeypatch.setattr(jobs, "run", counted)
     record("smoke", *GRID)
     assert ran == [] and all(p.stat().st_mtime_ns == t for p, t in files.items())
     gone = next(p for p in files if p.name == "dtl+-seed1.json")
@@ -110,10 +120,9 @@ def test_record_continues_an_interrupted_run_from_its_last_epoch(place, monkeypa
         record("smoke", ("dtl+",), GRID[1])
     assert not (folder / "results").exists(), "half a run has no card"
     assert [p.suffix for p in (folder / "cache" / "runs").iterdir()] == [".safetensors"]
-    monkeypatch.setattr(runs, "LEARNING_RATES", (1e-3,))
     monkeypatch.setattr(runs, "SEEDS", (0,))
     record("smoke", ("dtl+",), GRID[1])
-    assert started == [1, 2, 1, 2], "the first run goes on with its second epoch, the next starts with its first"
+    assert started == [1, 2, 1, 2, 1, 2], "the first run goes on with its second epoch, the next start with their first"
 
 
 def test_record_killed_at_random_moments_ends_with_the_same_cards(place, processes):

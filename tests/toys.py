@@ -141,9 +141,10 @@ def record_process(environment: dict[str, str], methods: tuple[str, ...], tasks:
     torch.set_num_threads(1)
     torch.cuda.is_available = torch.backends.mps.is_available = lambda: False
     from dtl_core.evidence import runs
+    from dtl_core.sweep import record
 
     runs.LEARNING_RATES, runs.SEEDS = (1e-3, 1e-2), (0, 1)
-    runs.record("smoke", methods=methods, tasks=tasks)
+    record("smoke", methods, tasks, parts=("vtab-1k",))
 
 
 def shared_cache_process(folder: str, name: str, method: str, die_at: int | None = None) -> None:

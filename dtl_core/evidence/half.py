@@ -23,7 +23,7 @@ from .runs import SEEDS, best_lr, run
 
 METHOD, TASKS = "dtl", ("mnist", "shape_location")
 FOLDER = "{profile}-bf16"  # beside the cards in fp32, never among them
-MARKS = ("<!-- bf16: begin (dtl record --bf16) -->", "<!-- bf16: end -->")
+MARKS = ("<!-- bf16: begin (dtl record --parts bf16) -->", "<!-- bf16: end -->")
 
 
 def record_half(profile: str = "laptop", tasks: tuple[str, ...] = TASKS) -> None:
@@ -98,7 +98,7 @@ def half_table(profile: str = "laptop", root: Path | None = None) -> pd.DataFram
         for kind, folder in (("fp32", profile), ("bf16", FOLDER.format(profile=profile)))
     }
     if cards["bf16"].empty:
-        raise FileNotFoundError(f"nothing is recorded in bf16 for {profile}: dtl record --bf16")
+        raise FileNotFoundError(f"nothing is recorded in bf16 for {profile}: dtl record --parts bf16")
     for task in sorted(set(cards["bf16"]["task"])):
         row: dict = {"task": task}
         for kind, table in cards.items():

@@ -1,20 +1,18 @@
-"""One run from a profile, a task and a method to a run card; and the grid of them that the tables rest on."""
+"""One run from a profile, a task and a method to a run card."""
 
 from __future__ import annotations
 
-import shutil
 import time
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from torch.utils.data import Dataset
-from tqdm.auto import tqdm
 
-from ..data import TASKS
+from ..data import TASKS  # noqa: F401 (the laptop's tasks, beside METHODS and SEEDS)
 from ..paths import cache_dir
 from ..training import Evaluation, PrefixCache, Recipe, evaluate, fit
-from .cards import RunCard, card_path, load_card, save_card
+from .cards import RunCard, card_path, load_card
 from .preflight import preflight
 from .prepare import prepare
 from .reads import Benchmark
@@ -167,44 +165,9 @@ def best_lr(
 
     Args:
         profile, task, method, benchmark, shots: whose cards.
-        rates, seed: of the selection; those of ``record`` if None.
+        rates, seed: of the selection; ``LEARNING_RATES`` and the first of ``SEEDS`` if None.
     """
     seed = SEEDS[0] if seed is None else seed
     tried = (card_path(profile, benchmark, task, method, seed, lr, shots=shots) for lr in rates or LEARNING_RATES)
     cards = [load_card(path) for path in tried]
     return max(cards, key=lambda c: (c.accuracy, -c.lr)).lr
-
-
-def record(profile: str = "laptop", methods: tuple[str, ...] = METHODS, tasks: tuple[str, ...] = TASKS) -> None:
-    """Records the grid: per task and method a learning rate chosen on val200 with one seed, then three final runs.
-
-    What is recorded already is left alone; a run that was killed continues from its last epoch. The cards are written
-    as they come. The prefix caches of a task are removed when it is done.
-    """
-    bar = tqdm(total=len(tasks) * len(methods) * (len(LEARNING_RATES) + len(SEEDS)), desc="recording", unit="run")
-    for task in tasks:
-        prefixes = cache_dir() / "record" / f"{profile}-{task}"
-        for method in methods:
-            for lr in LEARNING_RATES:
-                path = card_path(profile, "vtab-1k", task, method, SEEDS[0], lr)
-                options = {"seed": SEEDS[0], "lr": lr, "purpose": "select"}
-                _record_one(profile, task, method, options, path, prefixes, bar)
-            for seed in SEEDS:
-                options = {"seed": seed, "lr": best_lr(profile, task, method)}
-                path = card_path(profile, "vtab-1k", task, method, seed)
-                _record_one(profile, task, method, options, path, prefixes, bar)
-        shutil.rmtree(prefixes, ignore_errors=True)
-    bar.close()
-
-
-def _record_one(profile: str, task: str, method: str, options: dict, path: Path, prefixes: Path, bar: tqdm) -> None:
-    if path.exists():
-        load_card(path)  # a damaged card is named, not passed over
-    else:
-        bar.set_postfix_str(f"{task} {method} lr {options['lr']:g} seed {options['seed']}")
-        card, _ = run(method, task, profile=profile, cache_root=prefixes, progress=False, **options)
-        save_card(card, path)
-        tqdm.write(
-            f"{task:18s} {method:7s} {card.purpose:6s} lr {card.lr:g} seed {card.seed}: accuracy {card.accuracy:.3f} in {card.seconds:.0f} s"
-        )
-    bar.update()
