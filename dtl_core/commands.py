@@ -54,6 +54,10 @@ def train(
     batch_size: int | None = None,
     augmentation: str | None = None,
     cache: bool = True,
+    normalisation: Literal["own", "half", "imagenet"] = "own",
+    weights: str = "",
+    readout: Literal["mean", "cls"] = "mean",
+    jpeg: int = 0,
     out: Path | None = None,
 ) -> None:
     """Train one method on one task, test it once, and write a run card and (DTL, DTL+) an adapter file.
@@ -77,9 +81,13 @@ def train(
         augmentation: of the training images: `none` or `rand-m9-mstd0.5-inc1` (letters keep their class); the recipe's own
             if not given.
         cache: run the frozen prefix once and train from the stored features, where that is exact.
+        normalisation: a pitfall to measure: 0.5 or ImageNet's in the place of what the weights want.
+        weights: a pitfall to measure: another backbone in the place of the profile's.
+        readout: a pitfall to measure: the class token in the place of the mean (not for DTL).
+        jpeg: a pitfall to measure: store every picture as JPEG of this quality first; 0 does not.
         out: adapter file; in `build/adapters/`, named after the run, if not given.
     """
-    from .evidence import card_path, run, save_card
+    from .evidence import Switches, card_path, run, save_card
     from .paths import project_dir
     from .profiles import get_profile
 
@@ -99,7 +107,7 @@ def train(
     name = get_profile(profile).name
     card, model = run(
         method, task, profile=name, benchmark=benchmark, shots=shots, protocol=protocol, seed=seed, lr=lr, epochs=epochs,
-        batch_size=batch_size, augmentation=augmentation, cache=cache, **options,
+        batch_size=batch_size, augmentation=augmentation, cache=cache, switches=Switches(normalisation, weights, readout, jpeg), **options,
     )  # fmt: skip
     shown = card.shots if benchmark == "few-shot" else None
     root = project_dir() / "build" / "runs"

@@ -60,17 +60,17 @@ def sweep(
         sys.exit(1)
 
 
-Part = Literal["vtab-1k", "few-shot", "domain", "ablations", "bf16"]
+Part = Literal["vtab-1k", "few-shot", "domain", "ablations", "pitfalls", "bf16"]
 
 
 def record(
     profile: ProfileName = "laptop",
-    parts: tuple[Part, ...] = ("vtab-1k", "few-shot", "domain", "ablations"),
+    parts: tuple[Part, ...] = ("vtab-1k", "few-shot", "domain", "ablations", "pitfalls"),
     methods: tuple[Method, ...] = ("linear", "bitfit", "adaptformer", "lora", "dtl", "dtl+"),
     tasks: tuple[str, ...] = (),
     workers: int = 0,
 ) -> None:
-    """Record the results that the tables are made of: three benchmarks and the ablations. Goes on where it was stopped.
+    """Record the results that the tables are made of: benchmarks, ablations, pitfalls. Goes on where it was stopped.
 
     Args:
         profile: whose data.

@@ -10,7 +10,7 @@ from dtl_core import DTL, DTLConfig, load_backbone
 from dtl_core.csn import swish
 from dtl_core.data import build_suite
 from dtl_core.evidence import card_path, load_card
-from dtl_core.sweep import ablate, variants
+from dtl_core.sweep import ablate, measure_pitfalls, variants
 
 
 def test_each_variant_differs_in_one_value():
@@ -61,3 +61,16 @@ def test_they_are_recorded_beside_the_benchmark(tmp_path, monkeypatch, capsys):
     assert all(r.tries == 0 for r in again), "what is recorded is left alone"
     with pytest.raises(FileNotFoundError):
         ablate("smoke", seeds=(1,))
+
+
+def test_pitfalls_are_recorded_beside_the_benchmark(tmp_path, monkeypatch):
+    for name in ("DATA", "RESULTS", "CACHE"):
+        monkeypatch.setenv(f"DTL_{name}", str(tmp_path / name.lower()))
+    build_suite("smoke", tasks=("shape_location",))
+    results = measure_pitfalls("smoke", ("shape_location",), (0,), lr=1e-2)
+    folder = tmp_path / "results" / "smoke" / "pitfalls" / "shape_location"
+    cards = {p.stem: load_card(p) for p in folder.glob("*.json")}
+    turned = {"half": {"normalisation": "half"}, "jpeg75": {"jpeg": 75}, "jpeg30": {"jpeg": 30}}
+    expected = {f"{m}-{v}-seed0": s for m in ("linear", "dtl") for v, s in turned.items()}
+    assert {k: c.switches for k, c in cards.items()} == expected | {"linear-cls-seed0": {"readout": "cls"}}
+    assert cards["linear-cls-seed0"].readout == "cls" and len(results) == 7

@@ -7,9 +7,10 @@ from .prepare import Prepared, prepare
 from .reads import Reads, open_images
 from .results import readme_table, results_table, write_readme_table
 from .runs import LEARNING_RATES, METHODS, SEEDS, TASKS, best_lr, run
+from .switches import Switches
 
 __all__ = [
-    "LEARNING_RATES", "METHODS", "SEEDS", "TASKS", "CannotFit", "Preflight", "Prepared", "Reads", "RunCard", "best_lr",
+    "LEARNING_RATES", "METHODS", "SEEDS", "TASKS", "CannotFit", "Preflight", "Prepared", "Reads", "RunCard", "Switches", "best_lr",
     "card_path", "load_card", "load_cards", "open_images", "preflight", "prepare", "readme_table",
     "results_table", "run", "save_card", "write_readme_leaner", "write_readme_table",
 ]  # fmt: skip

@@ -38,6 +38,7 @@ class RunCard:
         shots: training images a class, where the benchmark has shots.
         kept_epoch: whose parameters were tested: the last, or the best on validation images.
         targets: accuracies on further test sets by name, for a run on the source of domain generalization.
+        switches: pitfalls of the field that were switched on, see ``Switches``.
         accuracy_within: with the answer sought among the classes that occur, where those are not all (ImageNet-A, -R).
         device, threads, precision, versions, machine, created: where and when.
     """
@@ -78,6 +79,7 @@ class RunCard:
     kept_epoch: int | None = None
     targets: dict[str, dict] = field(default_factory=dict)
     accuracy_within: float | None = None
+    switches: dict = field(default_factory=dict)
     versions: dict[str, str] = field(
         default_factory=lambda: {p: version(p) for p in ("torch", "torchvision", "timm", "numpy")}
     )

@@ -16,6 +16,7 @@ from ..profiles import Profile, get_profile
 from ..training import Recipe, seed_everything
 from .reads import Benchmark, Reads, open_images
 from .recipes import at_least, profile_recipe
+from .switches import Switches
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ def prepare(
     folder: str | Path | None = None,
     backbone_dtype: torch.dtype | None = None,
     options: dict | None = None,
+    switches: Switches | None = None,
 ) -> Prepared:
     """Loads the backbone, opens the data and builds the model from the seed. The arguments are those of ``run``."""
     chosen, benchmark = get_profile(profile), "folder" if folder else benchmark
@@ -86,13 +88,16 @@ def prepare(
     recipe = replace(
         recipe, batch_size=batch_size or recipe.batch_size, augmentation=augmentation or recipe.augmentation
     )
-    backbone = load_backbone(chosen.backbone, image_size=chosen.image_size)
-    info = backbone.dtl_info
+    switches = switches or Switches()
+    backbone = load_backbone(switches.weights or chosen.backbone, image_size=chosen.image_size)
+    info = switches.normalised(backbone.dtl_info)
     reads = open_images(
         chosen, benchmark, task, info, purpose=purpose, splits=(train_split, test_split),
         shots=shots, seed=seed, augmentation=recipe.augmentation, folder=folder,
         choose_epoch=protocol == "authors" and benchmark == "few-shot" and purpose == "final",
     )  # fmt: skip
+    for data in filter(None, (reads.train, reads.test, reads.validation, *reads.targets.values())):
+        switches.applied(data)
     # what the images went through: letters get the form of the augmentation that keeps them
     recipe = replace(recipe, augmentation=getattr(reads.train.transform, "augmentation", "none"))
     recipe = replace(recipe, epochs=epochs) if epochs else at_least(recipe, chosen.least_steps, len(reads.train))
@@ -103,6 +108,8 @@ def prepare(
         config = options.pop("config", own) or DTLConfig.for_backbone(backbone, plus=method == "dtl+")
         recipe = replace(recipe, config=config)
         options = {"config": config, "drop_path": recipe.drop_path, **options}
+    if switches.readout != "mean":
+        options["readout"] = switches.readout
     if backbone_dtype is not None:
         options["backbone_dtype"] = backbone_dtype
     model = build(method, backbone, reads.train.classes, inplace=True, **options)

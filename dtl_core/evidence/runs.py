@@ -16,6 +16,7 @@ from .cards import RunCard, card_path, load_card
 from .preflight import preflight
 from .prepare import prepare
 from .reads import Benchmark
+from .switches import Switches
 
 METHODS = ("linear", "lora", "dtl", "dtl+")
 SEEDS = (0, 1, 2)
@@ -46,6 +47,7 @@ def run(
     progress: bool = True,
     backbone_dtype: torch.dtype | None = None,
     options: dict | None = None,
+    switches: Switches | None = None,
 ) -> tuple[RunCard, torch.nn.Module]:
     """Trains one method on one task, tests it once, and returns the card and the model. Writes no card.
 
@@ -67,6 +69,7 @@ def run(
         progress: say beforehand what the run will be (``preflight``), and show bars.
         backbone_dtype: of the frozen weights and the tokens; the trained parameters stay fp32.
         options: of the method, see ``baselines.build``.
+        switches: the field's pitfalls; all as they should be if None.
 
     Raises:
         CannotFit: the device's memory has no room for a step.
@@ -74,7 +77,7 @@ def run(
     ready = prepare(
         method, task, profile=profile, benchmark=benchmark, shots=shots, protocol=protocol, purpose=purpose, seed=seed, lr=lr,
         epochs=epochs, batch_size=batch_size, augmentation=augmentation, train_split=train_split, test_split=test_split,
-        folder=folder, backbone_dtype=backbone_dtype, options=options,
+        folder=folder, backbone_dtype=backbone_dtype, options=options, switches=switches,
     )  # fmt: skip
     chosen, recipe, info, model, reads = ready.profile, ready.recipe, ready.info, ready.model, ready.reads
     kind = str(backbone_dtype or torch.float32).removeprefix("torch.")
@@ -93,11 +96,9 @@ def run(
     cache_seconds = time.perf_counter() - start
 
     splits = reads.names
-    state = (
-        cache_dir()
-        / "runs"
-        / f"{run_name(chosen.name, benchmark, task, method, kind, splits[0], shots, recipe)}.safetensors"
-    )
+    name = run_name(chosen.name, benchmark, task, method, kind, splits[0], shots, recipe)
+    turned = "".join(f"-{k}-{v}".replace("/", "-") for k, v in switches.turned().items()) if switches else ""
+    state = cache_dir() / "runs" / f"{name}{turned}.safetensors"
     judge = None
     if reads.validation is not None:
 
@@ -127,6 +128,7 @@ def run(
         peak_bytes=record.peak_bytes, cache=kind if use_cache else None, cache_inexact=inexact, device=record.device,
         threads=torch.get_num_threads(), precision=record.precision, backbone_dtype=kind, protocol=ready.protocol,
         shots=reads.shots, kept_epoch=record.kept_epoch, targets=targets,
+        switches=switches.turned() if switches else {},
     )  # fmt: skip
     return card, model
 

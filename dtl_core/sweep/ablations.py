@@ -10,14 +10,12 @@ from ..dtl import DTLConfig
 from ..evidence import SEEDS, RunCard, best_lr
 from ..paths import results_dir
 from ..profiles import get_profile
-from .jobs import ABLATIONS, Job, recorded, run_job
-from .loop import Result, sweep
-from .pools import open_pool
-from .summary import summary_table, summary_text, write_summary
-from .survey import look_before
+from .grid import sweep_jobs
+from .jobs import Job, run_job
+from .loop import Result
 
 TASK = "shape_location"  # where DTL gains most on a linear probe among the laptop's tasks that are drawn from a seed
-BASE = DTLConfig()
+GROUP, BASE = "ablations", DTLConfig()
 VALUES = {
     "inject_from": (0, 2, 4, 6, 8, 10),
     "rank": (1, 2, 4, 8),
@@ -64,17 +62,8 @@ def ablate(
     name = get_profile(profile).name
     lr = lr or best_lr(name, task, "dtl")
     jobs = [
-        Job(task, "dtl", seed, lr, profile=name, config=config, variant=variant)
+        Job(task, "dtl", seed, lr, profile=name, config=config, group=GROUP, variant=variant)
         for variant, config in variants().items()
         for seed in seeds
     ]
-    missing = [job for job in jobs if recorded(job) is None]
-    with open_pool(*((workers, None) if missing else ())) as pool:
-        if missing:
-            look_before(missing, pool)
-        results = sweep(jobs, pool, work=work)
-    table = summary_table(results)
-    print(summary_text(table))
-    for path in write_summary(table, results_dir() / name / ABLATIONS):
-        print(f"written: {path}")
-    return results
+    return sweep_jobs(jobs, results_dir() / name / GROUP, workers=workers, work=work)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from ..data import TASKS
 from ..data.fewshot import SETS, SHOTS
@@ -102,4 +103,29 @@ def sweep_grid(
     print(summary_text(table))
     for path in write_summary(table, results_dir() / name / benchmark):
         print(f"written: {shown(path)}")
+    return results
+
+
+def sweep_jobs(
+    jobs: Sequence[Job], folder: Path, *, workers: int = 0, work: Callable[[Job], RunCard] = run_job
+) -> list[Result]:
+    """Runs what is missing of a list, says beforehand what it will be, and writes one summary.
+
+    Args:
+        jobs: of one profile and benchmark.
+        folder: of the summary.
+        workers, work: see ``sweep_grid``.
+
+    Raises:
+        CannotFit, ValueError: see ``sweep_grid``.
+    """
+    missing = [job for job in jobs if recorded(job) is None]
+    with open_pool(*((workers, None) if missing else ())) as pool:
+        if missing:
+            look_before(missing, pool)
+        results = sweep(jobs, pool, work=work)
+    table = summary_table(results)
+    print(summary_text(table))
+    for path in write_summary(table, folder):
+        print(f"written: {path}")
     return results

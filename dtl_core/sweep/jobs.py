@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..dtl import DTLConfig
-from ..evidence import RunCard, card_path, load_card, run
+from ..evidence import RunCard, Switches, card_path, load_card, run
 from ..evidence.reads import Benchmark
 from ..paths import cache_dir, results_dir
-
-ABLATIONS = "ablations"  # folder of the cards of variants, beside those of the benchmarks
 
 
 @dataclass(frozen=True)
@@ -26,7 +24,9 @@ class Job:
         purpose: "final" (tested once) or "select" (a learning rate, scored on validation images).
         protocol: "authors" or "clean"; the profile's if None.
         epochs, batch_size: the recipe's own if None.
-        config: of DTL, in the place of the profile's; ``variant`` names it on the card's file.
+        config: of DTL, in the place of the profile's.
+        switches: pitfalls of the field that are switched on.
+        group, variant: a run with such a config or switch has its card in a folder of its own, named after them.
     """
 
     task: str
@@ -41,6 +41,8 @@ class Job:
     epochs: int | None = None
     batch_size: int | None = None
     config: DTLConfig | None = None
+    switches: Switches | None = None
+    group: str = ""
     variant: str = ""
 
     def __str__(self) -> str:
@@ -61,8 +63,9 @@ class Job:
     def card(self) -> Path:
         """Where its card is written."""
         lr = self.lr if self.purpose == "select" else None
-        folder = ABLATIONS if self.variant else self.benchmark
-        return card_path(self.profile, folder, self.task, self.label, self.seed, lr, shots=self.shots)
+        return card_path(
+            self.profile, self.group or self.benchmark, self.task, self.label, self.seed, lr, shots=self.shots
+        )
 
     @property
     def failure(self) -> Path:
@@ -87,6 +90,7 @@ def run_job(job: Job) -> RunCard:
         job.method, job.task, profile=job.profile, benchmark=job.benchmark, shots=job.shots, protocol=job.protocol,
         seed=job.seed, lr=job.lr, epochs=job.epochs, batch_size=job.batch_size, purpose=job.purpose,
         cache_root=job.prefixes, progress=False, options={"config": job.config} if job.config else None,
+        switches=job.switches,
     )  # fmt: skip
     return card
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from ..evidence import runs
 from .ablations import ablate
 from .grid import sweep_grid
+from .pitfalls import measure_pitfalls
 
 METHODS = ("linear", "bitfit", "adaptformer", "lora", "dtl", "dtl+")
-PARTS = ("vtab-1k", "few-shot", "domain", "ablations")
+PARTS = ("vtab-1k", "few-shot", "domain", "ablations", "pitfalls")
 
 
 def record(
@@ -28,7 +29,7 @@ def record(
         profile: whose data.
         methods: of the three benchmarks.
         tasks: only these tasks of VTAB-1K; all if empty.
-        parts: which benchmarks, and the ablations of DTL.
+        parts: which benchmarks; the ablations of DTL; the field's pitfalls.
         workers: runs at a time, see ``sweep_grid``.
 
     Raises:
@@ -40,6 +41,8 @@ def record(
         print(f"--- {part}", flush=True)
         if part == "ablations":
             ablate(profile, workers=workers)
+        elif part == "pitfalls":
+            measure_pitfalls(profile, workers=workers)
         else:
             chosen = tuple(tasks) if part == "vtab-1k" else ()
             asked = dict(benchmark=part, profile=profile, workers=workers)

@@ -1,0 +1,61 @@
+"""The field's pitfalls, measured: the same run with one of them switched on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ..evidence import SEEDS, RunCard, Switches, best_lr
+from ..paths import results_dir
+from ..profiles import get_profile
+from .grid import sweep_jobs
+from .jobs import Job, run_job
+from .loop import Result
+
+GROUP = "pitfalls"
+TASKS = ("mnist", "elpv")  # the laptop's real pictures
+METHODS = ("linear", "dtl")
+SWITCHES = {
+    "half": Switches(normalisation="half"),  # the packaged ViT wants ImageNet's
+    "jpeg75": Switches(jpeg=75),
+    "jpeg30": Switches(jpeg=30),
+    "cls": Switches(readout="cls"),
+}
+
+
+def measure_pitfalls(
+    profile: str | None = None,
+    tasks: Sequence[str] = TASKS,
+    seeds: Sequence[int] = SEEDS,
+    *,
+    lr: float | None = None,
+    workers: int = 0,
+    work: Callable[[Job], RunCard] = run_job,
+) -> list[Result]:
+    """Records what is missing of the pitfalls. The runs without one are those of the table of VTAB-1K.
+
+    Args:
+        profile: see ``get_profile``.
+        tasks: of VTAB-1K.
+        seeds: of initialisation and order.
+        lr: for all; the one that was chosen for the method on the task if None.
+        workers, work: see ``sweep_grid``.
+
+    Returns:
+        A result a run.
+
+    Raises:
+        FileNotFoundError: no learning rate was chosen for a method on a task yet.
+    """
+    name = get_profile(profile).name
+    jobs = [
+        Job(
+            task, method, seed, lr or best_lr(name, task, method), profile=name, switches=switches, group=GROUP,
+            variant=variant,
+        )
+        for task in tasks
+        for method in METHODS
+        for variant, switches in SWITCHES.items()
+        if not (method == "dtl" and switches.readout == "cls")  # DTL reads the mean
+        for seed in seeds
+    ]  # fmt: skip
+    return sweep_jobs(jobs, results_dir() / name / GROUP, workers=workers, work=work)

@@ -1,0 +1,78 @@
+"""The field's pitfalls as switches: each changes what it says, and nothing else."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dtl_core.data import build_suite
+from dtl_core.evidence import Switches, prepare, run
+from dtl_core.evidence.switches import ThroughJpeg
+
+
+@pytest.fixture(scope="module", autouse=True)
+def built(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        root = tmp_path_factory.mktemp("suite")
+        patch.setenv("DTL_DATA", str(root / "data"))
+        patch.setenv("DTL_CACHE", str(root / "cache"))
+        build_suite("smoke", tasks=("shape_location",))
+        yield
+
+
+def first_image(**switches):
+    ready = prepare("linear", "shape_location", profile="smoke", switches=Switches(**switches))
+    return ready, ready.test[0][0]
+
+
+def test_the_defaults_change_nothing():
+    assert Switches().turned() == {}
+    (_, plain), (_, switched) = first_image(), (None, prepare("linear", "shape_location", profile="smoke").test[0][0])
+    assert torch.equal(plain, switched)
+
+
+@pytest.mark.parametrize("name, mean, std", [("half", 0.5, 0.5), ("imagenet", 0.485, 0.229)])
+def test_normalisation(name, mean, std):
+    ready, own = first_image()
+    _, other = first_image(normalisation=name)
+    pixels = own[0] * ready.info.std[0] + ready.info.mean[0]
+    torch.testing.assert_close(other[0], (pixels - mean) / std, rtol=1e-5, atol=1e-5)
+
+
+def test_jpeg_loses_a_little_and_is_the_same_each_time():
+    ready, plain = first_image()
+    (jpeg, lossy), (_, again) = first_image(jpeg=75), first_image(jpeg=75)
+    assert torch.equal(lossy, again) and not torch.equal(lossy, plain)
+    assert (lossy - plain).abs().mean() < 0.2
+    assert jpeg.cacheable and repr(jpeg.test.transform) != repr(ready.test.transform), "another cache file"
+    worse = first_image(jpeg=5)[1]
+    assert (worse - plain).abs().mean() > (lossy - plain).abs().mean()
+
+
+def test_through_jpeg_is_pillows_own():
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    seen = []
+    ThroughJpeg(seen.append, 75)(Image.fromarray(pixels))
+    assert seen[0].mode == "RGB" and seen[0].size == (16, 16) and not np.array_equal(np.asarray(seen[0]), pixels)
+
+
+def test_readout_and_weights():
+    ready, _ = first_image(readout="cls")
+    assert ready.model.readout == "cls"
+    with pytest.raises(TypeError):
+        prepare("dtl", "shape_location", profile="smoke", switches=Switches(readout="cls"))
+    with pytest.raises(Exception, match="no/such"):
+        first_image(weights="no/such-model")
+
+
+def test_the_card_says_what_was_switched():
+    quiet = dict(profile="smoke", progress=False, lr=1e-2)
+    card, _ = run("linear", "shape_location", switches=Switches(normalisation="half", jpeg=75), **quiet)
+    assert card.switches == {"normalisation": "half", "jpeg": 75}
+    assert run("linear", "shape_location", **quiet)[0].switches == {}
+
+
+@pytest.mark.parametrize("wrong", [dict(normalisation="none"), dict(readout="max"), dict(jpeg=100), dict(jpeg=-1)])
+def test_mistakes_are_named(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Switches(**wrong)
