@@ -146,7 +146,7 @@ def draw_views(image: Image.Image, views: Mapping[str, TrainTransform], each: in
 def draw_curves(name: str = "typefaces", profile: str = "laptop", root: Path | None = None) -> tuple[Figure, str]:
     """Accuracy against shots for each method: the mean over the split seeds, the spread as a bar.
 
-    A hollow marker has fewer than three seeds and no bar. What is missing is named above the axes.
+    A hollow marker has fewer than three seeds and no bar. The sentence names what is missing.
 
     Args:
         name: the set.
