@@ -1,0 +1,130 @@
+"""The recorded few-shot results as tables, made from run cards alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from ..data.fewshot import SEEDS, SHOTS
+from ..profiles import get_profile
+from .cards import load_cards
+
+# a table has a row for each, recorded or not
+FEW_SHOT_METHODS = ("linear", "bitfit", "adaptformer", "lora", "dtl", "dtl+")
+NAMES = {
+    "linear": "Linear probe",
+    "bitfit": "BitFit",
+    "adaptformer": "AdaptFormer",
+    "lora": "LoRA",
+    "dtl": "DTL",
+    "dtl+": "DTL+",
+}
+COLUMNS = ["method", "set", "shots", "mean", "spread", "seeds", "lr", "parameters_without_head"]
+
+
+def few_shot_setting(profile: str = "laptop") -> str:
+    """The setting of a profile's few-shot runs: that of ``Profile.setting``, but for the 1,000 images of VTAB-1K."""
+    return get_profile(profile).setting.removesuffix(", 1,000 training images")
+
+
+def few_shot_table(profile: str = "laptop", root: Path | None = None) -> pd.DataFrame:
+    """Mean and spread of the test accuracy over the split seeds, from final run cards.
+
+    Args:
+        profile: whose cards.
+        root: folder of the results, if not the project's.
+
+    Returns:
+        A row per method, set and number of shots: method, set, shots, mean and spread (percent; standard deviation over the
+        seeds, n - 1), seeds (how many), lr, parameters_without_head. Empty where nothing is recorded.
+    """
+    cards, rows = load_cards(profile, "few-shot", root=root), []
+    if cards.empty:
+        return pd.DataFrame(columns=COLUMNS)
+    for (method, name, shots), group in cards.groupby(["method", "task", "shots"]):
+        accuracy = 100 * group["accuracy"]
+        fixed = (group["lr"].iloc[0], group["parameters_without_head"].iloc[0])
+        rows.append((method, name, int(shots), accuracy.mean(), accuracy.std(ddof=1), len(group), *fixed))
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def few_shot_cells(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """One set's results as texts: a row per method, a column per number of shots.
+
+    A cell without all of its seeds says how many it has; one without any says "not run".
+
+    Args:
+        table: of ``few_shot_table``.
+        name: the set.
+
+    Returns:
+        Columns method, parameters (without the head), lr, and one for each of ``SHOTS``.
+    """
+    mine, rows = table[table["set"] == name], []
+    for method in FEW_SHOT_METHODS:
+        runs = mine[mine["method"] == method].set_index("shots")
+        first = runs.iloc[0] if len(runs) else None
+        row = {"method": NAMES[method], "parameters": "–", "lr": "–"}
+        if first is not None:
+            row |= {"parameters": f"{first['parameters_without_head']:,.0f}", "lr": _rates(runs["lr"])}
+        for shots in SHOTS:
+            text = "not run"
+            if shots in runs.index:
+                cell = runs.loc[shots]
+                whole = cell["seeds"] == len(SEEDS)
+                more = f" ± {cell['spread']:.1f}" if whole else f" ({cell['seeds']} of {len(SEEDS)} seeds)"
+                text = f"{cell['mean']:.1f}{more}"
+            row[_column(shots)] = text
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _column(shots: int) -> str:
+    return "1 shot" if shots == 1 else f"{shots} shots"
+
+
+def _rates(rates: pd.Series) -> str:
+    """The authors' scripts have a learning rate for each number of shots, so there may be several."""
+    return ", ".join(f"{lr:g}" for lr in sorted(set(rates)))
+
+
+def few_shot_markdown(profile: str = "laptop", root: Path | None = None) -> str:
+    """The results in Markdown, with their setting: a table per set, a row per method, a column per number of shots.
+
+    Args:
+        profile: whose cards.
+        root: folder of the results, if not the project's.
+    """
+    table, setting = few_shot_table(profile, root), few_shot_setting(profile)
+    if table.empty:
+        return f"*No few-shot run is recorded for the profile {profile} ({setting}): not run.*"
+    parts = []
+    for name in sorted(set(table["set"])):
+        cells = few_shot_cells(table, name)
+        lines = [
+            f"**{name}**",
+            "",
+            "| " + " | ".join(cells.columns) + " |",
+            "|---|" + "--:|" * (len(cells.columns) - 1),
+            *("| " + " | ".join(row) + " |" for row in cells.itertuples(index=False)),
+        ]
+        parts.append("\n".join(lines))
+    return "\n\n".join([*parts, few_shot_note(profile, root)])
+
+
+def few_shot_note(profile: str = "laptop", root: Path | None = None) -> str:
+    """One paragraph: what the numbers are, their setting, and how the runs on the cards were done."""
+    cards = load_cards(profile, "few-shot", root=root)
+    text = (
+        f"Test accuracy in percent, mean ± standard deviation over the {len(SEEDS)} split seeds. "
+        f"Setting: {few_shot_setting(profile)}. Parameters without the head."
+    )
+    if cards.empty:
+        return f"{text} No run is recorded."
+    augmentations = sorted({recipe["augmentation"] for recipe in cards["recipe"]})
+    protocols = " and ".join(sorted(set(cards["protocol"])))
+    return (
+        f"{text} Protocol: {protocols}; augmentation: {' and '.join(augmentations)}. {len(cards)} final runs are "
+        f"recorded; they trained for {cards['seconds'].sum() / 60:.0f} minutes in all."
+    )

@@ -1,0 +1,136 @@
+"""The tables and pictures of few-shot results, from made-up cards: none, some, all; and those of a built set."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from dtl_core.data.augment import AUTHORS, LETTERS, train_transform
+from dtl_core.data.fewshot import SEEDS, SHOTS
+from dtl_core.data.typefaces import SIZES, build_typefaces
+from dtl_core.display import DataMissing, few_shot
+from dtl_core.evidence import RunCard, card_path, save_card
+from dtl_core.evidence.few_shot import FEW_SHOT_METHODS, few_shot_cells, few_shot_markdown, few_shot_table
+from dtl_core.profiles import get_profile
+
+
+def write(root, methods=FEW_SHOT_METHODS, shots=SHOTS, seeds=SEEDS, name="typefaces"):
+    """Cards whose accuracy is 0.3 + 0.05 for each step along the methods + 0.02 for each doubling + 0.01 for each seed."""
+    empty = dict.fromkeys(f.name for f in fields(RunCard))
+    for method in methods:
+        step = FEW_SHOT_METHODS.index(method)
+        facts = {**empty, "method": method, "task": name, "classes": 22, "lr": 0.01, "seconds": 60.0, "purpose": "final",
+                 "parameters_without_head": 1000 * step, "protocol": "clean", "recipe": {"augmentation": "none"}}  # fmt: skip
+        for n in shots:
+            for seed in seeds:
+                value = 0.3 + 0.05 * step + 0.02 * SHOTS.index(n) + 0.01 * seed
+                card = RunCard(**{**facts, "shots": n, "seed": seed, "accuracy": value})
+                save_card(card, card_path("laptop", "few-shot", name, method, seed, root=root, shots=n))
+    chosen = RunCard(**{**facts, "purpose": "select", "shots": 4, "seed": 0, "accuracy": 1.0})  # must not be counted
+    save_card(chosen, card_path("laptop", "few-shot", name, method, 0, 0.01, root=root, shots=4))
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    root = tmp_path_factory.mktemp("few-shot")
+    build_typefaces(root / "typefaces", SIZES["smoke"], 0)
+    return few_shot.Source("smoke", root, "typefaces")
+
+
+def test_no_card(tmp_path):
+    assert few_shot_table(root=tmp_path).empty
+    text = few_shot_markdown(root=tmp_path)
+    assert "not run" in text and "ViT-S/14" in text and "|" not in text
+    cells = few_shot_cells(few_shot_table(root=tmp_path), "typefaces")
+    assert (cells.filter(like="shot") == "not run").all(axis=None) and len(cells) == 6
+    figure, sentence = few_shot.draw_curves(root=tmp_path)
+    assert [t.get_text() for t in figure.axes[0].texts] == ["not run"]
+    assert "0 of 90" in sentence and "Not run: Linear probe, BitFit" in sentence
+    assert few_shot.paired_table("linear", root=tmp_path)["difference"].isna().all()
+
+
+def test_table_of_all_cards(tmp_path):
+    write(tmp_path)
+    table = few_shot_table(root=tmp_path)
+    assert len(table) == len(FEW_SHOT_METHODS) * len(SHOTS) and (table["seeds"] == 3).all()
+    row = table[(table["method"] == "dtl") & (table["shots"] == 4)].iloc[0]
+    assert np.isclose(row["mean"], 100 * (0.3 + 0.2 + 0.04 + 0.01)) and np.isclose(row["spread"], 1.0)
+    assert row["lr"] == 0.01 and row["parameters_without_head"] == 4000
+    assert few_shot.recorded_status(root=tmp_path) == "All 90 final runs are recorded."
+    paired = few_shot.paired_table("linear", root=tmp_path)
+    assert np.allclose(paired["difference"], 20.0) and np.allclose(paired["difference ±"], 0.0)
+
+
+def test_markdown(tmp_path):
+    write(tmp_path, methods=("linear", "dtl"))
+    write(tmp_path, methods=("lora",), shots=(1, 2), seeds=(0, 1))
+    lines = few_shot_markdown(root=tmp_path).splitlines()
+    assert lines[2] == "| method | parameters | lr | 1 shot | 2 shots | 4 shots | 8 shots | 16 shots |"
+    named = {line.split("|")[1].strip(): line for line in lines if line.startswith("| ")}
+    assert list(named) == ["method", "Linear probe", "BitFit", "AdaptFormer", "LoRA", "DTL", "DTL+"]
+    assert named["DTL"].startswith("| DTL | 4,000 | 0.01 | 51.0 ± 1.0 | 53.0 ± 1.0 |")
+    assert "45.5 (2 of 3 seeds) | 47.5 (2 of 3 seeds) | not run | not run | not run |" in named["LoRA"]
+    assert named["BitFit"].count("not run") == len(SHOTS)
+    assert "34 final runs" in lines[-1] and "34 minutes" in lines[-1] and "ViT-S/14" in lines[-1]
+    assert "1,000 training images" not in lines[-1]  # those are VTAB-1K's
+
+
+def test_a_table_for_each_set(tmp_path):
+    write(tmp_path, methods=("dtl",))
+    write(tmp_path, methods=("dtl",), shots=(1,), name="oxford-pets")
+    text = few_shot_markdown(root=tmp_path)
+    assert text.index("**oxford-pets**") < text.index("**typefaces**") and text.count("| DTL |") == 2
+
+
+def test_curves(tmp_path):
+    write(tmp_path, methods=("linear", "dtl"))
+    write(tmp_path, methods=("lora",), shots=(1, 2), seeds=(0,))
+    figure, sentence = few_shot.draw_curves(root=tmp_path)
+    (ax,) = figure.axes
+    labels = ax.get_legend_handles_labels()[1]
+    assert set(labels) == {"Linear probe", "DTL", "LoRA", "guessing"}
+    assert ax.get_xscale() == "log" and [t.get_text() for t in ax.get_xticklabels()] == ["1", "2", "4", "8", "16"]
+    hollow = [line.get_ydata() for line in ax.lines if line.get_markerfacecolor() == "white" and len(line.get_xdata())]
+    assert [np.isfinite(y).sum() for y in hollow] == [2]  # LoRA's two cells with one seed
+    assert "LoRA (2 of 15 runs)" in sentence and "Not run: BitFit, AdaptFormer, DTL+." in sentence
+    assert "Setting: laptop: packaged ViT-S/14" in sentence
+
+
+def test_lists_and_contact_sheet(source):
+    rows = few_shot.lists_table(source)
+    assert rows["shots"].tolist() == list(SHOTS) and (rows["lines"] == 4 * rows["shots"]).all()
+    assert (rows["different images"] == rows["lines"]).all() and (rows["in all three drawings"] == 0).all()
+    figure, sentence = few_shot.contact_sheet(source, classes=3, each=2)
+    assert len(figure.axes) == 3 * 6 and all(ax.images for ax in figure.axes)
+    assert sentence.startswith("3 of the 4 classes of typefaces")
+
+
+def test_views(source):
+    image = source.open("train")[0][0]
+    views = {name: train_transform(32, (0.5,) * 3, (0.5,) * 3, name) for name in (AUTHORS, LETTERS)}
+    figure = few_shot.draw_views(image, views, each=4)
+    pictures = [ax.images[0].get_array() for ax in figure.axes if ax.images]
+    assert len(pictures) == 1 + 2 * 4 and all(0 <= p.min() <= p.max() <= 1 for p in pictures[1:])
+    assert not np.array_equal(pictures[1], pictures[2])
+
+
+def test_absent_official_sets_are_said(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("DTL_DATA", str(tmp_path))
+    with pytest.raises(DataMissing, match="dtl data build"):
+        few_shot.find_set(get_profile("paper"))
+    build_typefaces(tmp_path / "laptop" / "few-shot" / "typefaces", SIZES["smoke"], 0)
+    found = few_shot.find_set(get_profile("paper"))
+    assert (found.profile, found.task, found.official) == ("laptop", "typefaces", False)
+    assert "No few-shot set of the profile paper is here" in capsys.readouterr().out
+    (tmp_path / "paper/few-shot/few-shot_split/oxford-pets/annotations").mkdir(parents=True)
+    found = few_shot.find_set(get_profile("paper"))
+    assert (found.profile, found.task, found.official) == ("paper", "oxford-pets", True)
