@@ -12,9 +12,13 @@ import pandas as pd
 from filelock import FileLock
 from matplotlib.figure import Figure
 from torch.utils.data import Dataset
+from torchvision.transforms import v2
 
 from dtl_core import paths
-from dtl_core.data import DomainShift
+from dtl_core.backbones import BackboneInfo
+from dtl_core.data import DomainShift, eval_transform
+from dtl_core.data.augment import CropTransform
+from dtl_core.data.domain import official_domain
 from dtl_core.evidence.cards import load_cards
 from dtl_core.evidence.domain import DOMAIN_METHODS, NOT_RUN, domain_cells, domain_table, domains_of
 from dtl_core.profiles import Profile
@@ -77,6 +81,25 @@ class Sample(Dataset):
     def __getitem__(self, index: int):
         image, label = self.data[self.indices[index]]
         return (image if self.transform is None else self.transform(image)), label
+
+
+def sample_domains(
+    domains: dict[str, DomainShift], info: BackboneInfo, most: int = 100, invert: bool = False
+) -> dict[str, Sample]:
+    """A sample of every domain, with the transform that the benchmark's runs are tested with.
+
+    Args:
+        domains: what ``open_domains`` gave.
+        info: image size and normalisation.
+        most: about how many images of each.
+        invert: turn dark into light and light into dark first.
+    """
+    samples = {}
+    for name, data in domains.items():
+        kind = CropTransform if official_domain(name) else eval_transform
+        look = kind(info.image_size, info.mean, info.std)
+        samples[name] = Sample(data, most, v2.Compose([v2.functional.invert, look]) if invert else look)
+    return samples
 
 
 def domain_sheet(domains: dict[str, DomainShift], columns: int = 8) -> Figure:
