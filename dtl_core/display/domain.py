@@ -130,7 +130,7 @@ def draw_domains(profile: str = "laptop", root: Path | None = None) -> Figure:
     y = np.arange(len(names))[::-1]
     shifts = np.linspace(0.35, -0.35, len(DOMAIN_METHODS))
     fig, ax = plt.subplots(figsize=(6.4, 1.7 + 1.1 * len(names)))
-    missing: dict[str, list[str]] = {}
+    missing: dict[str, list[tuple[float, str]]] = {}
     for method, shift in zip(DOMAIN_METHODS, shifts, strict=True):
         mine = results[results["method"] == method].set_index("domain")[["mean", "spread"]]
         mine = mine.astype(float).reindex(names)
@@ -138,11 +138,12 @@ def draw_domains(profile: str = "laptop", root: Path | None = None) -> Figure:
         style["ms"] = 12 if style["marker"] == "*" else 9  # a star of the same size looks smaller
         ax.errorbar(mine["mean"], y + shift, xerr=mine["spread"].fillna(0), **style)
         for name in mine.index[mine["mean"].isna()]:
-            missing.setdefault(name, []).append(style["label"])
-    for name, labels in missing.items():
+            missing.setdefault(name, []).append((y[names.index(name)] + shift, style["label"]))
+    for places in missing.values():  # on the line of the first that is missing, where no marker lies
+        labels = [label for _, label in places]
         text = NOT_RUN if len(labels) == len(DOMAIN_METHODS) else f"{NOT_RUN}: {', '.join(labels)}"
-        place = (0.02, y[names.index(name)] - 0.4)
-        ax.text(*place, text, va="bottom", fontsize=11, color="#555555", transform=ax.get_yaxis_transform())
+        style = dict(ha="right", va="center", fontsize=11, color="#555555", transform=ax.get_yaxis_transform())
+        ax.text(0.99, places[0][0], text, **style)
     ax.hlines(y[:-1] - 0.5, 0, 101, color="#BBBBBB", lw=1)
     ax.set(yticks=y, yticklabels=[f"{names[0]}\n(source)", *(n.replace("-", "-\n") for n in names[1:])])
     ax.set(xlim=(0, 101), ylim=(-0.5, len(names) - 0.5), xlabel=f"test accuracy (%), {profile} profile")
