@@ -52,7 +52,7 @@ def test_no_card(tmp_path):
     assert lines[2] == "| Linear probe | – | " + "not run | " * 5 + "– |"
     assert "0 of 18" in lines[-1] and len(lines) == 2 + 6 + 2
     assert texts(display.draw_domains(root=tmp_path)) == ["not run"] * 5
-    assert list(display.source_rates(root=tmp_path).columns) == ["method"]
+    assert (display.source_rates(root=tmp_path)["accuracy"] == "not run").all()
 
 
 def test_some_cards(tmp_path):

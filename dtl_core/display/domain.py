@@ -54,7 +54,7 @@ def open_domains(profile: Profile) -> dict[str, DomainShift]:
     missing = [name for name in names if name not in found]
     if missing:
         what = "see data/README.md for the official archive" if profile.name == "paper" else "run `dtl data build`"
-        print(f"Not on the disk: {', '.join(missing)} ({what}). Cells that need them say so.")
+        print(f"Not on the disk: {', '.join(missing)} ({what}). What needs them is not run.")
     return found if names[0] in found else {}
 
 
@@ -162,13 +162,13 @@ def source_rates(profile: str = "laptop", root: Path | None = None) -> pd.DataFr
     """Accuracy (percent) on the source's validation images for every learning rate that was tried.
 
     Returns:
-        A row per method, a column per learning rate; "not run" where it was not. No column but the method where none was.
+        A row per method, a column per learning rate; "not run" where it was not. One column of "not run" where none was.
     """
     cards = load_cards(profile, "domain", purpose="select", root=root)
     rates = sorted(set(cards["lr"])) if len(cards) else []
     rows = []
     for method in DOMAIN_METHODS:
-        row = {"method": METHOD_STYLES[method][0]}
+        row = {"method": METHOD_STYLES[method][0]} | ({} if rates else {"accuracy": NOT_RUN})
         for lr in rates:
             mine = cards[(cards["method"] == method) & (cards["lr"] == lr) & (cards["task"] == domains_of(profile)[0])]
             row[f"lr {lr:g}"] = f"{100 * mine['accuracy'].iloc[0]:.1f}" if len(mine) else NOT_RUN
