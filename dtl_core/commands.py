@@ -149,9 +149,18 @@ def results(profile: ProfileName = "laptop", write: bool = False) -> None:
         profile: whose cards.
         write: put them into README.md between their marks.
     """
-    from .evidence import half, readme_table, write_readme_leaner, write_readme_table
+    from .evidence import (
+        half,
+        readme_table,
+        write_readme_domain,
+        write_readme_few_shot,
+        write_readme_leaner,
+        write_readme_table,
+    )  # fmt: skip
+    from .evidence.domain import domain_markdown
+    from .evidence.few_shot import few_shot_markdown
 
-    print(readme_table(profile))
+    print(f"{readme_table(profile)}\n\n{few_shot_markdown(profile)}\n\n{domain_markdown(profile)}")
     recorded = half.recorded(profile)
     if recorded:
         print(f"\n{half.half_markdown(profile)}")
@@ -159,6 +168,8 @@ def results(profile: ProfileName = "laptop", write: bool = False) -> None:
         print(f"written to {write_readme_table(profile)}")
         if recorded:
             half.write_readme_half(profile)
+        write_readme_few_shot(profile)
+        write_readme_domain(profile)
         write_readme_leaner()
 
 

@@ -13,6 +13,7 @@ from dtl_core.display import domain as display
 from dtl_core.evidence import SEEDS, RunCard, card_path, save_card
 from dtl_core.evidence import domain as recorded
 from dtl_core.evidence.domain import DOMAIN_METHODS
+from dtl_core.paths import project_dir
 from dtl_core.profiles import get_profile
 
 TARGETS = ("uci", "printed", "sketch", "rendition")
@@ -116,3 +117,9 @@ def test_domains_are_drawn_and_sampled(tmp_path, monkeypatch, capsys):
     assert len(sample) == 10 and len({sample[i][1] for i in range(10)}) == 10
     assert len(display.Sample(domains["uci"], 999)) == 20
     assert sample.digest != domains["uci"].digest
+
+
+def test_the_readme_holds_the_table_of_the_committed_cards():
+    text = (project_dir() / "README.md").read_text()
+    shown = text.split(recorded.MARKS[0])[1].split(recorded.MARKS[1])[0].strip()
+    assert shown == recorded.domain_markdown("laptop", project_dir() / "results"), "dtl results --write"

@@ -13,7 +13,9 @@ from dtl_core.data.fewshot import SEEDS, SHOTS
 from dtl_core.data.typefaces import SIZES, build_typefaces
 from dtl_core.display import DataMissing, few_shot
 from dtl_core.evidence import RunCard, card_path, save_card
+from dtl_core.evidence import few_shot as tables
 from dtl_core.evidence.few_shot import FEW_SHOT_METHODS, few_shot_cells, few_shot_markdown, few_shot_table
+from dtl_core.paths import project_dir
 from dtl_core.profiles import get_profile
 
 
@@ -134,3 +136,9 @@ def test_absent_official_sets_are_said(tmp_path, monkeypatch, capsys):
     (tmp_path / "paper/few-shot/few-shot_split/oxford-pets/annotations").mkdir(parents=True)
     found = few_shot.find_set(get_profile("paper"))
     assert (found.profile, found.task, found.official) == ("paper", "oxford-pets", True)
+
+
+def test_the_readme_holds_the_table_of_the_committed_cards():
+    text = (project_dir() / "README.md").read_text()
+    shown = text.split(tables.MARKS[0])[1].split(tables.MARKS[1])[0].strip()
+    assert shown == tables.few_shot_markdown("laptop", project_dir() / "results"), "dtl results --write"

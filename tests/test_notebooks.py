@@ -49,7 +49,9 @@ def outputs(path):
 
 
 def test_the_spine_is_there():
-    assert {"00", "01", "02", "03", "04", "05", "06", "07", "08", "09", "10", "11"} <= {path.name[:2] for path in NUMBERED}
+    assert {"00", "01", "02", "03", "04", "05", "06", "07", "08", "09", "10", "11"} <= {
+        path.name[:2] for path in NUMBERED
+    }
     assert len({path.name[:2] for path in NUMBERED}) == len(NUMBERED), "a number is used once"
 
 

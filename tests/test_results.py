@@ -74,7 +74,8 @@ def test_the_readme_holds_the_table_of_the_committed_cards():
 
 def test_committed_cards_are_of_one_setting():
     """One backbone, one list per task and draw, one number of epochs for all methods: else they must not share a table."""
-    cards = [json.loads(p.read_text()) for p in (CHECKOUT / "results" / "laptop").rglob("*.json")]
+    found = (CHECKOUT / "results" / "laptop").rglob("*.json")
+    cards = [json.loads(p.read_text()) for p in found if p.name != "sweep.json" and "failed" not in p.parts]
     later = {f.name for f in fields(RunCard) if f.default is not MISSING or f.default_factory is not MISSING}
     assert all(asdict(CARD).keys() - later <= card.keys() <= asdict(CARD).keys() for card in cards)
     assert all(card.get("backbone_dtype", "float32") == "float32" for card in cards)

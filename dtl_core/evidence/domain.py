@@ -10,6 +10,7 @@ from ..data.digits import DOMAINS, SHOTS
 from ..data.domain import OFFICIAL, official_domain
 from ..profiles import get_profile
 from .cards import load_cards
+from .readme import put_between
 from .reads import source_of
 from .runs import SEEDS
 
@@ -19,6 +20,7 @@ MEAN = "mean of targets"
 COLUMNS = [
     "method", "domain", "mean", "spread", "seeds", "within", "within_spread", "lr", "parameters_without_head",
 ]  # fmt: skip
+MARKS = ("<!-- domain: begin (dtl results --write) -->", "<!-- domain: end -->")
 
 
 def domains_of(profile: str = "laptop") -> tuple[str, ...]:
@@ -177,3 +179,12 @@ def domain_markdown(profile: str = "laptop", root: Path | None = None) -> str:
         f"Parameters without the head. The last column leaves the source out. {domain_status(profile, root)}"
     )
     return "\n".join([*lines, "", note])
+
+
+def write_readme_domain(profile: str = "laptop", readme: Path | None = None) -> Path:
+    """Puts the table into the README between its marks.
+
+    Raises:
+        ValueError: the README has no marks.
+    """
+    return put_between(MARKS, domain_markdown(profile), readme)

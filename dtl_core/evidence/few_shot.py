@@ -9,6 +9,7 @@ import pandas as pd
 from ..data.fewshot import SEEDS, SHOTS
 from ..profiles import get_profile
 from .cards import load_cards
+from .readme import put_between
 
 # a table has a row for each, recorded or not
 FEW_SHOT_METHODS = ("linear", "bitfit", "adaptformer", "lora", "dtl", "dtl+")
@@ -21,6 +22,7 @@ NAMES = {
     "dtl+": "DTL+",
 }
 COLUMNS = ["method", "set", "shots", "mean", "spread", "seeds", "lr", "parameters_without_head"]
+MARKS = ("<!-- few-shot: begin (dtl results --write) -->", "<!-- few-shot: end -->")
 
 
 def few_shot_setting(profile: str = "laptop") -> str:
@@ -128,3 +130,12 @@ def few_shot_note(profile: str = "laptop", root: Path | None = None) -> str:
         f"{text} Protocol: {protocols}; augmentation: {' and '.join(augmentations)}. {len(cards)} final runs are "
         f"recorded; they trained for {cards['seconds'].sum() / 60:.0f} minutes in all."
     )
+
+
+def write_readme_few_shot(profile: str = "laptop", readme: Path | None = None) -> Path:
+    """Puts the table into the README between its marks.
+
+    Raises:
+        ValueError: the README has no marks.
+    """
+    return put_between(MARKS, few_shot_markdown(profile), readme)
