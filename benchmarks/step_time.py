@@ -31,7 +31,8 @@ from dtl_core.memory.step import checkpointed, set_attention
 
 PLAIN = "DTL plain"
 # forward and backward of the frozen and the crossed blocks, in forwards of one block: a backward through a frozen block
-# costs one forward more, one that also makes weight gradients two
+# costs one forward more, one that also makes weight gradients two; the lean forms leave out a third of the last block's
+# products, forward and backward, by taking the mean over the tokens before its last layer
 ARITHMETIC = {
     "DTL plain": "17/17", "DTL side": "16.3/17", "DTL blocks": "21/17", "DTL side, cached prefix": "9.3/17",
     "LoRA (peft)": "24/17", "LoRA (ours)": "24/17", "BitFit": "24/17", "full": "36/17", "full, checkpointing": "48/17",

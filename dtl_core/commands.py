@@ -113,7 +113,7 @@ def train(
     root = project_dir() / "build" / "runs"
     path = save_card(card, card_path(name, card.benchmark, task, method, seed, root=root, shots=shown))
     print(
-        f"{method} on {task} ({get_profile(name).setting}): accuracy {card.accuracy:.3f}, balanced {card.balanced_accuracy:.3f}, "
+        f"{method} on {task} ({get_profile(name).setting_of(card.benchmark)}): accuracy {card.accuracy:.3f}, balanced {card.balanced_accuracy:.3f}, "
         f"{card.parameters_without_head:,} parameters without the head, {card.seconds:.0f} s"
     )
     for target, score in card.targets.items():

@@ -146,10 +146,12 @@ class CompactSideNetwork(nn.Module):
     def gated(self, codes: Mapping[int, Tensor], fused: bool = False) -> Tensor:
         """Step 2, ``swish(h)``, (B, ..., d).
 
-        ``fused`` takes ``silu(beta h) / beta`` in its place, the same function: one kernel forward and one backward,
-        with one tensor kept, where the form as written keeps three.
+        ``fused`` takes ``silu(beta h) / beta`` in its place, the same function: one kernel forward and one backward, and
+        one tensor kept where the form as written keeps two. Not in fp16, where ``beta h`` passes the largest number
+        from h = 655 on and silu would give infinity or NaN.
         """
-        if fused and math.isfinite(self.beta):
+        half = next(iter(codes.values())).dtype == torch.float16
+        if fused and not half and math.isfinite(self.beta):
             return F.silu(self.state(codes, self.beta)).mul_(1 / self.beta)
         return swish(self.state(codes), self.beta)
 

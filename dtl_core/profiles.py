@@ -19,7 +19,8 @@ class Profile:
         least_steps: a set too small for so many steps in these epochs gets more epochs.
         protocol: "authors": their recipe for the task, and for few-shot the best epoch on the validation list; "clean":
             learning rates chosen on validation images from one grid for all methods, and the last epoch.
-        setting: one phrase for figure captions and tables.
+        network: one phrase for captions and tables of any benchmark.
+        images: what VTAB-1K's tasks train on, where that is worth a word.
     """
 
     name: str
@@ -29,37 +30,33 @@ class Profile:
     batch_size: int
     least_steps: int
     protocol: str
-    setting: str
+    network: str
+    images: str = ""
+
+    @property
+    def setting(self) -> str:
+        """One phrase for captions and tables of VTAB-1K."""
+        return f"{self.network}, {self.images}" if self.images else self.network
+
+    def setting_of(self, benchmark: str) -> str:
+        """One phrase for captions and tables of a benchmark."""
+        return self.setting if benchmark == "vtab-1k" else self.network
 
 
 PROFILES = {
     p.name: p
     for p in (
+        Profile("smoke", "toy/vit", 32, 2, 8, 4, "clean", "smoke: a toy ViT with random weights, a few rendered images"),
         Profile(
-            "smoke", "toy/vit", 32, 2, 8, 4, "clean", "smoke: a toy ViT with random weights, a few rendered images"
+            "laptop", "packaged/vit-s14", 98, 10, 32, 200, "clean", "laptop: packaged ViT-S/14 at 98 px",
+            "1,000 training images",
         ),
         Profile(
-            "laptop",
-            "packaged/vit-s14",
-            98,
-            10,
-            32,
-            200,
-            "clean",
-            "laptop: packaged ViT-S/14 at 98 px, 1,000 training images",
-        ),
-        Profile(
-            "paper",
-            "vit_base_patch16_224.orig_in21k",
-            224,
-            100,
-            32,
-            0,
-            "authors",
+            "paper", "vit_base_patch16_224.orig_in21k", 224, 100, 32, 0, "authors",
             "paper: ViT-B/16 (ImageNet-21k) at 224 px",
         ),
     )
-}
+}  # fmt: skip
 
 
 def get_profile(name: str | None = None) -> Profile:

@@ -170,3 +170,9 @@ def test_domains_end_to_end_on_the_official_shape(paper):
 def test_a_rival_runs_with_the_same_schedule_and_augmentation(paper):
     card, _ = run("lora", "fgvc-aircraft", benchmark="few-shot", shots=2, lr=1e-3, protocol="clean", **paper)
     assert card.protocol == "clean" and card.recipe["augmentation"] == AUTHORS and "score" not in card.epochs[0]
+
+
+def test_a_setting_says_nothing_of_another_benchmarks_images():
+    laptop = PROFILES["laptop"]
+    assert "1,000 training images" in laptop.setting_of("vtab-1k") == laptop.setting
+    assert all("images" not in laptop.setting_of(b) for b in ("few-shot", "domain", "folder"))

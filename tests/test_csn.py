@@ -146,3 +146,13 @@ def test_count_on_the_papers_swin(plus, expected):
         assert side_parameters(backbone, DTLConfig.paper("swin", plus)) == expected
     # the authors build four convolutions; those of stages 0 and 1 (128 and 256 wide) never take part
     assert (128 + 256) * 5 * 5 == 9_600
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_the_fused_gate_is_the_gate_also_where_beta_h_has_no_number(dtype):
+    csn = CompactSideNetwork([4], [0], rank=1, tap_from=0, inject_from=0, beta=100.0)
+    torch.nn.init.ones_(csn.maps["0"].up)
+    codes = {0: torch.tensor([[-700.0], [-1.0], [-0.01], [0.0], [0.01], [1.0], [700.0]], dtype=dtype)}
+    fused, plain = csn.gated(codes, fused=True), csn.gated(codes)
+    assert torch.isfinite(fused).all(), "100 x 700 is beyond fp16"
+    torch.testing.assert_close(fused, plain, rtol=1e-2 if dtype != torch.float32 else 1e-6, atol=1e-4)

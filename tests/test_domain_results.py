@@ -10,9 +10,8 @@ import pytest
 
 from dtl_core.data import build_suite
 from dtl_core.display import domain as display
-from dtl_core.evidence import SEEDS, RunCard, card_path, save_card
+from dtl_core.evidence import COMPARED, SEEDS, RunCard, card_path, save_card
 from dtl_core.evidence import domain as recorded
-from dtl_core.evidence.domain import DOMAIN_METHODS
 from dtl_core.paths import project_dir
 from dtl_core.profiles import get_profile
 
@@ -24,7 +23,7 @@ def write(root, methods, seeds=SEEDS, profile="laptop", source="mnist", targets=
     """The source 0.8, the targets 0.1, 0.2, …, all higher by 0.02 for each step along the methods and 0.01 a seed."""
     for method in methods:
         for seed in seeds:
-            more = 0.02 * DOMAIN_METHODS.index(method) + 0.01 * seed
+            more = 0.02 * COMPARED.index(method) + 0.01 * seed
             scores = {
                 name: {"accuracy": 0.1 * k + more, "balanced_accuracy": 0.0, "accuracy_within": within}
                 for k, name in enumerate(targets, start=1)
@@ -73,7 +72,7 @@ def test_some_cards(tmp_path):
 
 
 def test_all_cards(tmp_path):
-    write(tmp_path, DOMAIN_METHODS)
+    write(tmp_path, COMPARED)
     markdown = recorded.domain_markdown(root=tmp_path)
     assert "not run" not in markdown and "All 18 final runs" in markdown and "40 epochs" in markdown
     assert "16 images a class of mnist" in markdown and "1,000 training images" not in markdown

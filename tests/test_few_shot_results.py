@@ -12,18 +12,18 @@ from dtl_core.data.augment import AUTHORS, LETTERS, train_transform
 from dtl_core.data.fewshot import SEEDS, SHOTS
 from dtl_core.data.typefaces import SIZES, build_typefaces
 from dtl_core.display import DataMissing, few_shot
-from dtl_core.evidence import RunCard, card_path, save_card
+from dtl_core.evidence import COMPARED, RunCard, card_path, save_card
 from dtl_core.evidence import few_shot as tables
-from dtl_core.evidence.few_shot import FEW_SHOT_METHODS, few_shot_cells, few_shot_markdown, few_shot_table
+from dtl_core.evidence.few_shot import few_shot_cells, few_shot_markdown, few_shot_table
 from dtl_core.paths import project_dir
 from dtl_core.profiles import get_profile
 
 
-def write(root, methods=FEW_SHOT_METHODS, shots=SHOTS, seeds=SEEDS, name="typefaces"):
+def write(root, methods=COMPARED, shots=SHOTS, seeds=SEEDS, name="typefaces"):
     """Cards whose accuracy is 0.3 + 0.05 for each step along the methods + 0.02 for each doubling + 0.01 for each seed."""
     empty = dict.fromkeys(f.name for f in fields(RunCard))
     for method in methods:
-        step = FEW_SHOT_METHODS.index(method)
+        step = COMPARED.index(method)
         facts = {**empty, "method": method, "task": name, "classes": 22, "lr": 0.01, "seconds": 60.0, "purpose": "final",
                  "parameters_without_head": 1000 * step, "protocol": "clean", "recipe": {"augmentation": "none"}}  # fmt: skip
         for n in shots:
@@ -63,7 +63,7 @@ def test_no_card(tmp_path):
 def test_table_of_all_cards(tmp_path):
     write(tmp_path)
     table = few_shot_table(root=tmp_path)
-    assert len(table) == len(FEW_SHOT_METHODS) * len(SHOTS) and (table["seeds"] == 3).all()
+    assert len(table) == len(COMPARED) * len(SHOTS) and (table["seeds"] == 3).all()
     row = table[(table["method"] == "dtl") & (table["shots"] == 4)].iloc[0]
     assert np.isclose(row["mean"], 100 * (0.3 + 0.2 + 0.04 + 0.01)) and np.isclose(row["spread"], 1.0)
     assert row["lr"] == 0.01 and row["parameters_without_head"] == 4000

@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
+from dtl_core import DTL
 from dtl_core.data import build_suite
 from dtl_core.evidence import Switches, prepare, run
 from dtl_core.evidence.switches import ThroughJpeg
@@ -70,6 +71,12 @@ def test_the_card_says_what_was_switched():
     card, _ = run("linear", "shape_location", switches=Switches(normalisation="half", jpeg=75), **quiet)
     assert card.switches == {"normalisation": "half", "jpeg": 75}
     assert run("linear", "shape_location", **quiet)[0].switches == {}
+
+
+def test_an_adapter_carries_the_normalisation_it_was_trained_with(tmp_path):
+    ready = prepare("dtl", "shape_location", profile="smoke", switches=Switches(normalisation="half"))
+    ready.model.save_adapter(tmp_path / "half.safetensors")
+    assert DTL.from_adapter(tmp_path / "half.safetensors").info.mean == (0.5, 0.5, 0.5)
 
 
 @pytest.mark.parametrize("wrong", [dict(normalisation="none"), dict(readout="max"), dict(jpeg=100), dict(jpeg=-1)])

@@ -19,8 +19,9 @@ from dtl_core.backbones import BackboneInfo
 from dtl_core.data import DomainShift, eval_transform
 from dtl_core.data.augment import CropTransform
 from dtl_core.data.domain import official_domain
+from dtl_core.evidence import COMPARED
 from dtl_core.evidence.cards import load_cards
-from dtl_core.evidence.domain import DOMAIN_METHODS, NOT_RUN, domain_cells, domain_table, domains_of
+from dtl_core.evidence.domain import NOT_RUN, domain_cells, domain_table, domains_of
 from dtl_core.profiles import Profile
 from dtl_core.training import authors_table
 
@@ -128,10 +129,10 @@ def draw_domains(profile: str = "laptop", root: Path | None = None) -> Figure:
     """
     results, names = domain_table(profile, root), domains_of(profile)
     y = np.arange(len(names))[::-1]
-    shifts = np.linspace(0.35, -0.35, len(DOMAIN_METHODS))
+    shifts = np.linspace(0.35, -0.35, len(COMPARED))
     fig, ax = plt.subplots(figsize=(6.4, 1.7 + 1.1 * len(names)))
     missing: dict[str, list[tuple[float, str]]] = {}
-    for method, shift in zip(DOMAIN_METHODS, shifts, strict=True):
+    for method, shift in zip(COMPARED, shifts, strict=True):
         mine = results[results["method"] == method].set_index("domain")[["mean", "spread"]]
         mine = mine.astype(float).reindex(names)
         style = {"ls": "", "capsize": 4, **method_style(method)}
@@ -141,7 +142,7 @@ def draw_domains(profile: str = "laptop", root: Path | None = None) -> Figure:
             missing.setdefault(name, []).append((y[names.index(name)] + shift, style["label"]))
     for places in missing.values():  # on the line of the first that is missing, where no marker lies
         labels = [label for _, label in places]
-        text = NOT_RUN if len(labels) == len(DOMAIN_METHODS) else f"{NOT_RUN}: {', '.join(labels)}"
+        text = NOT_RUN if len(labels) == len(COMPARED) else f"{NOT_RUN}: {', '.join(labels)}"
         style = dict(ha="right", va="center", fontsize=11, color="#555555", transform=ax.get_yaxis_transform())
         ax.text(0.99, places[0][0], text, **style)
     ax.hlines(y[:-1] - 0.5, 0, 101, color="#BBBBBB", lw=1)
@@ -167,7 +168,7 @@ def source_rates(profile: str = "laptop", root: Path | None = None) -> pd.DataFr
     cards = load_cards(profile, "domain", purpose="select", root=root)
     rates = sorted(set(cards["lr"])) if len(cards) else []
     rows = []
-    for method in DOMAIN_METHODS:
+    for method in COMPARED:
         row = {"method": METHOD_STYLES[method][0]} | ({} if rates else {"accuracy": NOT_RUN})
         for lr in rates:
             mine = cards[(cards["method"] == method) & (cards["lr"] == lr) & (cards["task"] == domains_of(profile)[0])]

@@ -17,10 +17,11 @@ from PIL import Image
 from dtl_core.data import FewShot
 from dtl_core.data.augment import TrainTransform
 from dtl_core.data.fewshot import SEEDS, SHOTS, official_set
-from dtl_core.evidence import load_cards
-from dtl_core.evidence.few_shot import FEW_SHOT_METHODS, NAMES, few_shot_setting, few_shot_table
+from dtl_core.evidence import COMPARED, load_cards
+from dtl_core.evidence.few_shot import few_shot_table
+from dtl_core.evidence.results import NAMES
 from dtl_core.paths import few_shot_dir
-from dtl_core.profiles import Profile
+from dtl_core.profiles import Profile, get_profile
 
 from .plots import method_style
 from .setup import DataMissing, require_data
@@ -158,7 +159,7 @@ def draw_curves(name: str = "typefaces", profile: str = "laptop", root: Path | N
     table, cards = few_shot_table(profile, root), load_cards(profile, "few-shot", root=root)
     table = table[table["set"] == name]
     fig, ax = plt.subplots(figsize=(6.4, 5.0))
-    for method, shift in zip(FEW_SHOT_METHODS, np.linspace(-0.075, 0.075, len(FEW_SHOT_METHODS)), strict=True):
+    for method, shift in zip(COMPARED, np.linspace(-0.075, 0.075, len(COMPARED)), strict=True):
         mine = table[table["method"] == method].set_index("shots").reindex(SHOTS)
         if mine["mean"].isna().all():
             continue
@@ -181,7 +182,7 @@ def draw_curves(name: str = "typefaces", profile: str = "laptop", root: Path | N
     ax.set(xlabel="training images a class (shots)", ylabel=f"test accuracy (%), {name}")
     sentence = (
         f"Accuracy on {name} against the number of shots: mean over {len(SEEDS)} split seeds, bars one standard deviation; "
-        f"hollow: fewer seeds. {recorded_status(name, profile, root)} Setting: {few_shot_setting(profile)}."
+        f"hollow: fewer seeds. {recorded_status(name, profile, root)} Setting: {get_profile(profile).network}."
     )
     return fig, sentence
 
@@ -191,7 +192,7 @@ def recorded_status(name: str = "typefaces", profile: str = "laptop", root: Path
     table = few_shot_table(profile, root)
     seeds = table[table["set"] == name].groupby("method")["seeds"].sum() if len(table) else {}
     each = len(SHOTS) * len(SEEDS)
-    counts = {NAMES[m]: int(seeds.get(m, 0)) for m in FEW_SHOT_METHODS}
+    counts = {NAMES[m]: int(seeds.get(m, 0)) for m in COMPARED}
     whole = each * len(counts)
     if sum(counts.values()) == whole:
         return f"All {whole} final runs are recorded."

@@ -1,5 +1,6 @@
 """Run cards, the runs that they record, and the table that they make."""
 
+from ..data import TASKS
 from .cards import RunCard, card_path, load_card, load_cards, save_card
 from .domain import write_readme_domain
 from .few_shot import write_readme_few_shot
@@ -8,11 +9,11 @@ from .preflight import CannotFit, Preflight, preflight
 from .prepare import Prepared, prepare
 from .reads import Reads, open_images
 from .results import readme_table, results_table, write_readme_table
-from .runs import LEARNING_RATES, METHODS, SEEDS, TASKS, best_lr, run
+from .runs import COMPARED, LEARNING_RATES, METHODS, SEEDS, best_lr, run
 from .switches import Switches
 
 __all__ = [
-    "LEARNING_RATES", "METHODS", "SEEDS", "TASKS", "CannotFit", "Preflight", "Prepared", "Reads", "RunCard", "Switches", "best_lr",
+    "COMPARED", "LEARNING_RATES", "METHODS", "SEEDS", "TASKS", "CannotFit", "Preflight", "Prepared", "Reads", "RunCard", "Switches", "best_lr",
     "card_path", "load_card", "load_cards", "open_images", "preflight", "prepare", "readme_table",
     "results_table", "run", "save_card", "write_readme_domain", "write_readme_few_shot", "write_readme_leaner", "write_readme_table",
 ]  # fmt: skip

@@ -40,6 +40,7 @@ class RunCard:
         targets: accuracies on further test sets by name, for a run on the source of domain generalization.
         switches: pitfalls of the field that were switched on, see ``Switches``.
         accuracy_within: with the answer sought among the classes that occur, where those are not all (ImageNet-A, -R).
+        code: digests of the files that the run passed through, see ``code_of``; empty on cards from before it was noted.
         device, threads, precision, versions, machine, created: where and when.
     """
 
@@ -80,6 +81,7 @@ class RunCard:
     targets: dict[str, dict] = field(default_factory=dict)
     accuracy_within: float | None = None
     switches: dict = field(default_factory=dict)
+    code: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(
         default_factory=lambda: {p: version(p) for p in ("torch", "torchvision", "timm", "numpy")}
     )

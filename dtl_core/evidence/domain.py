@@ -12,9 +12,9 @@ from ..profiles import get_profile
 from .cards import load_cards
 from .readme import put_between
 from .reads import source_of
-from .runs import SEEDS
+from .results import NAMES
+from .runs import COMPARED, SEEDS
 
-DOMAIN_METHODS = ("linear", "bitfit", "adaptformer", "lora", "dtl", "dtl+")
 NOT_RUN = "not run"
 MEAN = "mean of targets"
 COLUMNS = [
@@ -29,10 +29,9 @@ def domains_of(profile: str = "laptop") -> tuple[str, ...]:
 
 
 def domain_setting(profile: str = "laptop") -> str:
-    """The profile's setting, with the images that this benchmark trains on in the place of VTAB-1K's."""
+    """The profile's setting, with the images that this benchmark trains on."""
     chosen = get_profile(profile)
-    setting = chosen.setting.removesuffix(", 1,000 training images")
-    return f"{setting}; trained on {SHOTS} images a class of {source_of(chosen)}"
+    return f"{chosen.network}; trained on {SHOTS} images a class of {source_of(chosen)}"
 
 
 def domain_scores(profile: str = "laptop", root: Path | None = None) -> pd.DataFrame:
@@ -114,7 +113,7 @@ def target_means(profile: str = "laptop", root: Path | None = None) -> dict[str,
 
 
 def domain_cells(profile: str = "laptop", root: Path | None = None, column: str = "mean") -> pd.DataFrame:
-    """``domain_table`` as texts: a row per method of ``DOMAIN_METHODS``, a column per domain, and the mean of the targets.
+    """``domain_table`` as texts: a row per method of ``COMPARED``, a column per domain, and the mean of the targets.
 
     Args:
         profile, root: see ``domain_table``.
@@ -127,7 +126,7 @@ def domain_cells(profile: str = "laptop", root: Path | None = None, column: str 
     results = domain_table(profile, root).set_index(["method", "domain"])
     spread = {"mean": "spread", "within": "within_spread"}[column]
     means, rows = target_means(profile, root), []
-    for method in DOMAIN_METHODS:
+    for method in COMPARED:
         cells = {}
         for domain in domains_of(profile):
             row = results.loc[(method, domain)] if (method, domain) in results.index else None
@@ -142,22 +141,19 @@ def domain_cells(profile: str = "laptop", root: Path | None = None, column: str 
         if column == "mean":
             cells[MEAN] = f"{means[method].mean():.1f} ± {means[method].std(ddof=1):.1f}" if method in means else "–"
         rows.append(cells)
-    return pd.DataFrame(rows, index=pd.Index(DOMAIN_METHODS, name="method"))
+    return pd.DataFrame(rows, index=pd.Index(COMPARED, name="method"))
 
 
 def domain_status(profile: str = "laptop", root: Path | None = None) -> str:
     """One sentence: how many of the final runs are recorded."""
     scores = domain_scores(profile, root)
-    mine = scores[scores["method"].isin(DOMAIN_METHODS) & scores["seed"].isin(SEEDS)]
-    there, whole = len(mine.drop_duplicates(["method", "seed"])), len(DOMAIN_METHODS) * len(SEEDS)
+    mine = scores[scores["method"].isin(COMPARED) & scores["seed"].isin(SEEDS)]
+    there, whole = len(mine.drop_duplicates(["method", "seed"])), len(COMPARED) * len(SEEDS)
     return f"All {whole} final runs are recorded." if there == whole else f"{there} of {whole} final runs are recorded."
 
 
 def domain_markdown(profile: str = "laptop", root: Path | None = None) -> str:
     """The table in Markdown, with its setting. What is not recorded says "not run"."""
-    from .results import NAMES  # labels of the README's tables
-
-    names = {**NAMES, "bitfit": "BitFit", "adaptformer": "AdaptFormer"}
     cells, results = domain_cells(profile, root), domain_table(profile, root)
     lines = [
         "| method | parameters | " + " | ".join(cells.columns) + " |",
@@ -166,7 +162,7 @@ def domain_markdown(profile: str = "laptop", root: Path | None = None) -> str:
     for method, row in cells.iterrows():
         counts = results.loc[results["method"] == method, "parameters_without_head"]
         count = f"{int(counts.iloc[0]):,}" if len(counts) else "–"
-        lines.append(f"| {names[method]} | {count} | " + " | ".join(row) + " |")
+        lines.append(f"| {NAMES[method]} | {count} | " + " | ".join(row) + " |")
     cards = load_cards(profile, "domain", root=root)
     epochs = sorted({recipe["epochs"] for recipe in cards["recipe"]}) if len(cards) else []
     length = f" {' or '.join(map(str, epochs))} epochs;" if epochs else ""

@@ -10,24 +10,11 @@ from ..data.fewshot import SEEDS, SHOTS
 from ..profiles import get_profile
 from .cards import load_cards
 from .readme import put_between
+from .results import NAMES
+from .runs import COMPARED
 
-# a table has a row for each, recorded or not
-FEW_SHOT_METHODS = ("linear", "bitfit", "adaptformer", "lora", "dtl", "dtl+")
-NAMES = {
-    "linear": "Linear probe",
-    "bitfit": "BitFit",
-    "adaptformer": "AdaptFormer",
-    "lora": "LoRA",
-    "dtl": "DTL",
-    "dtl+": "DTL+",
-}
 COLUMNS = ["method", "set", "shots", "mean", "spread", "seeds", "lr", "parameters_without_head"]
 MARKS = ("<!-- few-shot: begin (dtl results --write) -->", "<!-- few-shot: end -->")
-
-
-def few_shot_setting(profile: str = "laptop") -> str:
-    """The setting of a profile's few-shot runs: that of ``Profile.setting``, but for the 1,000 images of VTAB-1K."""
-    return get_profile(profile).setting.removesuffix(", 1,000 training images")
 
 
 def few_shot_table(profile: str = "laptop", root: Path | None = None) -> pd.DataFrame:
@@ -64,7 +51,7 @@ def few_shot_cells(table: pd.DataFrame, name: str) -> pd.DataFrame:
         Columns method, parameters (without the head), lr, and one for each of ``SHOTS``.
     """
     mine, rows = table[table["set"] == name], []
-    for method in FEW_SHOT_METHODS:
+    for method in COMPARED:
         runs = mine[mine["method"] == method].set_index("shots")
         first = runs.iloc[0] if len(runs) else None
         row = {"method": NAMES[method], "parameters": "–", "lr": "–"}
@@ -98,7 +85,7 @@ def few_shot_markdown(profile: str = "laptop", root: Path | None = None) -> str:
         profile: whose cards.
         root: folder of the results, if not the project's.
     """
-    table, setting = few_shot_table(profile, root), few_shot_setting(profile)
+    table, setting = few_shot_table(profile, root), get_profile(profile).network
     if table.empty:
         return f"*No few-shot run is recorded for the profile {profile} ({setting}): not run.*"
     parts = []
@@ -120,7 +107,7 @@ def few_shot_note(profile: str = "laptop", root: Path | None = None) -> str:
     cards = load_cards(profile, "few-shot", root=root)
     text = (
         f"Test accuracy in percent, mean ± standard deviation over the {len(SEEDS)} split seeds. "
-        f"Setting: {few_shot_setting(profile)}. Parameters without the head."
+        f"Setting: {get_profile(profile).network}. Parameters without the head."
     )
     if cards.empty:
         return f"{text} No run is recorded."

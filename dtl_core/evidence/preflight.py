@@ -28,7 +28,7 @@ class Preflight:
     """What a run will be.
 
     Attributes:
-        method, task, profile, setting: what is run; ``setting`` is the profile's phrase.
+        method, task, profile, setting: what is run; ``setting`` is the profile's phrase for it.
         backbone, backbone_sha256: the weights.
         data: split -> (images, digest), the training split first.
         device, precision: where, and in which types.
@@ -194,6 +194,6 @@ def preflight(
     name = f"cuda ({torch.cuda.get_device_name(where)})" if where.type == "cuda" else where.type
     data = {d.split: (len(d), d.digest) for d in (ready.train, ready.test)}
     return Preflight(
-        ready.method, ready.task, ready.profile.name, ready.profile.setting, info.name, info.sha256, data, name, precision,
+        ready.method, ready.task, ready.profile.name, ready.profile.setting_of(ready.benchmark), info.name, info.sha256, data, name, precision,
         batch, recipe.total_epochs, planned, free, share, reserve, fit, speed, cached,
     )  # fmt: skip

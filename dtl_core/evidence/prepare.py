@@ -24,7 +24,7 @@ class Prepared:
     """A run before its first step.
 
     Attributes:
-        profile, method, task: what is run.
+        profile, benchmark, method, task: what is run.
         recipe: how.
         info: the backbone's identity.
         reads: the data, with the transforms of the backbone.
@@ -34,6 +34,7 @@ class Prepared:
     """
 
     profile: Profile
+    benchmark: Benchmark
     method: str
     task: str
     recipe: Recipe
@@ -90,7 +91,7 @@ def prepare(
     )
     switches = switches or Switches()
     backbone = load_backbone(switches.weights or chosen.backbone, image_size=chosen.image_size)
-    info = switches.normalised(backbone.dtl_info)
+    info = backbone.dtl_info = switches.normalised(backbone.dtl_info)  # an adapter file carries it on
     reads = open_images(
         chosen, benchmark, task, info, purpose=purpose, splits=(train_split, test_split),
         shots=shots, seed=seed, augmentation=recipe.augmentation, folder=folder,
@@ -114,4 +115,4 @@ def prepare(
         options["backbone_dtype"] = backbone_dtype
     model = build(method, backbone, reads.train.classes, inplace=True, **options)
     model.class_names = reads.train.class_names
-    return Prepared(chosen, method, task, recipe, info, reads, protocol, model, options)
+    return Prepared(chosen, benchmark, method, task, recipe, info, reads, protocol, model, options)

@@ -6,13 +6,17 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..data import TASKS
 from ..profiles import get_profile
 from .cards import load_cards
 from .readme import put_between
-from .runs import METHODS, SEEDS, TASKS
+from .runs import METHODS, SEEDS
 
 MARKS = ("<!-- results: begin (dtl results --write) -->", "<!-- results: end -->")
-NAMES = {"linear": "Linear probe", "lora": "LoRA (r = 8)", "dtl": "DTL", "dtl+": "DTL+"}
+NAMES = {
+    "linear": "Linear probe", "bitfit": "BitFit", "adaptformer": "AdaptFormer", "lora": "LoRA (r = 8)", "dtl": "DTL",
+    "dtl+": "DTL+",
+}  # fmt: skip
 GROUPS = {"natural": ("mnist",), "specialized": ("elpv",), "structured": TASKS[2:]}
 
 

@@ -9,16 +9,17 @@ from pathlib import Path
 import torch
 from torch.utils.data import Dataset
 
-from ..data import TASKS  # noqa: F401 (the laptop's tasks, beside METHODS and SEEDS)
 from ..paths import cache_dir
-from ..training import Evaluation, PrefixCache, Recipe, evaluate, fit
+from ..training import Evaluation, PrefixCache, evaluate, fit
 from .cards import RunCard, card_path, load_card
+from .code import code_of
 from .preflight import preflight
-from .prepare import prepare
+from .prepare import Prepared, prepare
 from .reads import Benchmark
 from .switches import Switches
 
-METHODS = ("linear", "lora", "dtl", "dtl+")
+METHODS = ("linear", "lora", "dtl", "dtl+")  # of the recorded table of VTAB-1K
+COMPARED = ("linear", "bitfit", "adaptformer", "lora", "dtl", "dtl+")  # all that a recording runs
 SEEDS = (0, 1, 2)
 # the same values for every method, on a logarithmic scale over the range of the authors' own
 LEARNING_RATES = (1e-3, 1e-2)
@@ -96,9 +97,13 @@ def run(
     cache_seconds = time.perf_counter() - start
 
     splits = reads.names
-    name = run_name(chosen.name, benchmark, task, method, kind, splits[0], shots, recipe)
-    turned = "".join(f"-{k}-{v}".replace("/", "-") for k, v in switches.turned().items()) if switches else ""
-    state = cache_dir() / "runs" / f"{name}{turned}.safetensors"
+    name = run_name(ready, kind)
+    turned = switches.turned() if switches else {}
+    state = (
+        cache_dir()
+        / "runs"
+        / f"{'-'.join([name, *(f'{k}-{v}'.replace('/', '-') for k, v in turned.items())])}.safetensors"
+    )
     judge = None
     if reads.validation is not None:
 
@@ -119,7 +124,7 @@ def run(
     head = sum(p.numel() for p in model.head.parameters())
     history = record.history.astype(object).where(record.history.notna(), None)  # JSON knows no NaN
     card = RunCard(
-        method=method, profile=chosen.name, benchmark="folder" if folder else benchmark, task=task, purpose=purpose,
+        method=method, profile=chosen.name, benchmark=ready.benchmark, task=task, purpose=purpose,
         train_split=splits[0], test_split=splits[1], seed=seed, lr=recipe.lr, readout=getattr(model, "readout", "mean"),
         recipe=asdict(recipe), backbone=info.name, backbone_sha256=info.sha256, image_size=list(info.image_size),
         data_digest=dict(zip(splits, (reads.train.digest, reads.test.digest), strict=True)), classes=reads.train.classes,
@@ -128,19 +133,20 @@ def run(
         peak_bytes=record.peak_bytes, cache=kind if use_cache else None, cache_inexact=inexact, device=record.device,
         threads=torch.get_num_threads(), precision=record.precision, backbone_dtype=kind, protocol=ready.protocol,
         shots=reads.shots, kept_epoch=record.kept_epoch, targets=targets,
-        switches=switches.turned() if switches else {},
+        switches=turned, code=code_of(method),
     )  # fmt: skip
     return card, model
 
 
-def run_name(
-    profile: str, benchmark: str, task: str, method: str, kind: str, split: str, shots: int | None, recipe: Recipe
-) -> str:
-    """Name of a run's checkpoint: no two runs that could go on at once share it."""
-    where = task if benchmark == "vtab-1k" else f"{benchmark}-{task}" + (f"-{shots}shot" if shots else "")
-    half, c = "" if kind == "float32" else f"-{kind}", recipe.config
-    own = f"-M{c.inject_from}-r{c.rank}-beta{c.beta:g}-k{c.dwconv_kernel}" if method in ("dtl", "dtl+") else ""
-    return f"{profile}-{where}-{method}{own}{half}-{split}-lr{recipe.lr:g}-seed{recipe.seed}"
+def run_name(ready: Prepared, kind: str) -> str:
+    """Name of a run's checkpoint: no two runs that could go on at once share it. ``kind``: type of the frozen weights."""
+    recipe, c, where = ready.recipe, ready.recipe.config, ready.task
+    if ready.benchmark != "vtab-1k":
+        where = f"{ready.benchmark}-{where}"
+    half = "" if kind == "float32" else f"-{kind}"
+    own = f"-M{c.inject_from}-r{c.rank}-beta{c.beta:g}-k{c.dwconv_kernel}" if ready.method in ("dtl", "dtl+") else ""
+    split = ready.reads.names[0]  # a list's name has its shots
+    return f"{ready.profile.name}-{where}-{ready.method}{own}{half}-{split}-lr{recipe.lr:g}-seed{recipe.seed}"
 
 
 def _within(data: Dataset) -> tuple[int, ...] | None:

@@ -99,9 +99,13 @@ def sweep_grid(
         for task, method in lost:
             print(f"no final runs of {method} on {task}: a run that was to choose its learning rate failed")
         results += sweep([job for p in chosen for job in finals(p, chosen[p])], pool, retries=retries, work=work)
+    return _summed_up(results, results_dir() / name / benchmark)
+
+
+def _summed_up(results: list[Result], folder: Path) -> list[Result]:
     table = summary_table(results)
     print(summary_text(table))
-    for path in write_summary(table, results_dir() / name / benchmark):
+    for path in write_summary(table, folder):
         print(f"written: {shown(path)}")
     return results
 
@@ -124,8 +128,4 @@ def sweep_jobs(
         if missing:
             look_before(missing, pool)
         results = sweep(jobs, pool, work=work)
-    table = summary_table(results)
-    print(summary_text(table))
-    for path in write_summary(table, folder):
-        print(f"written: {path}")
-    return results
+    return _summed_up(results, folder)

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..evidence import runs
+from ..evidence import COMPARED, runs
 from .ablations import ablate
 from .grid import sweep_grid
 from .pitfalls import measure_pitfalls
 
-METHODS = ("linear", "bitfit", "adaptformer", "lora", "dtl", "dtl+")
 PARTS = ("vtab-1k", "few-shot", "domain", "ablations", "pitfalls")
 
 
 def record(
     profile: str = "laptop",
-    methods: Sequence[str] = METHODS,
+    methods: Sequence[str] = COMPARED,
     tasks: Sequence[str] = (),
     parts: Sequence[str] = PARTS,
     workers: int = 0,

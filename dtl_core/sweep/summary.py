@@ -48,7 +48,8 @@ def summary_text(table: pd.DataFrame) -> str:
             spread = f" ± {done.std(ddof=1):.1f}" if len(done) > 1 else ""
             short = f" ({len(done)} of {len(runs)})" if len(done) < len(runs) else ""
             cells.loc[method, task] = f"{done.mean():.1f}{spread}{short}" if len(done) else "failed"
-        settings = "; ".join(get_profile(p).setting for p in dict.fromkeys(final["profile"]))
+        kinds = final[["profile", "benchmark"]].drop_duplicates().itertuples(index=False)
+        settings = "; ".join(dict.fromkeys(get_profile(profile).setting_of(benchmark) for profile, benchmark in kinds))
         seeds = final["seed"].nunique()
         lines = [
             f"test accuracy in percent, {seeds} {'seed' if seeds == 1 else 'seeds'}; {settings}",

@@ -213,7 +213,7 @@ def fit(
         if score is not None:
             due = (epoch + 1) % score_every == 0 or epoch + 1 == recipe.total_epochs
             rows[-1]["score"] = score(model) if due else None
-            if _best(rows) == epoch + 1:
+            if due and _best(rows) == epoch + 1:
                 saved.best = saved.snapshot()
         saved.write(rows)
     bar.close()

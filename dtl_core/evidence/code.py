@@ -1,0 +1,78 @@
+"""Which code made a card: a digest of each file that the numbers of a run pass through."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import io
+import tokenize
+from functools import cache
+from pathlib import Path
+
+from ..baselines import METHODS
+
+PACKAGE = Path(__file__).resolve().parents[1]
+# the network, what the images go through, the steps and the score: the same for every method. What is assembled of them
+# (recipe, config, switches, data) stands on the card by value
+SHARED = (
+    "backbones.py", "walks.py", "data/transforms.py", "data/augment.py",
+    "training/evaluate.py", "training/loop.py", "training/recipe.py",
+)  # fmt: skip
+DTL_FILES = ("config.py", "csn.py", "dtl.py")
+
+
+def code_of(method: str) -> dict[str, str]:
+    """The digest of each file that a run of this method passes through, by its path in the package.
+
+    Args:
+        method: a key of ``baselines.METHODS``.
+
+    Returns:
+        Path -> 12 hexadecimal digits. Comments, docstrings and blank lines do not count.
+    """
+    module = METHODS[method].__module__.split(".")[-1]
+    own = DTL_FILES if method in ("dtl", "dtl+") else _with_imports("classifier" if method == "full" else module)
+    return {name: digest_of(name) for name in sorted({*SHARED, *own})}
+
+
+def changed_since(code: dict[str, str], method: str) -> list[str]:
+    """The files that are not as they were when a card was made.
+
+    Args:
+        code: of the card.
+        method: of the card.
+    """
+    now = code_of(method)
+    return sorted(name for name in {*code, *now} if code.get(name) != now.get(name))
+
+
+@cache
+def digest_of(name: str) -> str:
+    """Of one file of the package: its lines without comments, docstrings and blank ones."""
+    return hashlib.sha256(bare((PACKAGE / name).read_text(encoding="utf-8")).encode()).hexdigest()[:12]
+
+
+def bare(source: str) -> str:
+    """Python source without what does not run: comments, docstrings, blank lines, space at the ends of lines."""
+    lines = source.split("\n")
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            lines[row - 1] = lines[row - 1][:column]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, clean=False):
+            text = node.body[0]
+            lines[text.lineno - 1 : text.end_lineno] = [""] * (text.end_lineno - text.lineno + 1)
+    return "\n".join(line.rstrip() for line in lines if line.strip())
+
+
+def _with_imports(module: str) -> tuple[str, ...]:
+    """A module of the baselines and those beside it that it imports."""
+    found, waiting = [], [module]
+    while waiting:
+        name = waiting.pop()
+        found.append(f"baselines/{name}.py")
+        tree = ast.parse((PACKAGE / found[-1]).read_text(encoding="utf-8"))
+        beside = [n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.level == 1 and n.module]
+        waiting += [n for n in beside if f"baselines/{n}.py" not in found]
+    return tuple(found)
