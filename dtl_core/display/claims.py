@@ -64,7 +64,7 @@ def draw_verdicts(rows: list[dict]) -> tuple[Figure, str]:
 
 
 def show_claim(rows: list[dict], name: str) -> dict:
-    """Shows one claim: its text, what would decide it, a row for each part, and what a doubter should run next.
+    """Shows one claim: a row for each part, what would decide it, what a doubter should run, and what makes it again.
 
     Args:
         rows: of ``load_verdicts``.
@@ -81,14 +81,17 @@ def show_claim(rows: list[dict], name: str) -> dict:
         raise ValueError(f"no claim is called {name}: choose from {rows[0]['id']} to {rows[-1]['id']}")
     frame = pd.DataFrame(
         {
-            "part": part["about"], "verdict": _signed(part["verdict"]), "found": part["numbers"], "setting": part["setting"],
-            "date": part["date"], "again": part["command"] or "–",
+            "part": part["about"],
+            "verdict": _signed(part["verdict"]),
+            "found": part["numbers"],
+            "setting": f"{part['setting']} ({part['date']})",
         }
         for part in row["parts"]
-    )  # fmt: skip
+    )
     table(frame, f"{name}: {row['text']}. Source: {row['source']}. Verdict: {row['verdict']}.")
     words = [f"Supported if: {row['supports']}", f"Refuted if: {row['refutes']}", f"Doubt it? {row['doubt']}"]
-    words += [f"Stale? {note}." for note in row["stale"]]
+    words += [f"Again: {command}" for command in dict.fromkeys(part["command"] for part in row["parts"]) if command]
+    words += [f"Stale? {note[:1].upper()}{note[1:]}." for note in row["stale"]]
     print("\n".join(textwrap.fill(text, WIDTH, subsequent_indent="  ") for text in words))
     return row
 
