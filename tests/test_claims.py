@@ -220,3 +220,22 @@ def test_what_is_recorded_is_what_is_found(tmp_path):
 def test_mistakes_are_named():
     with pytest.raises(ValueError, match="C13"):
         judge(("C13",))
+
+
+def test_what_serving_saves(tmp_path):
+    multiply, time = part("C10", "multiply-adds"), part("C10", "less time")
+    assert find(multiply, tmp_path).verdict == find(time, tmp_path).verdict == "not run"
+    rows = [
+        {"kind": kind, "tasks": n, "ratio": ratio, "low": 0.5, "high": 1.2, "multiply_adds": adds}
+        for kind, ratio, adds in (("MultiTask", 1.1, 40), ("separate DTL models", 1.0, 100))
+        for n in (1, 19)
+    ]
+    setting = {"backbone": "vit", "image_size": 8, "batch_size": 1}
+    path = tmp_path / "benchmarks" / "serving.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps({"rows": rows, "setting": setting, "created": "2026-01-02T"}))
+    assert find(multiply, tmp_path).verdict == "supported" and "0.400" in find(multiply, tmp_path).numbers
+    assert find(time, tmp_path).verdict == "not supported" and find(time, tmp_path).date == "2026-01-02"
+    path.write_text("{}")
+    with pytest.raises(DamagedFile, match="benchmarks/serving.py"):
+        find(time, tmp_path)
