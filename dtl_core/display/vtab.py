@@ -86,15 +86,15 @@ def authors_settings() -> pd.DataFrame:
     """What the authors' scripts set for each of the 19 tasks on ViT-B/16. Source: ``resources/recipes.csv``.
 
     Returns:
-        Columns group, task, and for DTL and DTL+ lr and drop path; kernel is DTL+'s.
+        Columns task, "DTL: lr, drop path" and "DTL+: lr, drop path" (texts), kernel (of DTL+).
     """
     rows, tasks = authors_table(), pd.read_csv(RESOURCES / "vtab_tasks.csv")
     rows = rows[(rows["benchmark"] == "vtab-1k") & rows["backbone"].str.startswith("vit")]
-    frame = tasks[["group", "script_name"]].rename(columns={"script_name": "task"})
+    frame = tasks[["script_name"]].rename(columns={"script_name": "task"})
     for method in ("DTL", "DTL+"):
         mine = rows[rows["method"] == method].set_index("dataset").loc[frame["task"]]
-        frame[f"{method} lr"] = [f"{lr:g}" for lr in mine["lr"]]
-        frame[f"{method} drop path"] = [f"{drop:g}" for drop in mine["drop_path"]]
+        pairs = zip(mine["lr"], mine["drop_path"], strict=True)
+        frame[f"{method}: lr, drop path"] = [f"{lr:g}, {drop:g}" for lr, drop in pairs]
     return frame.assign(kernel=mine["fusion_size"].to_numpy())
 
 
@@ -146,9 +146,9 @@ def contact_sheet(root: Path, each: int = 2, split: str = "test") -> Figure:
     """
     tasks = [VTAB1k(root, task, split) for task in tasks_in(root)]
     rows = -(-len(tasks) // 3)
-    fig = plt.figure(figsize=(5.4, 1.3 * rows))
+    fig = plt.figure(figsize=(4.1, 1.1 * rows))
     for part, data in zip(fig.subfigures(rows, 3, squeeze=False).flat, tasks, strict=False):
-        part.suptitle(data.task, fontsize=13, weight="bold")
+        part.suptitle(data.task, fontsize=10, weight="bold")
         axes = part.subplots(1, each, squeeze=False)[0]
         for ax, label in zip(axes, np.linspace(0, data.classes - 1, each).round().astype(int), strict=True):
             ax.axis("off")
@@ -189,7 +189,7 @@ def draw_literature(methods: Sequence[str] = ("Linear", "LoRA", "DTL")) -> Figur
     styles = {label: (color, marker) for label, color, marker in METHOD_STYLES.values()}
     styles |= {"Linear": METHOD_STYLES["linear"][1:], "Full": METHOD_STYLES["full"][1:]}
     sizes = [(tasks["group"] == group).sum() for group in GROUP_NAMES]
-    fig, axes = plt.subplots(3, 1, figsize=(6.4, 8), sharex=True, height_ratios=sizes)
+    fig, axes = plt.subplots(3, 1, figsize=(6.4, 7.2), sharex=True, height_ratios=sizes)
     for ax, group in zip(axes, GROUP_NAMES, strict=True):
         names = tasks.loc[tasks["group"] == group, "script_name"].tolist()[::-1]
         for method, shift in zip(methods, np.linspace(0.2, -0.2, len(methods)), strict=True):

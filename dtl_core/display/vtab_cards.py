@@ -12,6 +12,7 @@ from dtl_core.evidence.results import OF_GROUPS, final_cards, groups_of, means_b
 from dtl_core.profiles import Profile, get_profile
 
 from .plots import METHOD_STYLES
+from .versus import versus
 
 NOT_RUN = "not run"
 LABELS = {method: METHOD_STYLES[method][0] for method in COMPARED}
@@ -96,6 +97,25 @@ def rates_table(profile: str = "laptop", root: Path | None = None) -> pd.DataFra
                 row[LABELS[method]] = f"{ranked['lr'].iloc[0]:g}{drop} (+{lead:.1f})"
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def differences_table(method: str = "dtl", profile: str = "laptop", root: Path | None = None) -> pd.DataFrame:
+    """By how many points a method is ahead of each other one that is shown, paired by seed: a row per task.
+
+    Returns:
+        Columns task and "less <label>": mean ± standard deviation over the seeds that both have; "not run" without any.
+    """
+    columns = {}
+    for other in (m for m in shown_methods(profile, root) if m != method):
+        rows = versus(other, method, profile, root)[["seeds", "difference", "difference ±"]].itertuples(index=False)
+        columns[f"less {LABELS[other]}"] = [_difference(*row) for row in rows]
+    return pd.DataFrame({"task": tasks_of(profile), **columns})
+
+
+def _difference(seeds: int, mean: float, spread: float) -> str:
+    if seeds < len(SEEDS):
+        return f"{mean:+.1f} ({seeds} of {len(SEEDS)} seeds)" if seeds else NOT_RUN
+    return f"{mean:+.1f} ± {spread:.1f}"
 
 
 def balanced_table(task: str, profile: str = "laptop", root: Path | None = None) -> pd.DataFrame:

@@ -40,8 +40,8 @@ def draw_pitfalls(profile: str = "laptop", root: Path | None = None) -> tuple[Fi
     """
     rows = pitfalls_table(profile, root).set_index(["task", "method", "pitfall"])
     y = dict(zip(SWITCHES, np.arange(len(SWITCHES))[::-1], strict=True))
-    fig, axes = plt.subplots(len(TASKS), 1, figsize=(6.4, 3.4 * len(TASKS)), sharex=True, squeeze=False)
-    for ax, task in zip(axes[:, 0], TASKS, strict=True):
+    fig, axes = plt.subplots(1, len(TASKS), figsize=(6.4, 3.9), sharex=True, sharey=True)
+    for ax, task in zip(axes, TASKS, strict=True):
         ax.axvline(0, color="#333333", lw=1.4)
         for method, shift in zip(METHODS, np.linspace(0.15, -0.15, len(METHODS)), strict=True):
             names = [pitfall for pitfall in SWITCHES if is_run(method, pitfall)]
@@ -55,8 +55,8 @@ def draw_pitfalls(profile: str = "laptop", root: Path | None = None) -> tuple[Fi
                 where = dict(ha="right", va="center", color="#555555", transform=ax.get_yaxis_transform())
                 ax.text(0.99, y[pitfall], "not run", fontsize=12, **where)
         ax.set(yticks=list(y.values()), yticklabels=[SHORT[p] for p in y], ylim=(-0.5, len(y) - 0.5), title=task)
-    axes[-1, 0].set_xlabel("change of the test accuracy (points)")
-    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=len(METHODS))
+    fig.supxlabel("change of the test accuracy (points)", fontsize=13.5)
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=len(METHODS))
     sentence = (
         "Test accuracy with a pitfall less that of the same run without it, paired by seed; bars: standard deviation over "
         f"the seeds. Left of the line the pitfall costs. {pitfalls_status(profile, root)} "
@@ -77,16 +77,16 @@ def draw_jpeg(image: Image.Image, qualities: Sequence[int] = (75, 30), gain: int
         The figure, and a row per quality: quality, bytes, mean error (of 255).
     """
     stored = [ThroughJpeg(lambda opened: opened, quality)(image) for quality in qualities]
-    fig, axes = plt.subplots(1, 1 + 2 * len(stored), figsize=(6.4, 1.9))
+    fig, axes = plt.subplots(1, 1 + 2 * len(stored), figsize=(4.8, 1.4))
     original, rows = np.asarray(image, float), []
     axes[0].imshow(image)
-    axes[0].set_title("as it is", fontsize=12)
+    axes[0].set_title("as it is", fontsize=9)
     for i, (quality, picture) in enumerate(zip(qualities, stored, strict=True)):
         error = np.abs(np.asarray(picture, float) - original)
         axes[1 + 2 * i].imshow(picture)
-        axes[1 + 2 * i].set_title(f"JPEG {quality}", fontsize=12)
+        axes[1 + 2 * i].set_title(f"JPEG {quality}", fontsize=9)
         axes[2 + 2 * i].imshow(np.clip(gain * error, 0, 255).astype(np.uint8))
-        axes[2 + 2 * i].set_title(f"lost, {gain} x", fontsize=12)
+        axes[2 + 2 * i].set_title(f"lost, {gain} x", fontsize=9)
         size = io.BytesIO()
         image.save(size, "JPEG", quality=quality)
         rows.append((quality, size.tell(), error.mean()))

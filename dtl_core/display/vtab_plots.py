@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -69,42 +68,16 @@ def draw_recorded(profile: str = "laptop", root: Path | None = None) -> Figure:
     return fig
 
 
-def draw_differences(frames: Mapping[str, pd.DataFrame], method: str = "dtl") -> Figure:
-    """By how many points a method is ahead of others on each task, paired by seed; the bar is the spread over the seeds.
-
-    Args:
-        frames: other method -> the frame of ``versus(other, method)``.
-        method: the method that is compared.
-    """
-    tasks = list(next(iter(frames.values()))["task"])
-    y, missing = np.arange(len(tasks))[::-1], {}
-    fig, ax = plt.subplots(figsize=(6.4, 1.5 + 0.6 * len(tasks)))
-    ax.axvline(0, color="#333333", lw=1.4)
-    for (other, frame), shift in zip(frames.items(), np.linspace(0.18, -0.18, len(frames)), strict=True):
-        frame = frame.set_index("task").astype({"difference": float, "difference ±": float})
-        style = {"ls": "", "capsize": 4, "ms": 9, **method_style(other)}
-        style["label"] = f"{LABELS[method]} less {LABELS[other]}"
-        ax.errorbar(frame["difference"], y + shift, xerr=frame["difference ±"].fillna(0), **style)
-        _note_missing(missing, frame["difference"].isna(), y + shift, f"less {LABELS[other]}")
-    _write_missing(ax, missing, len(frames), 0.99, "right")
-    ax.set(yticks=y, yticklabels=[t.replace("_", "\n") for t in tasks], ylim=(-0.5, len(tasks) - 0.5))
-    ax.set_xlabel("difference of test accuracies (points)")
-    fig.legend(loc="outside upper right", ncols=2)
-    return fig
-
-
 def draw_learning(task: str, profile: str = "laptop", root: Path | None = None) -> Figure:
-    """The training loss of every recorded method on a task, epoch by epoch: a thin line for each seed, the mean marked."""
+    """The training loss of every recorded method on a task, epoch by epoch, the mean over the seeds."""
     cards, methods = final_cards(profile, root), shown_methods(profile, root)
     mine = cards[cards["task"] == task] if len(cards) else cards
-    fig, ax = plt.subplots(figsize=(6.4, 3.7))
+    fig, ax = plt.subplots(figsize=(6.4, 3.4))
     for method in methods if len(mine) else ():
         seeds = [pd.DataFrame(epochs) for epochs in mine.loc[mine["method"] == method, "epochs"]]
         if not seeds:
             continue
         style = method_style(method)
-        for history in seeds:
-            ax.plot(history["epoch"], history["loss"], color=style["color"], lw=0.8)
         mean = pd.concat(seeds).groupby("epoch")["loss"].mean()
         ax.plot(mean.index, mean, ms=12 if style["marker"] == "*" else 8, **style)
     missing = [LABELS[m] for m in methods if mine.empty or m not in set(mine["method"])]
