@@ -146,9 +146,9 @@ def contact_sheet(root: Path, each: int = 2, split: str = "test") -> Figure:
     """
     tasks = [VTAB1k(root, task, split) for task in tasks_in(root)]
     rows = -(-len(tasks) // 3)
-    fig = plt.figure(figsize=(4.1, 1.1 * rows))
+    fig = plt.figure(figsize=(4.1, 1.3 * rows))
     for part, data in zip(fig.subfigures(rows, 3, squeeze=False).flat, tasks, strict=False):
-        part.suptitle(data.task, fontsize=10, weight="bold")
+        part.suptitle(data.task.replace("_", "\n"), fontsize=10, weight="bold")
         axes = part.subplots(1, each, squeeze=False)[0]
         for ax, label in zip(axes, np.linspace(0, data.classes - 1, each).round().astype(int), strict=True):
             ax.axis("off")

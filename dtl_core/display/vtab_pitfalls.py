@@ -55,6 +55,8 @@ def draw_pitfalls(profile: str = "laptop", root: Path | None = None) -> tuple[Fi
                 where = dict(ha="right", va="center", color="#555555", transform=ax.get_yaxis_transform())
                 ax.text(0.99, y[pitfall], "not run", fontsize=12, **where)
         ax.set(yticks=list(y.values()), yticklabels=[SHORT[p] for p in y], ylim=(-0.5, len(y) - 0.5), title=task)
+    if rows["difference"].isna().all():
+        axes[0].set_xlim(-5, 5)  # nothing to fit the axis to
     fig.supxlabel("change of the test accuracy (points)", fontsize=13.5)
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=len(METHODS))
     sentence = (
