@@ -155,12 +155,15 @@ def results(profile: ProfileName = "laptop", write: bool = False) -> None:
         write_readme_domain,
         write_readme_few_shot,
         write_readme_leaner,
+        write_readme_pitfalls,
         write_readme_table,
     )  # fmt: skip
     from .evidence.domain import domain_markdown
     from .evidence.few_shot import few_shot_markdown
+    from .evidence.pitfalls import pitfalls_markdown
 
-    print(f"{readme_table(profile)}\n\n{few_shot_markdown(profile)}\n\n{domain_markdown(profile)}")
+    tables = (readme_table, few_shot_markdown, domain_markdown, pitfalls_markdown)
+    print("\n\n".join(table(profile) for table in tables))
     recorded = half.recorded(profile)
     if recorded:
         print(f"\n{half.half_markdown(profile)}")
@@ -170,6 +173,7 @@ def results(profile: ProfileName = "laptop", write: bool = False) -> None:
             half.write_readme_half(profile)
         write_readme_few_shot(profile)
         write_readme_domain(profile)
+        write_readme_pitfalls(profile)
         write_readme_leaner()
 
 

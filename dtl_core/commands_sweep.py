@@ -13,6 +13,7 @@ def sweep(
     methods: tuple[Method, ...] = ("linear", "lora", "dtl", "dtl+"),
     seeds: tuple[int, ...] = (0, 1, 2),
     lr: tuple[float, ...] = (),
+    drop_path: tuple[float, ...] = (),
     benchmark: Literal["vtab-1k", "few-shot", "domain"] = "vtab-1k",
     shots: tuple[int, ...] = (),
     protocol: Literal["authors", "clean"] | None = None,
@@ -23,7 +24,7 @@ def sweep(
     cluster: str | None = None,
     retries: int = 1,
 ) -> None:
-    """Run a grid of tasks, methods, seeds and learning rates: here, in worker processes, or on a Ray cluster.
+    """Run a grid of tasks, methods, seeds, learning rates and drop paths: here, in worker processes, or on a Ray cluster.
 
     Before the first run it says which weights, data and device, how much memory and about how long, and refuses what
     cannot fit. Each run writes its card under results/. A run that fails, or is killed, harms no other: it is tried
@@ -35,6 +36,9 @@ def sweep(
         seeds: of initialisation and order.
         lr: none: the recipe's own; one: that one; several: chosen per task and method on validation images
             with the first seed.
+        drop_path: the same for the drop path of DTL and DTL+, e.g. `--lr 0.001 0.01 --drop-path 0 0.1 0.2` tries six pairs.
+            The other methods run without, so that DTL has more settings to choose from than they; and a run with drop
+            path stores no prefix, so it takes longer.
         benchmark: which one. A domain run trains on the source and is tested on every domain.
         shots: training images a class (few-shot): of 1, 2, 4, 8, 16; all five if not given.
         protocol: `authors` (their recipe for each task) or `clean` (one grid for all methods); the profile's if not given.
@@ -50,7 +54,7 @@ def sweep(
 
     try:
         results = sweep_grid(
-            tasks, methods, seeds, lr, benchmark=benchmark, shots=shots, protocol=protocol, profile=profile, epochs=epochs, batch_size=batch_size, workers=workers,
+            tasks, methods, seeds, lr, drop_path, benchmark=benchmark, shots=shots, protocol=protocol, profile=profile, epochs=epochs, batch_size=batch_size, workers=workers,
             cluster=cluster, retries=retries,
         )  # fmt: skip
     except KeyboardInterrupt:

@@ -18,7 +18,8 @@ class Profile:
         batch_size: images a step.
         least_steps: a set too small for so many steps in these epochs gets more epochs.
         protocol: "authors": their recipe for the task, and for few-shot the best epoch on the validation list; "clean":
-            learning rates chosen on validation images from one grid for all methods, and the last epoch.
+            learning rates (and drop paths of DTL, where a grid of them is given) chosen on validation images from one grid
+            for all methods, and the last epoch.
         network: one phrase for captions and tables of any benchmark.
         images: what VTAB-1K's tasks train on, where that is worth a word.
     """

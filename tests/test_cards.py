@@ -5,7 +5,7 @@ from dataclasses import fields
 
 import pytest
 
-from dtl_core.evidence import RunCard, best_lr, card_path, load_card, load_cards, runs, save_card
+from dtl_core.evidence import RunCard, Setting, best_setting, card_path, load_card, load_cards, runs, save_card
 from dtl_core.files import DamagedFile
 
 
@@ -108,4 +108,40 @@ def test_the_best_rate_is_by_accuracy_and_the_smaller_on_a_tie(accuracies, best,
             # a lower loss or a better balance is no reason
             chosen = card(lr=lr, accuracy=accuracy, purpose="select", balanced_accuracy=lr, loss=1 / lr)
             save_card(chosen, card_path("smoke", "vtab-1k", "mnist", "dtl", 0, lr=lr))
-        assert best_lr("smoke", "mnist", "dtl") == best
+        assert best_setting("smoke", "mnist", "dtl") == Setting(best)
+
+
+def test_selection_cards_are_named_after_what_was_tried(tmp_path):
+    where = ("smoke", "vtab-1k", "mnist", "dtl", 0)
+    named = {
+        "dtl-seed0": {},
+        "select-dtl-lr0.001-seed0": {"lr": 1e-3},
+        "select-dtl-lr0.001-dp0-seed0": {"lr": 1e-3, "drop_path": 0.0},
+        "select-dtl-dp0.1-seed0": {"drop_path": 0.1},
+        "select-dtl-4shot-lr0.01-dp0.2-seed0": {"lr": 1e-2, "drop_path": 0.2, "shots": 4},
+    }
+    assert {card_path(*where, **asked).stem: asked for asked in named.values()} == named
+
+
+def test_the_best_setting_is_a_pair_and_the_smaller_one_on_a_tie(tmp_path, monkeypatch):
+    monkeypatch.setenv("DTL_RESULTS", str(tmp_path))
+    grid = {(1e-3, 0.0): 0.5, (1e-3, 0.2): 0.7, (1e-2, 0.0): 0.6, (1e-2, 0.2): 0.7}
+
+    def put():
+        for (lr, drop), accuracy in grid.items():
+            tried = card(lr=lr, accuracy=accuracy, purpose="select")
+            save_card(tried, card_path("smoke", "vtab-1k", "mnist", "dtl", 0, lr=lr, drop_path=drop))
+
+    def best(method="dtl"):
+        return {best_setting("smoke", "mnist", method, r, drop_paths=d) for r in rates for d in drops}
+
+    rates, drops = [(1e-3, 1e-2), (1e-2, 1e-3)], [(0.0, 0.2), (0.2, 0.0)]
+    put()
+    assert best() == {Setting(1e-3, 0.2)}, "of two equal ones the smaller learning rate"
+    grid[1e-3, 0.0] = 0.7
+    put()
+    assert best() == {Setting(1e-3, 0.0)}, "then the smaller drop path"
+    with pytest.raises(FileNotFoundError, match="select-dtl-lr0.001-seed0"):
+        best_setting("smoke", "mnist", "dtl", (1e-3, 1e-2))  # those runs had a drop path of their own choice
+    with pytest.raises(FileNotFoundError, match="select-linear-lr0.00?1-seed0"):
+        best("linear")  # it takes no drop path, so its cards have none

@@ -9,7 +9,7 @@ import torch
 from toys import record_process
 
 from dtl_core.data import build_suite
-from dtl_core.evidence import best_lr, load_card, runs
+from dtl_core.evidence import best_setting, load_card, runs
 from dtl_core.files import DamagedFile
 from dtl_core.sweep import jobs
 from dtl_core.sweep import record as record_parts
@@ -75,7 +75,7 @@ def test_record_writes_the_grid_and_skips_what_exists(place, monkeypatch):
             ("final", "train800val200", "test") if final else ("select", "train800", "val200")
         )
         if final:
-            assert one.lr == best_lr("smoke", "shape_location", one.method)
+            assert one.lr == best_setting("smoke", "shape_location", one.method).lr
         assert (one.cache, one.cache_inexact, one.device, one.threads) == ("float32", "", "cpu", 1)
         assert one.recipe["lr"] == one.lr and one.recipe["seed"] == one.seed
         assert one.data_digest.keys() == {one.train_split, one.test_split}

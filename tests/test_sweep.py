@@ -14,7 +14,8 @@ from toys import planted_job, sweep_process
 
 from dtl_core import cli
 from dtl_core.data import build_suite
-from dtl_core.evidence import CannotFit, load_card, preflight
+from dtl_core.evidence import CannotFit, load_card, preflight, prepare
+from dtl_core.evidence.runs import run_name
 from dtl_core.files import DamagedFile
 from dtl_core.sweep import Job, open_pool, run_job, sweep, sweep_grid, tasks_of
 from dtl_core.sweep.board import Board
@@ -161,6 +162,67 @@ def test_a_grid_chooses_its_learning_rates_and_sums_up(place, capsys):
     assert "pre-flight" not in capsys.readouterr().out, "nothing is missing, so no cluster is asked for"
 
 
+def test_a_grid_chooses_drop_path_with_the_learning_rate(place, capsys):
+    grid = dict(profile="smoke", epochs=3)
+    results = sweep_grid([TASK], ["linear", "dtl+"], [0, 1], [1e-3, 3e-2], [0.0, 0.4], **grid)
+    out = capsys.readouterr().out
+    tried = {(r.card.lr, r.card.recipe["drop_path"]): r for r in results[:-4] if r.job.method == "dtl+"}
+    assert tried.keys() == {(lr, drop) for lr in (1e-3, 3e-2) for drop in (0.0, 0.4)}
+    assert {r.job.card.name for r in tried.values()} == {
+        f"select-dtl+-lr{lr}-dp{drop}-seed0.json" for lr in ("0.001", "0.03") for drop in ("0", "0.4")
+    }
+    best = max(tried, key=lambda pair: (tried[pair].card.accuracy, -pair[0], -pair[1]))
+    finals = {m: [r.card for r in results[-4:] if r.job.method == m] for m in ("linear", "dtl+")}
+    assert {(c.lr, c.recipe["drop_path"]) for c in finals["dtl+"]} == {best}
+    assert {c.recipe["drop_path"] for c in finals["linear"]} == {0.0}, "a rival runs without"
+    assert {r.job.card.name for r in results if r.job.method == "linear"} == {
+        "select-linear-lr0.001-seed0.json", "select-linear-lr0.03-seed0.json", "linear-seed0.json", "linear-seed1.json",
+    }  # fmt: skip
+    assert all((r.card.cache is None) == (r.card.recipe["drop_path"] > 0) for r in results), "not exact, so not stored"
+    assert tried[3e-2, 0.4].card.epochs != tried[3e-2, 0.0].card.epochs
+    assert "choosing learning rates and drop paths on validation images" in out
+    assert "dtl+ with drop path" in out and "lr 0.03, drop path 0.4: accuracy" in out
+    written = json.loads((place / "results" / "smoke" / "vtab-1k" / "sweep.json").read_text())
+    assert {row["drop_path"] for row in written if row["purpose"] == "select"} == {0.0, 0.4}
+    again = sweep_grid([TASK], ["linear", "dtl+"], [0, 1], [1e-3, 3e-2], [0.0, 0.4], **grid, work=lambda job: 1 / 0)
+    assert {r.tries for r in again} == {0}
+
+
+@pytest.mark.parametrize("rates, name", [([], "select-dtl-dp0.4-seed0"), ([1e-2], "select-dtl-lr0.01-dp0.4-seed0")])
+def test_drop_path_can_be_chosen_alone(rates, name, place):
+    results = sweep_grid([TASK], ["dtl"], [0], rates, [0.0, 0.4], profile="smoke", epochs=1)
+    assert [r.job.purpose for r in results] == ["select", "select", "final"]
+    assert name in {r.job.card.stem for r in results} and len({r.card.lr for r in results}) == 1
+
+
+def test_one_drop_path_is_that_one_for_all_and_a_card_with_another_is_not_taken(place):
+    (result,) = sweep_grid([TASK], ["dtl"], [0], [], [0.4], profile="smoke", epochs=1)
+    assert (result.job.purpose, result.card.recipe["drop_path"], result.job.card.stem) == ("final", 0.4, "dtl-seed0")
+    with pytest.raises(ValueError, match=r"drop_path 0.4, not 0.2: move it away"):
+        sweep_grid([TASK], ["dtl"], [0], [], [0.2], profile="smoke", epochs=1)
+
+
+def test_runs_with_another_drop_path_share_no_checkpoint(place):
+    names = []
+    for drop in (None, 0.0, 0.1, 0.2):
+        ready = prepare("dtl", TASK, profile="smoke", lr=1e-3, drop_path=drop)
+        names.append(run_name(ready, "float32"))
+    assert names[0] == names[1] and len(set(names)) == 3
+
+
+def test_drop_path_reaches_the_frozen_blocks_of_dtl_and_no_other_method(place):
+    ready = prepare("dtl", TASK, profile="smoke", drop_path=0.3)
+    assert ready.recipe.drop_path == ready.options["drop_path"] == 0.3 and not ready.cacheable
+    image = torch.stack([ready.train[0][0]] * 8)
+    logits = ready.model.train()(image)
+    assert not torch.equal(logits[0], logits[1]), "each image loses other blocks"
+    logits = ready.model.eval()(image)
+    torch.testing.assert_close(logits[0], logits[1])
+    with pytest.raises(ValueError, match="drop_path is 0.3, and lora takes none"):
+        prepare("lora", TASK, profile="smoke", drop_path=0.3)
+    assert prepare("lora", TASK, profile="smoke", drop_path=0.0).recipe.drop_path == 0
+
+
 @pytest.mark.parametrize(
     "benchmark, grid",
     [("few-shot", dict(tasks=["typefaces"], shots=[1, 4])), ("domain", dict(tasks=["mnist"]))],
@@ -271,6 +333,9 @@ def test_the_command_says_by_its_exit_what_failed(place, monkeypatch, capsys):
     words = ["sweep", "--profile", "smoke", "--tasks", TASK, "--methods", "linear", "--seeds", "0", "--retries", "0"]
     cli.main([*words, "--epochs", "1"])
     assert "written:" in capsys.readouterr().out
+    dropped = [*words[:5], "--methods", "dtl", *words[7:], "--epochs", "1", "--drop-path", "0", "0.3"]
+    cli.main(dropped)
+    assert "choosing drop paths on validation images" in capsys.readouterr().out
     with pytest.raises(SystemExit) as stop:
         cli.main([*words, "--lr", "0.5"])
     assert stop.value.code == 1 and "lr 0.001, not 0.5" in capsys.readouterr().err
@@ -290,6 +355,8 @@ def test_the_command_says_by_its_exit_what_failed(place, monkeypatch, capsys):
         ({"tasks": ["nowhere"]}, "no folder for the task 'nowhere'"),
         ({"seeds": []}, "at least one"),
         ({"workers": -1}, "workers is -1"),
+        ({"drop_paths": [0.1]}, "none of linear takes a drop path"),
+        ({"drop_paths": [0.1, 1.0], "methods": ["dtl"]}, "a probability below 1"),
         ({"cluster": "127.0.0.1:1"}, "there is no Ray cluster at 127.0.0.1:1|Ray, which is not installed"),
         ({"work": run_job, "methods": ["dtl++"]}, "no method is called"),
     ],

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ..evidence import TASKS, load_cards
+from ..evidence.results import final_cards, groups_of
 from .plots import METHOD_STYLES, method_style
 
 
@@ -28,9 +28,9 @@ def versus(first: str, second: str, profile: str = "laptop", root: Path | None =
         the methods' labels, difference (B less A) and ``difference ±``; ± is the standard deviation over the seeds. A task
         that is not recorded for both has 0 seeds and no numbers.
     """
-    cards, rows = load_cards(profile, root=root), []
+    cards, rows = final_cards(profile, root), []
     a, b = METHOD_STYLES[first][0], METHOD_STYLES[second][0]
-    for task in TASKS:
+    for task in (task for tasks in groups_of(profile).values() for task in tasks):
         row: dict[str, object] = {"task": task, "seeds": 0}
         if not cards.empty:
             mine = cards[(cards["task"] == task) & cards["method"].isin([first, second])]

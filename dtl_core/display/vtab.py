@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -13,10 +14,13 @@ from matplotlib.figure import Figure
 from dtl_core.data import VTAB1k
 from dtl_core.data.lists import read_list
 from dtl_core.data.vtab import SPLITS
-from dtl_core.evidence.results import GROUPS
-from dtl_core.paths import RESOURCES
+from dtl_core.evidence.results import GROUPS, both_means
+from dtl_core.paths import RESOURCES, vtab_dir
+from dtl_core.profiles import Profile, get_profile
+from dtl_core.training import authors_table
 
 from .plots import METHOD_STYLES
+from .setup import require_data
 from .welcome import tasks_in
 
 PAPER_SETTING = "paper: ViT-B/16, the official 19 tasks of VTAB-1K"
@@ -29,6 +33,32 @@ MODELS = {  # the official task that each task of the laptop suite was made afte
     "object_count": "clevr_count",
     "object_distance": "clevr_dist",
 }
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A VTAB-1K folder on this disk.
+
+    Attributes:
+        profile: whose it is.
+        root: the folder, which holds a folder a task.
+    """
+
+    profile: Profile
+    root: Path
+
+
+def find_suite(profile: Profile) -> Suite:
+    """The VTAB-1K folder of a profile. Where the official one is absent it says so and gives the laptop's.
+
+    Raises:
+        DataMissing: the laptop's is not there either; the message names the command.
+    """
+    if profile.name == "paper" and not any(vtab_dir(profile.name).glob("*/train800.txt")):
+        profile = get_profile("laptop")
+        print("The official VTAB-1K is not here (data/README.md says where it comes from): what needs it is not run.")
+        print(f"In its place, under its own setting: {profile.setting}.")
+    return Suite(profile, require_data(profile))
 
 
 def benchmark_table() -> pd.DataFrame:
@@ -50,6 +80,22 @@ def benchmark_table() -> pd.DataFrame:
             "test size from": tasks["test_n_source"].where(~recalled, "recall"),
         }
     )
+
+
+def authors_settings() -> pd.DataFrame:
+    """What the authors' scripts set for each of the 19 tasks on ViT-B/16. Source: ``resources/recipes.csv``.
+
+    Returns:
+        Columns task, "DTL: lr, drop path" and "DTL+: lr, drop path" (texts), kernel (of DTL+).
+    """
+    rows, tasks = authors_table(), pd.read_csv(RESOURCES / "vtab_tasks.csv")
+    rows = rows[(rows["benchmark"] == "vtab-1k") & rows["backbone"].str.startswith("vit")]
+    frame = tasks[["script_name"]].rename(columns={"script_name": "task"})
+    for method in ("DTL", "DTL+"):
+        mine = rows[rows["method"] == method].set_index("dataset").loc[frame["task"]]
+        pairs = zip(mine["lr"], mine["drop_path"], strict=True)
+        frame[f"{method}: lr, drop path"] = [f"{lr:g}, {drop:g}" for lr, drop in pairs]
+    return frame.assign(kernel=mine["fusion_size"].to_numpy())
 
 
 def folder_table(root: Path, task: str) -> pd.DataFrame:
@@ -80,7 +126,7 @@ def suite_table(root: Path) -> pd.DataFrame:
     official = pd.read_csv(RESOURCES / "vtab_tasks.csv").set_index("folder")["group"]
     groups = {task: group for group, tasks in GROUPS.items() for task in tasks}
     rows = []
-    for task in tasks_in(root):
+    for task in tasks_in(root, most=19):
         train, test = (VTAB1k(root, task, split) for split in ("train800val200", "test"))
         most = np.bincount(train.targets).argmax()
         always = 100 * np.mean(np.array(test.targets) == most)
@@ -100,9 +146,9 @@ def contact_sheet(root: Path, each: int = 2, split: str = "test") -> Figure:
     """
     tasks = [VTAB1k(root, task, split) for task in tasks_in(root)]
     rows = -(-len(tasks) // 3)
-    fig = plt.figure(figsize=(6.4, 1.5 * rows))
+    fig = plt.figure(figsize=(4.1, 1.3 * rows))
     for part, data in zip(fig.subfigures(rows, 3, squeeze=False).flat, tasks, strict=False):
-        part.suptitle(data.task, fontsize=13, weight="bold")
+        part.suptitle(data.task.replace("_", "\n"), fontsize=10, weight="bold")
         axes = part.subplots(1, each, squeeze=False)[0]
         for ax, label in zip(axes, np.linspace(0, data.classes - 1, each).round().astype(int), strict=True):
             ax.axis("off")
@@ -123,11 +169,11 @@ def literature_means() -> pd.DataFrame:
         Columns method, natural, specialized, structured, mean of groups, its rank, mean of 19, its rank, source.
     """
     rows, tasks = literature_rows(), pd.read_csv(RESOURCES / "vtab_tasks.csv")
-    frame = rows[["method"]].copy()
-    for group in GROUP_NAMES:
-        frame[group] = rows[tasks.loc[tasks["group"] == group, "script_name"]].mean(axis=1)
-    for name, mean in (("mean of groups", frame[list(GROUP_NAMES)]), ("mean of 19", rows[tasks["script_name"]])):
-        frame[name] = mean.mean(axis=1)
+    groups = {group: tuple(tasks.loc[tasks["group"] == group, "script_name"]) for group in GROUP_NAMES}
+    means = both_means(rows, groups).rename(columns={"mean of 19 tasks": "mean of 19"})
+    frame = rows[["method"]].join(means[list(GROUP_NAMES)])
+    for name in ("mean of groups", "mean of 19"):
+        frame[name] = means[name]
         frame[f"rank by {name.split()[-1]}"] = frame[name].rank(ascending=False).astype(int)
     frame["source"] = rows["source"]
     return frame.sort_values("mean of groups", ascending=False, ignore_index=True)
@@ -143,7 +189,7 @@ def draw_literature(methods: Sequence[str] = ("Linear", "LoRA", "DTL")) -> Figur
     styles = {label: (color, marker) for label, color, marker in METHOD_STYLES.values()}
     styles |= {"Linear": METHOD_STYLES["linear"][1:], "Full": METHOD_STYLES["full"][1:]}
     sizes = [(tasks["group"] == group).sum() for group in GROUP_NAMES]
-    fig, axes = plt.subplots(3, 1, figsize=(6.4, 9.2), sharex=True, height_ratios=sizes)
+    fig, axes = plt.subplots(3, 1, figsize=(6.4, 7.2), sharex=True, height_ratios=sizes)
     for ax, group in zip(axes, GROUP_NAMES, strict=True):
         names = tasks.loc[tasks["group"] == group, "script_name"].tolist()[::-1]
         for method, shift in zip(methods, np.linspace(0.2, -0.2, len(methods)), strict=True):

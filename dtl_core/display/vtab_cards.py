@@ -7,67 +7,58 @@ from pathlib import Path
 
 import pandas as pd
 
-from dtl_core.evidence import (
-    LEARNING_RATES,
-    METHODS,
-    SEEDS,
-    TASKS,
-    RunCard,
-    card_path,
-    load_card,
-    load_cards,
-    results_table,
-)
-from dtl_core.evidence.results import GROUPS
+from dtl_core.evidence import COMPARED, LEARNING_RATES, SEEDS, RunCard, card_path, load_card, load_cards, results_table
+from dtl_core.evidence.results import OF_GROUPS, final_cards, groups_of, means_by_seed, not_whole, of_tasks
+from dtl_core.profiles import Profile, get_profile
 
 from .plots import METHOD_STYLES
+from .versus import versus
 
 NOT_RUN = "not run"
-LABELS = {method: METHOD_STYLES[method][0] for method in METHODS}
+LABELS = {method: METHOD_STYLES[method][0] for method in COMPARED}
+
+
+def recorded_profile(profile: Profile, root: Path | None = None) -> Profile:
+    """Whose recorded runs are shown: the profile's own, where it has final ones; else the laptop's, and it says so."""
+    laptop = get_profile("laptop")
+    if profile.name == laptop.name or len(load_cards(profile.name, root=root)):
+        return profile
+    print(f"No final run of the profile {profile.name} is recorded here. The recorded runs shown are the laptop's:")
+    print(f"{laptop.setting}.")
+    return laptop
+
+
+def tasks_of(profile: str = "laptop") -> list[str]:
+    """The tasks of a profile's VTAB-1K, group by group."""
+    return [task for tasks in groups_of(profile).values() for task in tasks]
+
+
+def shown_methods(profile: str = "laptop", root: Path | None = None) -> tuple[str, ...]:
+    """The methods that are recorded in full; while none is, all that a recording runs."""
+    return tuple(means_by_seed(profile, root)) or COMPARED
 
 
 def recorded_status(profile: str = "laptop", root: Path | None = None) -> str:
-    """One sentence: how many of the final runs are recorded, and which method lacks seeds on which tasks."""
-    cards = load_cards(profile, root=root)
-    whole = len(METHODS) * len(TASKS) * len(SEEDS)
-    if cards.empty:
-        return f"None of the {whole} final runs is recorded here: `dtl record` makes the cards."
-    seeds = cards.groupby(["method", "task"]).size()
-    lacking = {m: [t for t in TASKS if seeds.get((m, t), 0) < len(SEEDS)] for m in METHODS}
-    if not any(lacking.values()):
-        return f"All {whole} final runs are recorded."
-    words = {m: "every task" if len(tasks) == len(TASKS) else ", ".join(tasks) for m, tasks in lacking.items() if tasks}
-    names = "; ".join(f"{LABELS[m]} on {tasks}" for m, tasks in words.items())
-    return f"{int(seeds.sum())} of {whole} final runs are recorded. Without all {len(SEEDS)} seeds: {names}."
-
-
-def group_means(profile: str = "laptop", root: Path | None = None) -> dict[str, pd.Series]:
-    """The mean of the three group means of each method that is recorded in full.
-
-    Returns:
-        method -> a value in percent for each seed; a method that lacks a run is left out.
-    """
-    cards, means = load_cards(profile, root=root), {}
-    for method in METHODS if len(cards) else ():
-        mine = cards[cards["method"] == method].pivot(index="seed", columns="task", values="accuracy")
-        mine = 100 * mine.reindex(index=SEEDS, columns=TASKS)
-        if mine.notna().all(axis=None):
-            means[method] = sum(mine[list(tasks)].mean(axis=1) for tasks in GROUPS.values()) / len(GROUPS)
-    return means
+    """One sentence or two: how many final runs are recorded, and which methods are not whole yet."""
+    means, each = means_by_seed(profile, root), len(tasks_of(profile)) * len(SEEDS)
+    if not len(load_cards(profile, root=root)):
+        return f"None of the {len(COMPARED) * each} final runs is recorded here: `dtl record` makes the cards."
+    whole = f"All {each} final runs of {', '.join(LABELS[m] for m in means)} are recorded." if means else ""
+    return f"{whole} {not_whole(profile, root)}".strip()
 
 
 def recorded_table(profile: str = "laptop", root: Path | None = None) -> pd.DataFrame:
     """Test accuracy in percent, mean ± standard deviation over the seeds: a row per task, a column per method.
 
-    The last row is the mean of the three group means, only for a method that is recorded in full. A pair without all of its
-    seeds says how many it has; one without any says "not run".
+    The last two rows are the mean of the three group means and the mean of all tasks, only for a method that is recorded
+    in full. A pair without all of its seeds says how many it has; one without any says "not run".
     """
-    results = results_table(profile, root).set_index(["task", "method"])
-    rows = []
-    for group, tasks in GROUPS.items():
+    results, groups = results_table(profile, root).set_index(["task", "method"]), groups_of(profile)
+    methods, rows = shown_methods(profile, root), []
+    for group, tasks in groups.items():
         for task in tasks:
             cells = {"group": group, "task": task}
-            for method in METHODS:
+            for method in methods:
                 cells[LABELS[method]] = NOT_RUN
                 if (task, method) in results.index:
                     row = results.loc[(task, method)]
@@ -75,38 +66,62 @@ def recorded_table(profile: str = "laptop", root: Path | None = None) -> pd.Data
                     more = f" ({int(row['seeds'])} of {len(SEEDS)} seeds)" if short else f" ± {row['spread']:.1f}"
                     cells[LABELS[method]] = f"{row['mean']:.1f}{more}"
             rows.append(cells)
-    means = {LABELS[m]: f"{v.mean():.1f} ± {v.std(ddof=1):.1f}" for m, v in group_means(profile, root).items()}
-    last = {label: means.get(label, "–") for label in LABELS.values()}
-    rows.append({"group": "all three", "task": "mean of groups"} | last)
+    means = means_by_seed(profile, root)
+    for name in (OF_GROUPS, of_tasks(groups)):
+        told = {m: f"{means[m][name].mean():.1f} ± {means[m][name].std(ddof=1):.1f}" for m in means}
+        rows.append({"group": "all", "task": name} | {LABELS[m]: told.get(m, "–") for m in methods})
     return pd.DataFrame(rows)
 
 
 def rates_table(profile: str = "laptop", root: Path | None = None) -> pd.DataFrame:
     """The learning rate that val200 chose for each task and method, and by how many points it beat the next best.
 
+    Where several drop paths were tried, the chosen one stands with it.
+
     Returns:
-        A row per task, a column per method; "not run" where a value of the grid is missing.
+        A row per task, a column per method; "not run" where a learning rate of the grid is missing.
     """
     cards = load_cards(profile, purpose="select", root=root)
     rows = []
-    for task in TASKS:
+    for task in tasks_of(profile):
         row = {"task": task}
-        for method in METHODS:
+        for method in shown_methods(profile, root):
             row[LABELS[method]] = NOT_RUN
             mine = cards[(cards["task"] == task) & (cards["method"] == method)] if len(cards) else cards
             mine = mine[mine["lr"].isin(LEARNING_RATES)] if len(mine) else mine  # a card of an older grid chose nothing
-            if len(mine) == len(LEARNING_RATES):
-                ranked = mine.sort_values(["accuracy", "lr"], ascending=[False, True])
+            if len(mine) and set(mine["lr"]) == set(LEARNING_RATES):
+                ranked = mine.assign(drop=[recipe["drop_path"] for recipe in mine["recipe"]])
+                ranked = ranked.sort_values(["accuracy", "lr", "drop"], ascending=[False, True, True])
                 lead = 100 * (ranked["accuracy"].iloc[0] - ranked["accuracy"].iloc[1])
-                row[LABELS[method]] = f"{ranked['lr'].iloc[0]:g} (+{lead:.1f})"
+                drop = f", drop path {ranked['drop'].iloc[0]:g}" if ranked["drop"].nunique() > 1 else ""
+                row[LABELS[method]] = f"{ranked['lr'].iloc[0]:g}{drop} (+{lead:.1f})"
         rows.append(row)
     return pd.DataFrame(rows)
 
 
+def differences_table(method: str = "dtl", profile: str = "laptop", root: Path | None = None) -> pd.DataFrame:
+    """By how many points a method is ahead of each other one that is shown, paired by seed: a row per task.
+
+    Returns:
+        Columns task and "less <label>": mean ± standard deviation over the seeds that both have; "not run" without any.
+    """
+    columns = {}
+    for other in (m for m in shown_methods(profile, root) if m != method):
+        rows = versus(other, method, profile, root)[["seeds", "difference", "difference ±"]].itertuples(index=False)
+        columns[f"less {LABELS[other]}"] = [_difference(*row) for row in rows]
+    return pd.DataFrame({"task": tasks_of(profile), **columns})
+
+
+def _difference(seeds: int, mean: float, spread: float) -> str:
+    if seeds < len(SEEDS):
+        return f"{mean:+.1f} ({seeds} of {len(SEEDS)} seeds)" if seeds else NOT_RUN
+    return f"{mean:+.1f} ± {spread:.1f}"
+
+
 def balanced_table(task: str, profile: str = "laptop", root: Path | None = None) -> pd.DataFrame:
     """Accuracy and balanced accuracy of each method on one task, in percent, mean ± standard deviation over the seeds."""
-    cards, rows = load_cards(profile, root=root), []
-    for method in METHODS:
+    cards, rows = final_cards(profile, root), []
+    for method in shown_methods(profile, root):
         mine = cards[(cards["task"] == task) & (cards["method"] == method)] if len(cards) else cards
         cells = {"method": LABELS[method], "seeds": len(mine), "accuracy": NOT_RUN, "balanced accuracy": NOT_RUN}
         for column in ("accuracy", "balanced_accuracy") if len(mine) else ():

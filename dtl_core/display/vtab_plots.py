@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -12,15 +11,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from dtl_core.evidence import METHODS, TASKS, load_cards, results_table
+from dtl_core.evidence import results_table
+from dtl_core.evidence.results import final_cards
 
 from .plots import method_style
-from .vtab_cards import LABELS, NOT_RUN
+from .vtab_cards import LABELS, NOT_RUN, shown_methods, tasks_of
 
 
 def _note_missing(missing: dict, absent: pd.Series, y: np.ndarray, label: str) -> None:
     """Adds a label to each task that lacks it: task -> [(place, label), ...]."""
-    for task, gone, place in zip(TASKS, absent, y, strict=True):
+    for (task, gone), place in zip(absent.items(), y, strict=True):
         if gone:
             missing.setdefault(task, []).append((place, label))
 
@@ -46,65 +46,41 @@ def draw_recorded(profile: str = "laptop", root: Path | None = None) -> Figure:
 
     A method that was not run on a task has the words "not run" on its line.
     """
-    results, cards, missing = results_table(profile, root), load_cards(profile, root=root), {}
-    y = np.arange(len(TASKS))[::-1]
-    fig, ax = plt.subplots(figsize=(6.4, 1.5 + 1.05 * len(TASKS)))
-    for method, shift in zip(METHODS, (0.3, 0.1, -0.1, -0.3), strict=True):
-        mine = results[results["method"] == method].set_index("task")[["mean", "spread"]].astype(float).reindex(TASKS)
+    results, cards, missing = results_table(profile, root), final_cards(profile, root), {}
+    tasks, methods = tasks_of(profile), shown_methods(profile, root)
+    y, reach = np.arange(len(tasks))[::-1], 0.5 - 0.5 / max(len(methods), 2)  # the methods share the height of a task
+    fig, ax = plt.subplots(figsize=(6.4, 1.5 + (0.35 + 0.16 * len(methods)) * len(tasks)))
+    for method, shift in zip(methods, np.linspace(reach, -reach, len(methods)) * 0.8, strict=True):
+        mine = results[results["method"] == method].set_index("task")[["mean", "spread"]].astype(float).reindex(tasks)
         style = {"ls": "", "capsize": 4, **method_style(method)}
         style["ms"] = 12 if style["marker"] == "*" else 9  # a star of the same size looks smaller
         ax.errorbar(mine["mean"], y + shift, xerr=mine["spread"].fillna(0), **style)
         _note_missing(missing, mine["mean"].isna(), y + shift, LABELS[method])
     if len(cards):
-        classes = cards.groupby("task")["classes"].first().reindex(TASKS)
+        classes = cards.groupby("task")["classes"].first().reindex(tasks)
         ax.vlines(100 / classes, y - 0.42, y + 0.42, color="#555555", ls=":", lw=2.2, label="guessing")
-    _write_missing(ax, missing, len(METHODS), 0.28, "left")
+    _write_missing(ax, missing, len(methods), 0.28, "left")
     ax.hlines(y[:-1] - 0.5, 0, 101, color="#BBBBBB", lw=1)
-    ax.set(yticks=y, yticklabels=[t.replace("_", "\n") for t in TASKS], xlim=(0, 101), ylim=(-0.5, len(TASKS) - 0.5))
+    ax.set(yticks=y, yticklabels=[t.replace("_", "\n") for t in tasks], xlim=(0, 101), ylim=(-0.5, len(tasks) - 0.5))
     ax.set_xlabel("test accuracy (%), laptop tasks" if profile == "laptop" else f"test accuracy (%), {profile} tasks")
     ax.grid(axis="y", visible=False)
     fig.legend(loc="outside upper center", ncols=3)
     return fig
 
 
-def draw_differences(frames: Mapping[str, pd.DataFrame], method: str = "dtl") -> Figure:
-    """By how many points a method is ahead of others on each task, paired by seed; the bar is the spread over the seeds.
-
-    Args:
-        frames: other method -> the frame of ``versus(other, method)``.
-        method: the method that is compared.
-    """
-    y, missing = np.arange(len(TASKS))[::-1], {}
-    fig, ax = plt.subplots(figsize=(6.4, 1.5 + 0.7 * len(TASKS)))
-    ax.axvline(0, color="#333333", lw=1.4)
-    for (other, frame), shift in zip(frames.items(), np.linspace(0.18, -0.18, len(frames)), strict=True):
-        frame = frame.set_index("task").reindex(TASKS).astype({"difference": float, "difference ±": float})
-        style = {"ls": "", "capsize": 4, "ms": 9, **method_style(other)}
-        style["label"] = f"{LABELS[method]} less {LABELS[other]}"
-        ax.errorbar(frame["difference"], y + shift, xerr=frame["difference ±"].fillna(0), **style)
-        _note_missing(missing, frame["difference"].isna(), y + shift, f"less {LABELS[other]}")
-    _write_missing(ax, missing, len(frames), 0.99, "right")
-    ax.set(yticks=y, yticklabels=[t.replace("_", "\n") for t in TASKS], ylim=(-0.5, len(TASKS) - 0.5))
-    ax.set_xlabel("difference of test accuracies (points)")
-    fig.legend(loc="outside upper right", ncols=2)
-    return fig
-
-
 def draw_learning(task: str, profile: str = "laptop", root: Path | None = None) -> Figure:
-    """The training loss of every recorded method on a task, epoch by epoch: a thin line for each seed, the mean marked."""
-    cards = load_cards(profile, root=root)
+    """The training loss of every recorded method on a task, epoch by epoch, the mean over the seeds."""
+    cards, methods = final_cards(profile, root), shown_methods(profile, root)
     mine = cards[cards["task"] == task] if len(cards) else cards
-    fig, ax = plt.subplots(figsize=(6.4, 4.2))
-    for method in METHODS if len(mine) else ():
+    fig, ax = plt.subplots(figsize=(6.4, 3.4))
+    for method in methods if len(mine) else ():
         seeds = [pd.DataFrame(epochs) for epochs in mine.loc[mine["method"] == method, "epochs"]]
         if not seeds:
             continue
         style = method_style(method)
-        for history in seeds:
-            ax.plot(history["epoch"], history["loss"], color=style["color"], lw=0.8)
         mean = pd.concat(seeds).groupby("epoch")["loss"].mean()
         ax.plot(mean.index, mean, ms=12 if style["marker"] == "*" else 8, **style)
-    missing = [LABELS[m] for m in METHODS if mine.empty or m not in set(mine["method"])]
+    missing = [LABELS[m] for m in methods if mine.empty or m not in set(mine["method"])]
     if missing:
         ax.text(0.5, 1.02, f"{NOT_RUN}: {', '.join(missing)}", ha="center", fontsize=12, transform=ax.transAxes)
     ax.set(xlabel="epoch", ylabel=f"training loss, {task}", ylim=(0, None))

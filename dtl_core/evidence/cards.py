@@ -22,7 +22,7 @@ class RunCard:
     Attributes:
         method: a key of ``baselines.METHODS``.
         profile, benchmark, task: what was run; a laptop accuracy never stands beside a paper accuracy.
-        purpose: "final" (refitted on all training images, tested once) or "select" (a learning rate, scored on val200).
+        purpose: "final" (refitted on all training images, tested once) or "select" (a learning rate or drop path, scored on val200).
         train_split, test_split: list files.
         seed, lr, readout, recipe: how; ``recipe`` holds all of it, the method's config included.
         backbone, backbone_sha256, image_size: the frozen network.
@@ -100,13 +100,16 @@ def card_path(
     lr: float | None = None,
     root: Path | None = None,
     shots: int | None = None,
+    drop_path: float | None = None,
 ) -> Path:
     """Where a card lies: ``results/<profile>/<benchmark>/<task>/<method>-seed0.json``.
 
-    With ``shots`` it is ``<method>-4shot-seed0.json``; with ``lr`` a selection card, ``select-<method>-lr0.001-seed0.json``.
+    With ``shots`` it is ``<method>-4shot-seed0.json``; with ``lr``, ``drop_path`` or both a selection card,
+    ``select-<method>-lr0.001-dp0.1-seed0.json``.
     """
     method = f"{method}-{shots}shot" if shots else method
-    name = f"{method}-seed{seed}" if lr is None else f"select-{method}-lr{lr:g}-seed{seed}"
+    tried = [f"{name}{value:g}" for name, value in (("lr", lr), ("dp", drop_path)) if value is not None]
+    name = "-".join([*(["select"] if tried else []), method, *tried, f"seed{seed}"])
     return (root or results_dir()) / profile / benchmark / task / f"{name}.json"
 
 

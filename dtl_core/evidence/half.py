@@ -19,7 +19,7 @@ from ..profiles import get_profile
 from ..training import pick_device
 from .cards import card_path, load_cards, save_card
 from .readme import put_between
-from .runs import SEEDS, best_lr, run
+from .runs import SEEDS, best_setting, run
 
 METHOD, TASKS = "dtl", ("mnist", "shape_location")
 FOLDER = "{profile}-bf16"  # beside the cards in fp32, never among them
@@ -34,7 +34,7 @@ def record_half(profile: str = "laptop", tasks: tuple[str, ...] = TASKS) -> None
     """
     bar = tqdm(total=len(tasks) * len(SEEDS), desc="recording bf16", unit="run")
     for task in tasks:
-        lr = best_lr(profile, task, METHOD)
+        lr = best_setting(profile, task, METHOD).lr
         for seed in SEEDS:
             path = card_path(FOLDER.format(profile=profile), "vtab-1k", task, METHOD, seed)
             if not path.exists():

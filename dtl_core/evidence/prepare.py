@@ -18,6 +18,9 @@ from .reads import Benchmark, Reads, open_images
 from .recipes import at_least, profile_recipe
 from .switches import Switches
 
+# timm sets a block's drop path when it builds the block, and the rivals run timm's own blocks, which are built without
+DROP_PATH_METHODS = ("dtl", "dtl+")
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -72,6 +75,7 @@ def prepare(
     purpose: str = "final",
     seed: int = 0,
     lr: float | None = None,
+    drop_path: float | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
     augmentation: str | None = None,
@@ -82,13 +86,23 @@ def prepare(
     options: dict | None = None,
     switches: Switches | None = None,
 ) -> Prepared:
-    """Loads the backbone, opens the data and builds the model from the seed. The arguments are those of ``run``."""
+    """Loads the backbone, opens the data and builds the model from the seed. The arguments are those of ``run``.
+
+    Raises:
+        ValueError: drop path for a method that takes none.
+    """
     chosen, benchmark = get_profile(profile), "folder" if folder else benchmark
+    if drop_path and method not in DROP_PATH_METHODS:
+        raise ValueError(
+            f"drop_path is {drop_path}, and {method} takes none: it belongs to {' and '.join(DROP_PATH_METHODS)}, "
+            "which walk through the frozen blocks themselves"
+        )
     protocol = protocol or chosen.protocol
     recipe = profile_recipe(chosen, method, task, lr, seed, benchmark=benchmark, shots=shots, protocol=protocol)
     recipe = replace(
         recipe, batch_size=batch_size or recipe.batch_size, augmentation=augmentation or recipe.augmentation
     )
+    recipe = recipe if drop_path is None else replace(recipe, drop_path=drop_path)
     switches = switches or Switches()
     backbone = load_backbone(switches.weights or chosen.backbone, image_size=chosen.image_size)
     info = backbone.dtl_info = switches.normalised(backbone.dtl_info)  # an adapter file carries it on
@@ -104,7 +118,7 @@ def prepare(
     recipe = replace(recipe, epochs=epochs) if epochs else at_least(recipe, chosen.least_steps, len(reads.train))
     seed_everything(seed)
     options = dict(options or {})
-    if method in ("dtl", "dtl+"):
+    if method in DROP_PATH_METHODS:
         own = recipe.config if chosen.name == "paper" and not folder else None
         config = options.pop("config", own) or DTLConfig.for_backbone(backbone, plus=method == "dtl+")
         recipe = replace(recipe, config=config)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -14,11 +15,11 @@ from ..training import Evaluation, PrefixCache, evaluate, fit
 from .cards import RunCard, card_path, load_card
 from .code import code_of
 from .preflight import preflight
-from .prepare import Prepared, prepare
+from .prepare import DROP_PATH_METHODS, Prepared, prepare
 from .reads import Benchmark
 from .switches import Switches
 
-METHODS = ("linear", "lora", "dtl", "dtl+")  # of the recorded table of VTAB-1K
+METHODS = ("linear", "lora", "dtl", "dtl+")  # what a sweep runs if not told
 COMPARED = ("linear", "bitfit", "adaptformer", "lora", "dtl", "dtl+")  # all that a recording runs
 SEEDS = (0, 1, 2)
 # the same values for every method, on a logarithmic scale over the range of the authors' own
@@ -35,6 +36,7 @@ def run(
     protocol: str | None = None,
     seed: int = 0,
     lr: float | None = None,
+    drop_path: float | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
     augmentation: str | None = None,
@@ -61,6 +63,7 @@ def run(
         protocol: "authors" or "clean"; the profile's if None, see ``Profile``.
         seed: of initialisation and order, and which drawing of the shots.
         lr, epochs, batch_size, augmentation: the recipe's own if None.
+        drop_path: the recipe's own if None. DTL and DTL+ alone take it; with it no prefix is stored.
         train_split, test_split: other lists than the purpose's; for a folder "train", "val", "trainval" or "test".
         purpose: see ``RunCard``.
         folder: a folder of the user's own images, one sub-folder a class, in the place of a benchmark.
@@ -74,10 +77,11 @@ def run(
 
     Raises:
         CannotFit: the device's memory has no room for a step.
+        ValueError: drop path for another method than DTL and DTL+.
     """
     ready = prepare(
         method, task, profile=profile, benchmark=benchmark, shots=shots, protocol=protocol, purpose=purpose, seed=seed, lr=lr,
-        epochs=epochs, batch_size=batch_size, augmentation=augmentation, train_split=train_split, test_split=test_split,
+        drop_path=drop_path, epochs=epochs, batch_size=batch_size, augmentation=augmentation, train_split=train_split, test_split=test_split,
         folder=folder, backbone_dtype=backbone_dtype, options=options, switches=switches,
     )  # fmt: skip
     chosen, recipe, info, model, reads = ready.profile, ready.recipe, ready.info, ready.model, ready.reads
@@ -145,8 +149,9 @@ def run_name(ready: Prepared, kind: str) -> str:
         where = f"{ready.benchmark}-{where}"
     half = "" if kind == "float32" else f"-{kind}"
     own = f"-M{c.inject_from}-r{c.rank}-beta{c.beta:g}-k{c.dwconv_kernel}" if ready.method in ("dtl", "dtl+") else ""
+    drop = f"-dp{recipe.drop_path:g}" if recipe.drop_path else ""
     split = ready.reads.names[0]  # a list's name has its shots
-    return f"{ready.profile.name}-{where}-{ready.method}{own}{half}-{split}-lr{recipe.lr:g}-seed{recipe.seed}"
+    return f"{ready.profile.name}-{where}-{ready.method}{own}{half}-{split}-lr{recipe.lr:g}{drop}-seed{recipe.seed}"
 
 
 def _within(data: Dataset) -> tuple[int, ...] | None:
@@ -160,22 +165,52 @@ def _scores(score: Evaluation) -> dict:
     return {name: getattr(score, name) for name in names}
 
 
-def best_lr(
+@dataclass(frozen=True)
+class Setting:
+    """What validation images can choose for a method on a task.
+
+    Attributes:
+        lr: learning rate; the recipe's own if None.
+        drop_path: of DTL and DTL+; the recipe's own if None.
+    """
+
+    lr: float | None = None
+    drop_path: float | None = None
+
+
+def settings_for(
+    method: str, rates: Sequence[float | None], drop_paths: Sequence[float | None] = ()
+) -> tuple[Setting, ...]:
+    """The grid of one method: every learning rate with every drop path; of methods that take none, the learning rates."""
+    drops = (drop_paths if method in DROP_PATH_METHODS else ()) or (None,)
+    return tuple(Setting(lr, drop) for lr in rates or (None,) for drop in drops)
+
+
+def best_setting(
     profile: str,
     task: str,
     method: str,
-    rates: tuple[float, ...] | None = None,
+    rates: Sequence[float | None] | None = None,
     seed: int | None = None,
     benchmark: Benchmark = "vtab-1k",
     shots: int | None = None,
-) -> float:
-    """The learning rate with the best accuracy on validation images among the selection cards; the smaller on a tie.
+    drop_paths: Sequence[float] = (),
+) -> Setting:
+    """The setting with the best accuracy on validation images among the selection cards.
+
+    On a tie the smaller learning rate is taken, then the smaller drop path.
 
     Args:
         profile, task, method, benchmark, shots: whose cards.
         rates, seed: of the selection; ``LEARNING_RATES`` and the first of ``SEEDS`` if None.
+        drop_paths: of the selection; none: each run had the recipe's own.
+
+    Raises:
+        FileNotFoundError: a run of the grid is not recorded.
     """
     seed = SEEDS[0] if seed is None else seed
-    tried = (card_path(profile, benchmark, task, method, seed, lr, shots=shots) for lr in rates or LEARNING_RATES)
-    cards = [load_card(path) for path in tried]
-    return max(cards, key=lambda c: (c.accuracy, -c.lr)).lr
+    scores = {}
+    for tried in settings_for(method, LEARNING_RATES if rates is None else rates, drop_paths):
+        path = card_path(profile, benchmark, task, method, seed, tried.lr, shots=shots, drop_path=tried.drop_path)
+        scores[tried] = load_card(path).accuracy
+    return max(scores, key=lambda tried: (scores[tried], -(tried.lr or 0), -(tried.drop_path or 0)))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ..dtl import DTLConfig
-from ..evidence import SEEDS, RunCard, best_lr
+from ..evidence import SEEDS, RunCard, best_setting
 from ..paths import results_dir
 from ..profiles import get_profile
 from .grid import sweep_jobs
@@ -60,7 +60,7 @@ def ablate(
         FileNotFoundError: no learning rate was chosen for DTL on this task yet.
     """
     name = get_profile(profile).name
-    lr = lr or best_lr(name, task, "dtl")
+    lr = lr or best_setting(name, task, "dtl").lr
     jobs = [
         Job(task, "dtl", seed, lr, profile=name, config=config, group=GROUP, variant=variant)
         for variant, config in variants().items()

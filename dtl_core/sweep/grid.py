@@ -1,4 +1,4 @@
-"""A grid of tasks, methods, seeds and learning rates."""
+"""A grid of tasks, methods, seeds, learning rates and drop paths."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from ..data import TASKS
 from ..data.fewshot import SETS, SHOTS
 from ..data.vtab import official_tasks
-from ..evidence import METHODS, SEEDS, RunCard, best_lr
+from ..evidence import DROP_PATH_METHODS, METHODS, SEEDS, RunCard, Setting, best_setting, settings_for
 from ..evidence.reads import Benchmark, source_of
 from ..paths import results_dir, shown
 from ..profiles import get_profile
@@ -33,6 +33,7 @@ def sweep_grid(
     methods: Sequence[str] = METHODS,
     seeds: Sequence[int] = SEEDS,
     rates: Sequence[float] = (),
+    drop_paths: Sequence[float] = (),
     *,
     benchmark: Benchmark = "vtab-1k",
     shots: Sequence[int] = (),
@@ -52,8 +53,11 @@ def sweep_grid(
         methods, seeds: of the grid.
         rates: none: the recipe's own learning rate; one: that one; several: per task and method each is tried with the
             first seed, and the best on the validation images is taken for the final runs (of all shots).
+        drop_paths: the same for the drop path of DTL and DTL+; with several rates every pair is tried. The other methods
+            run without, so that DTL and DTL+ have more settings to choose from than they. With drop path a run stores no
+            prefix, and is slower for it.
         benchmark: "vtab-1k", "few-shot" or "domain".
-        shots: training images a class (few-shot); all five if empty. A learning rate is chosen at the middle one.
+        shots: training images a class (few-shot); all five if empty. A setting is chosen at the middle one.
         profile: see ``get_profile``.
         protocol: "authors" or "clean"; the profile's if None.
         epochs, batch_size: the recipe's own if None.
@@ -61,11 +65,12 @@ def sweep_grid(
         retries, work: see ``sweep``.
 
     Returns:
-        A result a run, those that chose a learning rate first.
+        A result a run, those that chose a setting first.
 
     Raises:
         CannotFit: a method has no room on the device; nothing was run.
-        ValueError: an empty grid, or a card of another run of the same name.
+        ValueError: an empty grid, a drop path that is none or that no method takes, or a card of another run of the same
+            name.
     """
     name = get_profile(profile).name
     shared = dict(benchmark=benchmark, profile=name, protocol=protocol, epochs=epochs, batch_size=batch_size)
@@ -74,30 +79,43 @@ def sweep_grid(
     pairs = [(task, method) for task in tasks or tasks_of(name, benchmark) for method in methods]
     if not pairs or not seeds or retries < 0:
         raise ValueError("a sweep needs at least one task, one method and one seed, and retries of 0 or more")
+    if not all(0 <= drop < 1 for drop in drop_paths):
+        raise ValueError(f"drop paths {', '.join(map(str, drop_paths))}: each is a probability below 1")
+    if drop_paths and not set(methods) & set(DROP_PATH_METHODS):
+        raise ValueError(f"none of {', '.join(methods)} takes a drop path: leave it out, or sweep dtl or dtl+")
+    grids = {method: settings_for(method, rates, drop_paths) for method in methods}
     selects = [
-        Job(task, method, seeds[0], lr, shots=middle, purpose="select", **shared)
+        Job(task, method, seeds[0], tried.lr, drop_path=tried.drop_path, shots=middle, purpose="select", **shared)
         for task, method in pairs
-        for lr in (rates if len(rates) > 1 else ())
+        for tried in (grids[method] if len(grids[method]) > 1 else ())
     ]
-    one = rates[0] if len(rates) == 1 else None
 
-    def finals(pair: tuple[str, str], lr: float | None) -> list[Job]:
-        return [Job(*pair, seed, lr, shots=n, **shared) for n in drawn for seed in seeds]
+    def finals(pair: tuple[str, str], chosen: Setting) -> list[Job]:
+        setting = dict(lr=chosen.lr, drop_path=chosen.drop_path, **shared)
+        return [Job(*pair, seed, shots=n, **setting) for n in drawn for seed in seeds]
 
-    planned = [*selects, *(job for pair in pairs for job in finals(pair, one))]
+    # until a setting is chosen any card of a final run will do
+    open_ones = {m: grid[0] if len(grid) == 1 else Setting() for m, grid in grids.items()}
+    planned = [*selects, *(job for pair in pairs for job in finals(pair, open_ones[pair[1]]))]
     missing = [job for job in planned if recorded(job) is None]
     results: list[Result] = []
     with open_pool(*((workers, cluster) if missing else ())) as pool:
         if missing:
             look_before(missing, pool)
         if selects:
-            print("choosing learning rates on validation images")
+            kinds = [("learning rates", rates), ("drop paths", drop_paths)]
+            print(f"choosing {' and '.join(what for what, given in kinds if len(given) > 1)} on validation images")
             results += sweep(selects, pool, retries=retries, work=work)
         lost = {(r.job.task, r.job.method) for r in results if r.card is None}
-        asked = dict(rates=tuple(rates), seed=seeds[0], benchmark=benchmark, shots=middle)
-        chosen = {p: best_lr(name, *p, **asked) if selects else one for p in pairs if p not in lost}
+        asked = dict(rates=tuple(rates) or (None,), seed=seeds[0], benchmark=benchmark, shots=middle)
+        asked["drop_paths"] = tuple(drop_paths)
+        chosen = {
+            pair: best_setting(name, *pair, **asked) if len(grids[pair[1]]) > 1 else open_ones[pair[1]]
+            for pair in pairs
+            if pair not in lost
+        }
         for task, method in lost:
-            print(f"no final runs of {method} on {task}: a run that was to choose its learning rate failed")
+            print(f"no final runs of {method} on {task}: a run that was to choose its setting failed")
         results += sweep([job for p in chosen for job in finals(p, chosen[p])], pool, retries=retries, work=work)
     return _summed_up(results, results_dir() / name / benchmark)
 

@@ -17,11 +17,12 @@ class Job:
 
     Attributes:
         task, method, seed: what is run.
-        lr: the recipe's own if None; a "select" job has one.
+        lr: the recipe's own if None.
+        drop_path: of DTL and DTL+; the recipe's own if None. A "select" job has an ``lr``, a ``drop_path`` or both.
         benchmark: "vtab-1k", "few-shot" or "domain".
         shots: training images a class (few-shot).
         profile: sizes and sources.
-        purpose: "final" (tested once) or "select" (a learning rate, scored on validation images).
+        purpose: "final" (tested once) or "select" (a setting that is tried, scored on validation images).
         protocol: "authors" or "clean"; the profile's if None.
         epochs, batch_size: the recipe's own if None.
         config: of DTL, in the place of the profile's.
@@ -44,10 +45,12 @@ class Job:
     switches: Switches | None = None
     group: str = ""
     variant: str = ""
+    drop_path: float | None = None
 
     def __str__(self) -> str:
         rate = f", lr {self.lr:g}" if self.lr else ""
-        return f"{self.label} on {self.where}, seed {self.seed}{rate}"
+        drop = "" if self.drop_path is None else f", drop path {self.drop_path:g}"
+        return f"{self.label} on {self.where}, seed {self.seed}{rate}{drop}"
 
     @property
     def label(self) -> str:
@@ -62,10 +65,9 @@ class Job:
     @property
     def card(self) -> Path:
         """Where its card is written."""
-        lr = self.lr if self.purpose == "select" else None
-        return card_path(
-            self.profile, self.group or self.benchmark, self.task, self.label, self.seed, lr, shots=self.shots
-        )
+        tried = dict(lr=self.lr, drop_path=self.drop_path) if self.purpose == "select" else {}
+        where = (self.profile, self.group or self.benchmark, self.task, self.label, self.seed)
+        return card_path(*where, shots=self.shots, **tried)
 
     @property
     def failure(self) -> Path:
@@ -88,7 +90,7 @@ def run_job(job: Job) -> RunCard:
     """Runs a job and returns its card, which is not written."""
     card, _ = run(
         job.method, job.task, profile=job.profile, benchmark=job.benchmark, shots=job.shots, protocol=job.protocol,
-        seed=job.seed, lr=job.lr, epochs=job.epochs, batch_size=job.batch_size, purpose=job.purpose,
+        seed=job.seed, lr=job.lr, drop_path=job.drop_path, epochs=job.epochs, batch_size=job.batch_size, purpose=job.purpose,
         cache_root=job.prefixes, progress=False, options={"config": job.config} if job.config else None,
         switches=job.switches,
     )  # fmt: skip
@@ -100,12 +102,16 @@ def recorded(job: Job) -> RunCard | None:
 
     Raises:
         DamagedFile: it is not whole.
-        ValueError: the run on the card had another learning rate, length, batch or protocol than is asked for.
+        ValueError: the run on the card had another learning rate, drop path, length, batch or protocol than is asked for.
     """
     if not job.card.exists():
         return None
     card = load_card(job.card)
-    had = {"lr": card.lr, "protocol": card.protocol, **{k: card.recipe[k] for k in ("epochs", "batch_size")}}
+    had = {
+        "lr": card.lr,
+        "protocol": card.protocol,
+        **{k: card.recipe[k] for k in ("drop_path", "epochs", "batch_size")},
+    }
     other = [f"{k} {v}, not {getattr(job, k)}" for k, v in had.items() if getattr(job, k) not in (None, v)]
     if other:
         raise ValueError(

@@ -4,22 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ..evidence import SEEDS, RunCard, Switches, best_lr
+from ..evidence import SEEDS, RunCard, best_setting
+from ..evidence.pitfalls import GROUP, METHODS, SWITCHES, TASKS, is_run
 from ..paths import results_dir
 from ..profiles import get_profile
 from .grid import sweep_jobs
 from .jobs import Job, run_job
 from .loop import Result
-
-GROUP = "pitfalls"
-TASKS = ("mnist", "elpv")  # the laptop's real pictures
-METHODS = ("linear", "dtl")
-SWITCHES = {
-    "half": Switches(normalisation="half"),  # the packaged ViT wants ImageNet's
-    "jpeg75": Switches(jpeg=75),
-    "jpeg30": Switches(jpeg=30),
-    "cls": Switches(readout="cls"),
-}
 
 
 def measure_pitfalls(
@@ -49,13 +40,13 @@ def measure_pitfalls(
     name = get_profile(profile).name
     jobs = [
         Job(
-            task, method, seed, lr or best_lr(name, task, method), profile=name, switches=switches, group=GROUP,
+            task, method, seed, lr or best_setting(name, task, method).lr, profile=name, switches=switches, group=GROUP,
             variant=variant,
         )
         for task in tasks
         for method in METHODS
         for variant, switches in SWITCHES.items()
-        if not (method == "dtl" and switches.readout == "cls")  # DTL reads the mean
+        if is_run(method, variant)
         for seed in seeds
     ]  # fmt: skip
     return sweep_jobs(jobs, results_dir() / name / GROUP, workers=workers, work=work)

@@ -18,7 +18,7 @@ def summary_table(results: Sequence[Result]) -> pd.DataFrame:
     """A row a run.
 
     Returns:
-        Columns: benchmark, profile, purpose, task, shots, where (both in one), method, seed, lr, state ("done" or "failed"), accuracy and
+        Columns: benchmark, profile, purpose, task, shots, where (both in one), method, seed, lr, drop_path, state ("done" or "failed"), accuracy and
         balanced_accuracy (in [0, 1]), seconds (of training), tries (0: recorded before), error, card (below the results).
     """
     rows = []
@@ -28,6 +28,7 @@ def summary_table(results: Sequence[Result]) -> pd.DataFrame:
             {
                 "benchmark": job.benchmark, "profile": job.profile, "purpose": job.purpose, "task": job.task,
                 "shots": job.shots, "where": job.where, "method": job.label, "seed": job.seed, "lr": card.lr if card else job.lr,
+                "drop_path": card.recipe["drop_path"] if card else job.drop_path,
                 "state": "done" if card else "failed", "accuracy": card.accuracy if card else None,
                 "balanced_accuracy": card.balanced_accuracy if card else None, "seconds": card.seconds if card else None,
                 "tries": r.tries, "error": r.error,

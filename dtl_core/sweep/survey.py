@@ -19,7 +19,7 @@ class Survey:
     """What the runs will be.
 
     Attributes:
-        methods: a ``Preflight`` a method, of its run with the most training images.
+        methods: a ``Preflight`` a method (see ``kind_of``), of its run with the most training images.
         data: (task with its shots, purpose) -> list -> (images, digest), the training list first.
         sizes: job -> training images, test images (of all tests), passes over the training images.
     """
@@ -30,7 +30,7 @@ class Survey:
 
     def seconds(self, job: Job) -> float | None:
         """Estimated time of one run."""
-        return self.methods[job.method].seconds(*self.sizes[job])
+        return self.methods[kind_of(job)].seconds(*self.sizes[job])
 
     def text(self, jobs: Sequence[Job], slots: int) -> str:
         """Weights, data, device, and a row a method: memory of a step, time of its runs."""
@@ -46,7 +46,7 @@ class Survey:
                 f"data     {where}, {split}: {n:,} images, digest {digest}" for split, (n, digest) in splits.items()
             ]
         for method, told in self.methods.items():
-            mine = [self.seconds(job) for job in jobs if job.method == method]
+            mine = [self.seconds(job) for job in jobs if kind_of(job) == method]
             runs = "1 run" if len(mine) == 1 else f"{len(mine)} runs"
             time = f"its {runs} about {spoken(sum(mine))}" if None not in mine else "not timed"
             lines.append(f"{method:8s} {told.memory()}; {time}")
@@ -55,6 +55,11 @@ class Survey:
             whole = spoken(sum(every) / at_once)
             lines.append(f"time     about {whole} in all, from timed steps of each method")
         return "\n".join(lines)
+
+
+def kind_of(job: Job) -> str:
+    """The method, and whether drop path was asked for: such a run stores no prefix, so its steps take longer."""
+    return f"{job.method} with drop path" if job.drop_path else job.method
 
 
 def survey(jobs: Sequence[Job], share: int) -> Survey:
@@ -81,15 +86,15 @@ def survey(jobs: Sequence[Job], share: int) -> Survey:
         recipe = replace(recipe, batch_size=job.batch_size or recipe.batch_size)
         recipe = replace(recipe, epochs=job.epochs) if job.epochs else at_least(recipe, profile.least_steps, images)
         sizes[job] = images, tests[place], recipe.total_epochs
-    for method in dict.fromkeys(job.method for job in jobs):
+    for kind in dict.fromkeys(map(kind_of, jobs)):
         job = max(
-            (j for j in jobs if j.method == method), key=lambda j: sizes[j][0]
+            (j for j in jobs if kind_of(j) == kind), key=lambda j: sizes[j][0]
         )  # a whole batch, where any has one
         ready = prepare(
             job.method, job.task, profile=job.profile, benchmark=job.benchmark, shots=job.shots, protocol=job.protocol,
-            purpose=job.purpose, seed=job.seed, lr=job.lr, epochs=job.epochs, batch_size=job.batch_size,
+            purpose=job.purpose, seed=job.seed, lr=job.lr, drop_path=job.drop_path, epochs=job.epochs, batch_size=job.batch_size,
         )  # fmt: skip
-        methods[method] = preflight(ready, cached=ready.cacheable, share=share)
+        methods[kind] = preflight(ready, cached=ready.cacheable, share=share)
     return Survey(methods, data, sizes)
 
 
