@@ -152,15 +152,18 @@ def results(profile: ProfileName = "laptop", write: bool = False) -> None:
     from .evidence import (
         half,
         readme_table,
+        write_readme_ablations,
         write_readme_domain,
         write_readme_few_shot,
         write_readme_leaner,
         write_readme_table,
     )  # fmt: skip
+    from .evidence.ablations import ablation_markdown
     from .evidence.domain import domain_markdown
     from .evidence.few_shot import few_shot_markdown
 
-    print(f"{readme_table(profile)}\n\n{few_shot_markdown(profile)}\n\n{domain_markdown(profile)}")
+    tables = (readme_table, few_shot_markdown, domain_markdown, ablation_markdown)
+    print("\n\n".join(make(profile) for make in tables))
     recorded = half.recorded(profile)
     if recorded:
         print(f"\n{half.half_markdown(profile)}")
@@ -170,6 +173,7 @@ def results(profile: ProfileName = "laptop", write: bool = False) -> None:
             half.write_readme_half(profile)
         write_readme_few_shot(profile)
         write_readme_domain(profile)
+        write_readme_ablations(profile)
         write_readme_leaner()
 
 
