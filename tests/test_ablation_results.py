@@ -75,7 +75,7 @@ def test_all_cards(tmp_path):
     paired = recorded.paired_with_paper(root=tmp_path)
     assert len(paired) == len(variants()) and (paired["seeds"] == 3).all()
     assert np.allclose(paired["difference"], -np.arange(1, 14)) and np.allclose(paired["difference ±"], 0)
-    assert display.difference_table(root=tmp_path).loc[0].tolist() == ["M = 0", "-1.0 ± 0.0", "3 of 3"]
+    assert display.difference_table(root=tmp_path).loc[0].tolist() == ["M = 0", "-1.0 ± 0.0", "3 of 3", "3 of 3"]
 
 
 def test_some_cards(tmp_path):
@@ -93,7 +93,7 @@ def test_some_cards(tmp_path):
     status = recorded.ablation_status(root=tmp_path)
     assert status == "5 of 39 runs with another value and 2 of 3 with the paper's are recorded."
     paired = display.difference_table(root=tmp_path).set_index("varied")
-    assert paired.loc["M = 4"].tolist() == ["-3.0", "1 of 3"]  # seed 1 alone is in both
+    assert paired.loc["M = 4"].tolist() == ["-3.0", "1 of 3", "1 of 1"]  # seed 1 alone is in both
     assert paired.loc["k = 3", "seeds"] == "2 of 3" and paired.loc["M = 0", "less the paper's value"] == "not run"
     figure, _ = display.draw_ablation(root=tmp_path)
     assert len(texts(figure)) == len(cells) - len(ran)

@@ -197,13 +197,14 @@ def _legend() -> list:
 
 
 def difference_table(profile: str = "laptop", task: str = TASK, root: Path | None = None) -> pd.DataFrame:
-    """``paired_with_paper`` as texts: columns varied, less the paper's value (points), and seeds."""
+    """``paired_with_paper`` as texts: columns varied, less the paper's value (points), seeds, seeds below the paper's value."""
     rows = []
     for row in paired_with_paper(profile, task, root).itertuples(index=False):
-        varied, value, seeds, mean, spread = row
+        varied, value, seeds, lower, mean, spread = row
         text = f"{mean:+.1f}" + (f" ± {spread:.1f}" if seeds > 1 else "") if seeds else NOT_RUN
-        rows.append((label_of(varied, value), text, f"{seeds} of {len(SEEDS)}"))
-    return pd.DataFrame(rows, columns=["varied", "less the paper's value", "seeds"])
+        below = f"{lower} of {seeds}" if seeds else "–"
+        rows.append((label_of(varied, value), text, f"{seeds} of {len(SEEDS)}", below))
+    return pd.DataFrame(rows, columns=["varied", "less the paper's value", "seeds", "seeds below"])
 
 
 def explore_ablations(root: Path | None = None) -> VBox:

@@ -109,8 +109,8 @@ def paired_with_paper(profile: str = "laptop", task: str = TASK, root: Path | No
     """Each value less the paper's, within each seed first, in points of test accuracy.
 
     Returns:
-        Columns varied, value, seeds (that both have), difference (mean) and difference ± (standard deviation, n - 1); a row
-        for every value of ``VALUES`` but the paper's.
+        Columns varied, value, seeds (that both have), lower (how many of them lie below the paper's value), difference
+        (mean) and difference ± (standard deviation, n - 1); a row for every value of ``VALUES`` but the paper's.
     """
     runs, rows = ablation_runs(profile, task, root), []
     for varied, values in VALUES.items():
@@ -120,8 +120,8 @@ def paired_with_paper(profile: str = "laptop", task: str = TASK, root: Path | No
             if value != paper:
                 grid = grid.reindex(columns=sorted({*grid.columns, value, paper}))
                 ahead = (grid[value] - grid[paper]).dropna()
-                rows.append((varied, value, len(ahead), ahead.mean(), ahead.std(ddof=1)))
-    return pd.DataFrame(rows, columns=["varied", "value", "seeds", "difference", "difference ±"])
+                rows.append((varied, value, len(ahead), int((ahead < 0).sum()), ahead.mean(), ahead.std(ddof=1)))
+    return pd.DataFrame(rows, columns=["varied", "value", "seeds", "lower", "difference", "difference ±"])
 
 
 @cache
