@@ -152,17 +152,19 @@ def results(profile: ProfileName = "laptop", write: bool = False) -> None:
     from .evidence import (
         half,
         readme_table,
+        write_readme_ablations,
         write_readme_domain,
         write_readme_few_shot,
         write_readme_leaner,
         write_readme_pitfalls,
         write_readme_table,
     )  # fmt: skip
+    from .evidence.ablations import ablation_markdown
     from .evidence.domain import domain_markdown
     from .evidence.few_shot import few_shot_markdown
     from .evidence.pitfalls import pitfalls_markdown
 
-    tables = (readme_table, few_shot_markdown, domain_markdown, pitfalls_markdown)
+    tables = (readme_table, few_shot_markdown, domain_markdown, ablation_markdown, pitfalls_markdown)
     print("\n\n".join(table(profile) for table in tables))
     recorded = half.recorded(profile)
     if recorded:
@@ -174,6 +176,7 @@ def results(profile: ProfileName = "laptop", write: bool = False) -> None:
         write_readme_few_shot(profile)
         write_readme_domain(profile)
         write_readme_pitfalls(profile)
+        write_readme_ablations(profile)
         write_readme_leaner()
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import pytest
 import torch
@@ -57,6 +58,8 @@ def test_they_are_recorded_beside_the_benchmark(tmp_path, monkeypatch, capsys):
     params = {v: load_card(folder / f"dtl-{v}-seed0.json").parameters_without_head for v in ("r1", "r4", "k3", "beta1")}
     assert params["r4"] == 4 * params["r1"] and params["k3"] > params["beta1"] == 2 * params["r1"]
     assert len(json.loads((folder.parent / "sweep.json").read_text())) == 13
+    for path in folder.parent.rglob("*.json"):
+        assert not {"Infinity", "NaN"} & set(re.findall(r"[A-Za-z]+", path.read_text())), f"{path.name}: strict JSON"
     again = ablate("smoke", seeds=(0,), lr=1e-2)
     assert all(r.tries == 0 for r in again), "what is recorded is left alone"
     with pytest.raises(FileNotFoundError):

@@ -1,7 +1,8 @@
 """Run cards: whole files, one table, and the learning rate that they choose."""
 
 import json
-from dataclasses import fields
+import math
+from dataclasses import asdict, fields
 
 import pytest
 
@@ -30,6 +31,35 @@ def test_round_trip(tmp_path):
     assert json.loads(path.read_text()).keys() == {f.name for f in fields(RunCard)}
     chosen = card_path("smoke", "vtab-1k", "mnist", "dtl+", 0, lr=1e-3, root=tmp_path)
     assert chosen.name == "select-dtl+-lr0.001-seed0.json"
+
+
+def strict(text):
+    """JSON as its standard has it: without the words Infinity and NaN, which Python reads and writes."""
+
+    def refuse(word):
+        raise AssertionError(f"{word} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_numbers_that_are_not_finite_are_strict_json(tmp_path):
+    relu = {"lr": 1e-3, "config": {"rank": 2, "beta": math.inf}}
+    saved = card(recipe=relu, task="nan", loss=math.inf, epochs=[{"epoch": 1, "loss": -math.inf, "accuracy": 0.5}])
+    path = save_card(saved, tmp_path / "dtl-betainf-seed0.json")
+    written = strict(path.read_text())
+    assert written["recipe"]["config"]["beta"] == written["loss"] == "inf"
+    assert written["task"] == "nan" and written["epochs"] == [{"epoch": 1, "loss": "-inf", "accuracy": 0.5}]
+    assert load_card(path) == saved, "infinity comes back as a number, a text stays one"
+    lost = load_card(save_card(card(loss=math.nan), tmp_path / "diverged.json"))
+    assert strict((tmp_path / "diverged.json").read_text())["loss"] == "nan" and math.isnan(lost.loss)
+
+
+def test_older_cards_with_infinity_are_read(tmp_path):
+    relu = card(recipe={"config": {"beta": math.inf}})
+    path = tmp_path / "dtl-betainf-seed0.json"
+    path.write_text(json.dumps(asdict(relu)))
+    assert '"beta": Infinity' in path.read_text()
+    assert load_card(path) == relu
 
 
 def test_a_card_is_written_whole_or_not_at_all(tmp_path, monkeypatch):

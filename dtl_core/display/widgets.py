@@ -1,14 +1,14 @@
-"""A slider that redraws what a function shows."""
+"""A slider, or several widgets, that redraw what a function shows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from IPython.utils.capture import capture_output
 from ipywidgets import HTML, VBox, Widget
 
 
-def redraw_on(slider: Widget, show: Callable[[object], None]) -> VBox:
+def redraw_on(slider: Widget | Sequence[Widget], show: Callable[..., None]) -> VBox:
     """A slider over what ``show(value)`` displays, drawn again whenever the slider has another value.
 
     The display goes into an HTML widget, with pictures and their sentences. ``ipywidgets.interact`` would use an Output
@@ -16,16 +16,18 @@ def redraw_on(slider: Widget, show: Callable[[object], None]) -> VBox:
     wait did not end.
 
     Args:
-        slider: a slider (with ``continuous_update=False``, where drawing takes time), a dropdown, or another widget with a value.
+        slider: a slider (with ``continuous_update=False``, where drawing takes time), a dropdown, or another widget with a value; or
+            several of them, whose values ``show`` takes in their order.
         show: calls ``show_figure`` and ``table``.
     """
-    page = HTML()
+    page, sliders = HTML(), [slider] if isinstance(slider, Widget) else list(slider)
 
     def redraw(_change: object = None) -> None:
         with capture_output() as caught:
-            show(slider.value)
+            show(*(each.value for each in sliders))
         page.value = "".join(output.data.get("text/html", "") for output in caught.outputs)
 
-    slider.observe(redraw, names="value")
+    for each in sliders:
+        each.observe(redraw, names="value")
     redraw()
-    return VBox([slider, page])
+    return VBox([*sliders, page])

@@ -1,6 +1,7 @@
 """Run cards, the runs that they record, and the table that they make."""
 
 from ..data import TASKS
+from .ablations import write_readme_ablations
 from .cards import RunCard, card_path, load_card, load_cards, save_card
 from .domain import write_readme_domain
 from .few_shot import write_readme_few_shot
@@ -16,6 +17,6 @@ from .switches import Switches
 __all__ = [
     "COMPARED", "DROP_PATH_METHODS", "LEARNING_RATES", "METHODS", "SEEDS", "TASKS", "CannotFit", "Preflight", "Prepared", "Reads",
     "RunCard", "Setting", "Switches", "best_setting", "card_path", "load_card", "load_cards", "open_images", "preflight", "prepare",
-    "readme_table", "results_table", "run", "save_card", "settings_for", "write_readme_domain", "write_readme_few_shot",
+    "readme_table", "results_table", "run", "save_card", "settings_for", "write_readme_ablations", "write_readme_domain", "write_readme_few_shot",
     "write_readme_leaner", "write_readme_pitfalls", "write_readme_table",
 ]  # fmt: skip

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -113,15 +114,37 @@ def card_path(
     return (root or results_dir()) / profile / benchmark / task / f"{name}.json"
 
 
+# strict JSON has no word for these, and a gate of ReLU has beta = infinity
+NOT_FINITE = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
+
+
+def _to_json(value: object) -> object:
+    """Numbers that are not finite as their names, however deep."""
+    if isinstance(value, dict):
+        return {key: _to_json(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_to_json(inner) for inner in value]
+    return str(float(value)) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _from_json(value: object) -> object:
+    """Their names as numbers again, however deep."""
+    if isinstance(value, dict):
+        return {key: _from_json(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_from_json(inner) for inner in value]
+    return NOT_FINITE.get(value, value) if isinstance(value, str) else value
+
+
 def save_card(card: RunCard, path: Path) -> Path:
-    """Writes a card, whole or not at all."""
+    """Writes a card as strict JSON, whole or not at all. A number that is not finite is written as "inf", "-inf" or "nan"."""
     with written_whole(path) as temporary:
-        temporary.write_text(json.dumps(asdict(card), indent=1) + "\n")
+        temporary.write_text(json.dumps(_to_json(asdict(card)), indent=1, allow_nan=False) + "\n")
     return path
 
 
 def load_card(path: str | Path) -> RunCard:
-    """Reads a card.
+    """Reads a card. The names of numbers that are not finite are numbers again; older cards have Infinity, which is read too.
 
     Raises:
         DamagedFile: it is no card, or not a whole one.
@@ -130,7 +153,9 @@ def load_card(path: str | Path) -> RunCard:
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no run card {path}: record the run first (dtl record)")
     try:
-        return RunCard(**json.loads(Path(path).read_text()))
+        texts = {f.name for f in fields(RunCard) if f.type in ("str", "dict[str, str]")}  # a task may be called "nan"
+        found = json.loads(Path(path).read_text())
+        return RunCard(**{k: v if k in texts else _from_json(v) for k, v in dict(found).items()})
     except (ValueError, TypeError) as error:
         raise DamagedFile(f"{path} is no whole run card ({error}): delete it and record the run again") from error
 

@@ -1,6 +1,7 @@
 """A grid of runs: in this process, in processes beside it, or on a Ray cluster."""
 
-from .ablations import ablate, variants
+from ..evidence.ablations import variants
+from .ablations import ablate
 from .grid import sweep_grid, tasks_of
 from .jobs import Job, run_job
 from .loop import Result, sweep

@@ -1,38 +1,16 @@
-"""What each part of DTL is worth: M, rank, beta and kernel, one at a time, at the learning rate that DTL has on the task."""
+"""Records what each part of DTL is worth: M, rank, beta and kernel, one at a time, at the learning rate that DTL has on the task."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
-from ..dtl import DTLConfig
 from ..evidence import SEEDS, RunCard, best_setting
+from ..evidence.ablations import GROUP, TASK, variants
 from ..paths import results_dir
 from ..profiles import get_profile
 from .grid import sweep_jobs
 from .jobs import Job, run_job
 from .loop import Result
-
-TASK = "shape_location"  # where DTL gains most on a linear probe among the laptop's tasks that are drawn from a seed
-GROUP, BASE = "ablations", DTLConfig()
-VALUES = {
-    "inject_from": (0, 2, 4, 6, 8, 10),
-    "rank": (1, 2, 4, 8),
-    "beta": (1.0, 10.0, 100.0, math.inf),  # infinity is ReLU
-    "dwconv_kernel": (0, 3, 5),
-}
-LETTERS = {"inject_from": "M", "rank": "r", "beta": "beta", "dwconv_kernel": "k"}
-
-
-def variants() -> dict[str, DTLConfig]:
-    """The configurations that differ from the paper's in one value, by name: "M4", "r8", "beta10", "k3"."""
-    return {
-        f"{LETTERS[name]}{value:g}": replace(BASE, **{name: value})
-        for name, values in VALUES.items()
-        for value in values
-        if value != getattr(BASE, name)
-    }
 
 
 def ablate(
