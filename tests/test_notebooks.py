@@ -49,7 +49,7 @@ def outputs(path):
 
 
 def test_the_spine_is_there():
-    assert {"00", "01", "02", "03", "04", "05", "06", "07", "08", "09", "10", "11"} <= {
+    assert {"00", "01", "02", "03", "04", "05", "06", "07", "08", "09", "10", "11", "13"} <= {
         path.name[:2] for path in NUMBERED
     }
     assert len({path.name[:2] for path in NUMBERED}) == len(NUMBERED), "a number is used once"
@@ -59,7 +59,20 @@ def test_exercises_have_solutions_and_a_notebook():
     names = {path.name for path in NUMBERED}
     assert [path.name for path in EXERCISES] == [path.name for path in SOLUTIONS]
     assert {path.name for path in EXERCISES} <= names
-    assert {path.name[:2] for path in EXERCISES} >= {"01", "02", "03", "04", "05", "06", "07", "08", "09", "10", "11"}
+    assert {path.name[:2] for path in EXERCISES} >= {
+        "01",
+        "02",
+        "03",
+        "04",
+        "05",
+        "06",
+        "07",
+        "08",
+        "09",
+        "10",
+        "11",
+        "13",
+    }
 
 
 @each(EVERY)

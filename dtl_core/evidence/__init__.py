@@ -10,10 +10,12 @@ from .prepare import Prepared, prepare
 from .reads import Reads, open_images
 from .results import readme_table, results_table, write_readme_table
 from .runs import COMPARED, LEARNING_RATES, METHODS, SEEDS, best_lr, run
+from .serving import write_readme_serving
 from .switches import Switches
 
 __all__ = [
     "COMPARED", "LEARNING_RATES", "METHODS", "SEEDS", "TASKS", "CannotFit", "Preflight", "Prepared", "Reads", "RunCard", "Switches", "best_lr",
     "card_path", "load_card", "load_cards", "open_images", "preflight", "prepare", "readme_table",
-    "results_table", "run", "save_card", "write_readme_domain", "write_readme_few_shot", "write_readme_leaner", "write_readme_table",
+    "results_table", "run", "save_card", "write_readme_domain", "write_readme_few_shot", "write_readme_leaner", "write_readme_serving",
+    "write_readme_table",
 ]  # fmt: skip
