@@ -126,18 +126,23 @@ def train(
         print(f"adapter:  {out} ({out.stat().st_size / 1024:.0f} KB)")
 
 
-def predict(adapter: Path, images: Annotated[tuple[Path, ...], tyro.conf.Positional], top: int = 3) -> None:
+def predict(
+    adapter: tyro.conf.UseAppendAction[tuple[Path, ...]],
+    images: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    top: int = 3,
+) -> None:
     """Print the most probable classes of each image.
 
     Args:
-        adapter: file written by `dtl train`.
+        adapter: file written by `dtl train`. Give it again for more tasks: `--adapter a --adapter b`. They share one
+            backbone, whose blocks before the first injection run once for all of them.
         images: image files.
         top: classes a row.
     """
     from .predict import predict as predict_images
 
     table = predict_images(adapter, images, top=top)
-    print(table.to_string(index=False, float_format="{:.3f}".format))
+    print(table.to_string(index=False, float_format="{:.3f}".format, na_rep="–"))
     if (table["error"] != "").any():
         sys.exit(1)
 
@@ -157,6 +162,7 @@ def results(profile: ProfileName = "laptop", write: bool = False) -> None:
         write_readme_few_shot,
         write_readme_leaner,
         write_readme_pitfalls,
+        write_readme_serving,
         write_readme_table,
     )  # fmt: skip
     from .evidence.ablations import ablation_markdown
@@ -178,6 +184,7 @@ def results(profile: ProfileName = "laptop", write: bool = False) -> None:
         write_readme_pitfalls(profile)
         write_readme_ablations(profile)
         write_readme_leaner()
+        write_readme_serving()
 
 
 def notebooks_run(

@@ -1,4 +1,4 @@
-"""Classes for image files, from an adapter file."""
+"""Classes for image files, from one adapter file or several."""
 
 from __future__ import annotations
 
@@ -11,48 +11,63 @@ from tqdm.auto import tqdm
 
 from .data import eval_transform, open_rgb
 from .dtl import DTL
+from .serving import MultiTask
 from .training import pick_device
 
 
-@torch.no_grad()
 def predict(
-    adapter: str | Path, images: Sequence[str | Path], *, top: int = 3, batch_size: int = 32, device: str | None = None
+    adapter: str | Path | Sequence[str | Path],
+    images: Sequence[str | Path],
+    *,
+    top: int = 3,
+    batch_size: int = 32,
+    device: str | None = None,
 ) -> pd.DataFrame:
     """The most probable classes of each image.
 
     Args:
-        adapter: file written by ``DTL.save_adapter``. Its backbone is loaded by name.
+        adapter: file written by ``DTL.save_adapter``, or several of one backbone. The backbone is loaded by name.
         images: image files of any size and mode.
         top: classes a row.
         batch_size: images a step.
         device: chosen if None.
 
     Returns:
-        A row per image: image, class_1, probability_1, ..., error (empty, or why the file could not be read).
+        A row per image, or with several adapters per image and task: image, task (name of the adapter file, with several),
+        class_1, probability_1, ..., error (empty, or why the file could not be read).
+
+    Raises:
+        ValueError: no adapter, two of one name, or one that was trained on another backbone.
     """
-    model = DTL.from_adapter(adapter)
-    device = pick_device(device)
-    model.to(device).eval()
-    transform = eval_transform(model.info.image_size, model.info.mean, model.info.std)
-    names = model.class_names or tuple(str(i) for i in range(model.head.out_features))
-    top, rows, waiting = min(top, len(names)), [], []
+    paths = [Path(a) for a in ([adapter] if isinstance(adapter, str | Path) else adapter)]
+    if not paths or len({p.stem for p in paths}) < len(paths):
+        raise ValueError(
+            f"give at least one adapter, each with a name of its own: {', '.join(map(str, paths)) or 'none'}"
+        )
+    first = DTL.from_adapter(paths[0]).to(pick_device(device))
+    server = MultiTask(first.backbone, {p.stem: first if p == paths[0] else p for p in paths})
+    transform = eval_transform(server.info.image_size, server.info.mean, server.info.std)
+    rows, waiting = [], []
 
     def flush() -> None:
         if waiting:
-            probabilities = model(torch.stack([x for _, x in waiting]).to(device)).float().softmax(1)
-            best = probabilities.topk(top, dim=1)
-            for (row, _), p, c in zip(waiting, best.values.tolist(), best.indices.tolist(), strict=True):
-                for k in range(top):
-                    row |= {f"class_{k + 1}": names[c[k]], f"probability_{k + 1}": p[k]}
+            answers = server.predict(torch.stack([x for _, x in waiting]))
+            for name, logits in answers.items():
+                classes = server.tasks[name].class_names or tuple(map(str, range(logits.shape[1])))
+                best = logits.float().softmax(1).topk(min(top, len(classes)), dim=1)
+                for (row, _), p, c in zip(waiting, best.values.tolist(), best.indices.tolist(), strict=True):
+                    for k in range(len(c)):
+                        row[name] |= {f"class_{k + 1}": classes[c[k]], f"probability_{k + 1}": p[k]}
             waiting.clear()
 
     for path in tqdm([Path(p) for p in images], desc="predicting", leave=False, disable=len(images) < 2 * batch_size):
-        row = {"image": str(path), "error": ""}
-        rows.append(row)
+        about = [{"image": str(path)} | ({"task": p.stem} if len(paths) > 1 else {}) | {"error": ""} for p in paths]
+        rows += about
         try:
-            waiting.append((row, transform(open_rgb(path))))
+            waiting.append((dict(zip([p.stem for p in paths], about, strict=True)), transform(open_rgb(path))))
         except (OSError, ValueError) as error:  # one bad file must not cost the answers for the others
-            row["error"] = str(error)
+            for row in about:
+                row["error"] = str(error)
         if len(waiting) == batch_size:
             flush()
     flush()

@@ -4,9 +4,10 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from dtl_core import cli
+from dtl_core import DTL, cli
 
 
 @pytest.fixture
@@ -54,6 +55,28 @@ def test_train_on_a_folder_then_predict(folder, tmp_path, capsys):
     lines = capsys.readouterr().out.strip().split("\n")
     assert len(lines) == 4 and "broken.png" in lines[2]
     assert "dark" in lines[1].split("1.png")[1] and "bright" in lines[3].split("2.png")[1]
+
+
+def test_predict_with_several_adapters(folder, tmp_path, capsys):
+    """They share a backbone: a row for each image and task, and the answers of one adapter alone."""
+    torch.manual_seed(0)
+    for name, classes in (("shade", ("bright", "dark")), ("mood", ("calm", "loud", "sad"))):
+        model = DTL("toy/vit", len(classes))
+        model.class_names = classes
+        model.save_adapter(tmp_path / f"{name}.safetensors")
+    mood, shade = (["--adapter", str(tmp_path / f"{name}.safetensors")] for name in ("mood", "shade"))
+    pictures = [str(folder / "dark" / "1.png"), str(folder / "bright" / "2.png")]
+    cli.main(["predict", *shade, *mood, *pictures])
+    lines = capsys.readouterr().out.strip().split("\n")
+    assert [line.split()[:2] for line in lines[1:]] == [[p, task] for p in pictures for task in ("shade", "mood")]
+    cli.main(["predict", *mood, *pictures])
+    alone = capsys.readouterr().out.strip().split("\n")
+    assert "task" not in alone[0].split()
+    assert [line.split()[2:] for line in lines if " mood " in line] == [line.split()[1:] for line in alone[1:]]
+    DTL("toy/swin", 2).save_adapter(tmp_path / "other.safetensors")
+    with pytest.raises(SystemExit):
+        cli.main(["predict", *shade, "--adapter", str(tmp_path / "other.safetensors"), *pictures])
+    assert "task 'other': " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def outputs(path):
 
 
 def test_the_spine_is_there():
-    assert {f"{number:02}" for number in range(13)} <= {path.name[:2] for path in NUMBERED}
+    assert {f"{number:02}" for number in range(15)} <= {path.name[:2] for path in NUMBERED}
     assert len({path.name[:2] for path in NUMBERED}) == len(NUMBERED), "a number is used once"
 
 
@@ -57,7 +57,7 @@ def test_exercises_have_solutions_and_a_notebook():
     names = {path.name for path in NUMBERED}
     assert [path.name for path in EXERCISES] == [path.name for path in SOLUTIONS]
     assert {path.name for path in EXERCISES} <= names
-    assert {path.name[:2] for path in EXERCISES} >= {f"{number:02}" for number in range(1, 13)}
+    assert {path.name[:2] for path in EXERCISES} >= {f"{number:02}" for number in range(1, 15)}
 
 
 @each(EVERY)

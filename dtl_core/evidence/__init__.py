@@ -12,11 +12,12 @@ from .prepare import DROP_PATH_METHODS, Prepared, prepare
 from .reads import Reads, open_images
 from .results import readme_table, results_table, write_readme_table
 from .runs import COMPARED, LEARNING_RATES, METHODS, SEEDS, Setting, best_setting, run, settings_for
+from .serving import write_readme_serving
 from .switches import Switches
 
 __all__ = [
     "COMPARED", "DROP_PATH_METHODS", "LEARNING_RATES", "METHODS", "SEEDS", "TASKS", "CannotFit", "Preflight", "Prepared", "Reads",
     "RunCard", "Setting", "Switches", "best_setting", "card_path", "load_card", "load_cards", "open_images", "preflight", "prepare",
     "readme_table", "results_table", "run", "save_card", "settings_for", "write_readme_ablations", "write_readme_domain", "write_readme_few_shot",
-    "write_readme_leaner", "write_readme_pitfalls", "write_readme_table",
+    "write_readme_leaner", "write_readme_pitfalls", "write_readme_serving", "write_readme_table",
 ]  # fmt: skip

@@ -1,0 +1,213 @@
+"""Many tasks over one frozen backbone: adapters come and go while it answers."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from pathlib import Path as FilePath
+from threading import Lock
+from types import MappingProxyType
+
+import torch
+from torch import Tensor, nn
+
+from ..backbones import info_of, load_backbone, walk
+from ..config import DTLConfig
+from ..dtl import DTL, Features
+from .cache import FeatureCache, digests
+from .path import Path, Task, frozen_path, leaves, needs, pieces, suffixes, taps
+
+CHUNK = 16
+
+
+class MultiTask:
+    """One frozen backbone in memory, and any number of adapters of it, DTL and DTL+, with any classes, ranks and M.
+
+    ``predict`` runs the frozen blocks once for all tasks, as far as nothing has been injected, and what comes after as
+    batches that hold the tokens of all tasks. The answers are those of the separate models, up to rounding.
+
+    Threads may call everything at once. A call works with the tasks that were loaded when it began.
+
+    Args:
+        backbone: a timm model made with ``num_classes=0``, or a name for ``load_backbone``. It is frozen in place; cast or
+            move it beforehand.
+        adapters: task -> adapter file, or a ``DTL`` whose side network and head are copied.
+        chunk: rows (images times tasks) that go through a block at once. It bounds the memory, whatever the number of
+            tasks and images.
+        cache_bytes: room for the features of known images, in main memory; 0 keeps none. See ``FeatureCache``.
+
+    Attributes:
+        backbone: the timm model.
+        info: its ``BackboneInfo``.
+        cache: the ``FeatureCache``, or None.
+
+    Raises:
+        ValueError: an adapter does not belong to this backbone, or ``chunk`` is below 1. See also ``load``.
+        UnsupportedBackbone: for an architecture that cannot be walked.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module | str,
+        adapters: Mapping[str, str | FilePath | DTL] | None = None,
+        *,
+        chunk: int = CHUNK,
+        cache_bytes: int = 0,
+    ):
+        if chunk < 1:
+            raise ValueError(f"chunk is {chunk}: at least one row has to go through a block at once")
+        backbone = load_backbone(backbone) if isinstance(backbone, str) else backbone
+        self._walk, self.info, self.chunk = walk(backbone), info_of(backbone), chunk
+        self.backbone = backbone.requires_grad_(False).eval()
+        self.cache = FeatureCache(cache_bytes) if cache_bytes else None
+        self._lock = Lock()
+        self._tasks: Mapping[str, Task] = MappingProxyType({})  # replaced, never changed: a reader keeps what it holds
+        for name, adapter in (adapters or {}).items():
+            self.load(name, adapter)
+
+    @property
+    def tasks(self) -> Mapping[str, Task]:
+        """The tasks that are loaded now, by name. It does not change; ask again after ``load`` or ``unload``."""
+        return self._tasks
+
+    def load(self, name: str, adapter: str | FilePath | DTL) -> None:
+        """Adds a task, or puts another adapter in the place of the task of this name.
+
+        Raises:
+            ValueError: the adapter was trained on other backbone weights or at another image size.
+            DamagedFile, FileNotFoundError: see ``adapters.load_adapter``. Each message names the task.
+        """
+        if isinstance(adapter, DTL):
+            self._check(name, adapter)
+            model = adapter
+        else:
+            try:
+                model = DTL.from_adapter(adapter, self.backbone)
+            except (ValueError, FileNotFoundError) as error:
+                raise type(error)(f"task {name!r}: {error}") from error
+        device = next(self.backbone.parameters()).device
+        # copies: a model that is trained on must not change the answers of a running server
+        csn, head = (copy.deepcopy(part).to(device).requires_grad_(False).eval() for part in (model.csn, model.head))
+        task = Task(name, model.config, csn, head, model.class_names)
+        with self._lock:
+            self._tasks = MappingProxyType({**self._tasks, name: task})
+
+    def unload(self, name: str) -> None:
+        """Takes a task away. Calls of ``predict`` that have begun still answer it.
+
+        Raises:
+            ValueError: no such task.
+        """
+        with self._lock:
+            self._known(self._tasks, [name])
+            self._tasks = MappingProxyType({k: v for k, v in self._tasks.items() if k != name})
+
+    @torch.no_grad()
+    def predict(self, images: Tensor, tasks: Iterable[str] | None = None) -> dict[str, Tensor]:
+        """Logits of some tasks for the same images.
+
+        Args:
+            images: (B, 3, H, W), normalised as the backbone wants it.
+            tasks: names; all that are loaded if None.
+
+        Returns:
+            Task -> logits (B, classes of the task).
+
+        Raises:
+            ValueError: a task that is not loaded, or images of another size than the backbone was built for.
+        """
+        loaded = self._tasks
+        chosen = list(loaded.values()) if tasks is None else self._known(loaded, dict.fromkeys(tasks))
+        self._check_images(images)
+        logits = {t.name: t.head.weight.new_empty(len(images), t.num_classes) for t in chosen}
+        if not chosen:
+            return logits
+        wanted = frozenset().union(*(needs(self._walk, t.config) for t in chosen))
+        for start in range(0, len(images), self.chunk):
+            some = images[start : start + self.chunk]
+            path = self._path(some, wanted, loaded)
+            for batch in pieces(chosen, len(some), self.chunk):
+                for piece, answer in zip(batch, suffixes(self._walk, path, batch), strict=True):
+                    logits[piece.task.name][start + piece.images.start : start + piece.images.stop] = answer
+        return logits
+
+    @torch.no_grad()
+    def prefix_features(self, images: Tensor, config: DTLConfig | None = None) -> Features:
+        """What ``DTL.prefix`` gives for a model with this config, from the cache for known images.
+
+        A new task is trained on it: ``model.suffix(server.prefix_features(images, model.config))``.
+
+        Args:
+            images: (B, 3, H, W).
+            config: of the new task; ``DTLConfig.for_backbone`` if None.
+
+        Raises:
+            ValueError: M lies behind the last block, or the images have another size.
+        """
+        config, steps = config or DTLConfig.for_backbone(self.backbone), self._walk
+        if config.inject_from >= len(steps.stages):
+            raise ValueError(f"inject_from={config.inject_from}, but the last block is {len(steps.stages) - 1}")
+        self._check_images(images)
+        wanted, loaded = needs(steps, config), self._tasks
+        starts = range(
+            0, max(1, len(images)), self.chunk
+        )  # an empty batch goes through once: its features have a shape
+        paths = [self._path(images[s : s + self.chunk], wanted, loaded) for s in starts]
+        whole = {key: paths[0][key] if len(paths) == 1 else torch.cat([p[key] for p in paths]) for key in wanted}
+        tapped = {i: whole[f"in {i}"] for i in taps(steps, config)}
+        return Features(whole[leaves(steps, config.inject_from)], tapped)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of all parameters: the backbone once, and every adapter."""
+        parts = [self.backbone, *(part for t in self._tasks.values() for part in (t.csn, t.head))]
+        return sum(p.numel() * p.element_size() for part in parts for p in part.parameters())
+
+    def _path(self, images: Tensor, wanted: AbstractSet[str], loaded: Mapping[str, Task]) -> Path:
+        """The frozen path of some images, from the cache where they are known."""
+        one = next(self.backbone.parameters())
+        if self.cache is None or not len(images):
+            return frozen_path(self._walk, images.to(one), wanted)
+        names = digests(images)
+        rows = [self.cache.get(name, wanted) for name in names]
+        new = [i for i, row in enumerate(rows) if row is None]
+        if new:
+            # what any loaded task needs is kept, so that the next call finds it whichever tasks it asks for
+            every = frozenset(wanted).union(*(needs(self._walk, t.config) for t in loaded.values()))
+            path = frozen_path(self._walk, images[new].to(one), every)
+            for at, i in enumerate(new):
+                rows[i] = {key: tokens[at].to("cpu", copy=True) for key, tokens in path.items()}
+                self.cache.put(names[i], rows[i])
+            if len(new) == len(images):
+                return path
+        return {key: torch.stack([row[key] for row in rows]).to(one.device) for key in wanted}
+
+    def _check(self, name: str, model: DTL) -> None:
+        theirs, mine = model.info, self.info
+        if theirs.sha256 != mine.sha256:
+            raise ValueError(
+                f"task {name!r} belongs to the backbone {theirs.name} (sha256 {theirs.sha256[:12]}…), and this is "
+                f"{mine.name} (sha256 {mine.sha256[:12]}…): serve it over {theirs.name} with the same pre-trained weights"
+            )
+        if theirs.image_size != mine.image_size:
+            raise ValueError(
+                f"task {name!r} was trained at {theirs.image_size} px, this backbone takes {mine.image_size}: "
+                f"load_backbone(..., image_size={theirs.image_size})"
+            )
+
+    def _check_images(self, images: Tensor) -> None:
+        if images.ndim != 4 or images.shape[1] != 3 or tuple(images.shape[2:]) != self._walk.image_size:
+            h, w = self._walk.image_size
+            raise ValueError(
+                f"images of shape {tuple(images.shape)}; this backbone takes (B, 3, {h}, {w}): resize them, "
+                "or load the backbone with image_size=(H, W)"
+            )
+
+    @staticmethod
+    def _known(loaded: Mapping[str, Task], names: Iterable[str]) -> list[Task]:
+        names = list(names)
+        for name in names:
+            if name not in loaded:
+                raise ValueError(f"no task is called {name!r}; loaded are: {', '.join(loaded) or 'none'}")
+        return [loaded[name] for name in names]

@@ -1,0 +1,150 @@
+"""The blocks of a frozen backbone for many tasks: the path that all share, and the suffixes as one batch.
+
+Before its first injection a task's tokens are those of the frozen network. So the frozen path runs once for all tasks, as
+far as the largest M among them, and each task leaves it after its own block M.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from ..backbones import SwinWalk, ViTWalk
+from ..config import DTLConfig
+from ..csn import CompactSideNetwork
+
+Walk = ViTWalk | SwinWalk
+Path = dict[str, Tensor]  # "in 6": what enters block 6; "out 3": what leaves block 3, where a stage ends
+
+
+@dataclass(frozen=True)
+class Task:
+    """What an adapter brings. It is never changed: a task that is loaded again is another one.
+
+    Attributes:
+        name: of the task.
+        config: the function of its side network.
+        csn, head: its parameters, frozen.
+        class_names: names of the classes, or None.
+    """
+
+    name: str
+    config: DTLConfig
+    csn: CompactSideNetwork
+    head: nn.Linear
+    class_names: tuple[str, ...] | None
+
+    @property
+    def num_classes(self) -> int:
+        return self.head.out_features
+
+
+def leaves(steps: Walk, m: int) -> str:
+    """The key of what leaves block m: the input of the next block, unless patches are merged between them."""
+    inside = m + 1 < len(steps.stages) and steps.stages[m + 1] == steps.stages[m]
+    return f"in {m + 1}" if inside else f"out {m}"
+
+
+def taps(steps: Walk, config: DTLConfig) -> range:
+    """The blocks up to M whose inputs the side network reads: those of M's stage, from ``tap_from`` on."""
+    m = config.inject_from
+    return range(max(config.tap_from, steps.stages.index(steps.stages[m])), m + 1)
+
+
+def needs(steps: Walk, config: DTLConfig) -> frozenset[str]:
+    """What a task takes from the frozen path."""
+    return frozenset({*(f"in {i}" for i in taps(steps, config)), leaves(steps, config.inject_from)})
+
+
+def frozen_path(steps: Walk, images: Tensor, wanted: AbstractSet[str]) -> Path:
+    """Runs the frozen blocks, no further than is wanted. (B, 3, H, W) -> tokens by key."""
+    x, path = steps.embed(images), {}
+    for i in range(len(steps.stages)):
+        x = steps.enter(i, x)
+        if f"in {i}" in wanted:
+            path[f"in {i}"] = x
+        if len(path) == len(wanted):
+            break
+        x = steps.block(i, x)
+        if f"out {i}" in wanted:
+            path[f"out {i}"] = x
+    return path
+
+
+@dataclass
+class Piece:
+    """Some images of one task within a batch of several tasks.
+
+    Attributes:
+        task: whose side network and head.
+        images: which rows of the frozen path.
+        rows: which rows of the joined batch.
+        codes: of the side network, by block, in the present stage.
+    """
+
+    task: Task
+    images: slice
+    rows: slice
+    codes: dict[int, Tensor] = field(default_factory=dict)
+
+
+def pieces(tasks: Sequence[Task], images: int, chunk: int) -> Iterator[list[Piece]]:
+    """All images of all tasks as batches of at most ``chunk`` rows, as even as can be; a smaller M comes first."""
+    total = images * len(tasks)
+    size = math.ceil(total / math.ceil(total / chunk)) if total else 1
+    batch, filled = [], 0
+    for task in sorted(tasks, key=lambda t: t.config.inject_from):
+        start = 0
+        while start < images:
+            stop = min(images, start + size - filled)
+            batch.append(Piece(task, slice(start, stop), slice(filled, filled + stop - start)))
+            filled, start = filled + stop - start, stop
+            if filled == size:
+                yield batch
+                batch, filled = [], 0
+    if batch:
+        yield batch
+
+
+def suffixes(steps: Walk, path: Path, batch: list[Piece]) -> list[Tensor]:
+    """Runs the frozen blocks behind the smallest M once for all pieces of a batch, each with its own side network.
+
+    Args:
+        steps: the backbone.
+        path: of ``frozen_path``, with what every task of the batch needs.
+        batch: of ``pieces``.
+
+    Returns:
+        Logits of each piece, (images, classes of its task).
+    """
+    x, inside = None, []
+    for i in range(batch[0].task.config.inject_from, len(steps.stages)):
+        if inside:
+            x = steps.enter(i, x)
+            for piece in inside:
+                if steps.stages[i] != steps.stages[i - 1]:
+                    piece.codes = {}  # the side state starts again from 0 at each stage
+                piece.codes[i] = piece.task.csn.encode(i, x[piece.rows])
+            x = steps.block(i, x)
+            for piece in inside:
+                x[piece.rows] += _added(steps, i, piece, x.dtype)
+        joining = [piece for piece in batch if piece.task.config.inject_from == i]
+        for piece in joining:
+            piece.codes = {
+                j: piece.task.csn.encode(j, path[f"in {j}"][piece.images]) for j in taps(steps, piece.task.config)
+            }
+        if joining:
+            end = path[leaves(steps, i)]
+            own = [end[piece.images] + _added(steps, i, piece, end.dtype) for piece in joining]
+            x, inside = torch.cat(own if x is None else [x, *own]), inside + joining
+    read = steps.readout(x)
+    return [piece.task.head(read[piece.rows].to(piece.task.head.weight.dtype)) for piece in batch]
+
+
+def _added(steps: Walk, i: int, piece: Piece, dtype: torch.dtype) -> Tensor:
+    return piece.task.csn.injection(piece.codes, steps.stages[i], steps.grid, fused=True).to(dtype)

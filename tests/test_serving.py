@@ -1,0 +1,254 @@
+"""Many tasks over one backbone: the answers of the separate models, at the cost of one prefix."""
+
+import math
+
+import pytest
+import torch
+from families import FAMILIES, backbone_of
+from serve import KINDS, Calls, images_of, mixed, task_of, toy
+from timm.models.swin_transformer import SwinTransformer
+from torch.utils.flop_counter import FlopCounterMode
+
+from dtl_core import DTL, DTLConfig, UnsupportedBackbone, load_backbone
+from dtl_core.files import DamagedFile
+from dtl_core.memory import Ledger
+from dtl_core.memory.step import set_attention
+from dtl_core.serving import MultiTask
+from dtl_core.serving.path import pieces
+
+TOYS = ("toy/vit", "toy/swin")
+
+
+def worst(answers, models, images):
+    """The largest distance of a logit from the separate model's, against the largest logit of its task."""
+    with torch.no_grad():
+        expected = {name: models[name](images) for name in answers}
+    assert all(answers[k].shape == expected[k].shape and answers[k].dtype == expected[k].dtype for k in answers)
+    spread = min(float(v.std()) for v in expected.values())
+    assert spread > 0.05, "logits that are all alike would show nothing"
+    return max(float((answers[k] - v).abs().max() / v.abs().max()) for k, v in expected.items())
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 7, 1000])
+@pytest.mark.parametrize("name", TOYS)
+def test_the_answers_are_those_of_the_separate_models_in_float64(name, chunk):
+    backbone = toy(name, torch.float64)
+    models, images = mixed(backbone, name, torch.float64), images_of(backbone)
+    server = MultiTask(backbone, models, chunk=chunk)
+    answers = server.predict(images)
+    assert list(answers) == list(models)
+    assert worst(answers, models, images) < 1e-10
+    some = server.predict(images[:3], ["late", "DTL"] if name == "toy/vit" else ["next stage", "early"])
+    assert len(some) == 2 and worst(some, models, images[:3]) < 1e-10
+
+
+@pytest.mark.parametrize("cache_bytes", [0, 2**30])
+@pytest.mark.parametrize("name", TOYS)
+def test_the_answers_are_those_of_the_separate_models_in_fp32(name, cache_bytes):
+    backbone = toy(name)
+    models, images = mixed(backbone, name), images_of(backbone)
+    server = MultiTask(backbone, models, cache_bytes=cache_bytes)
+    for _ in range(2):
+        assert worst(server.predict(images), models, images) < 1e-5
+
+
+@pytest.mark.parametrize(
+    "family", ["DINOv2, 4 registers", "SigLIP", "Swin, non-square, padded windows", "CLIP, average pool"]
+)
+def test_other_families(family):
+    backbone = backbone_of(family)
+    kinds = "family" if FAMILIES[family][0] is not SwinTransformer else None
+    if kinds:
+        models = mixed(backbone, kinds, torch.float64)
+    else:
+        models = {k: task_of(backbone, v, 3).double() for k, v in {"a": (2, 4, 6, 3), "b": (1, 0, 1, 0)}.items()}
+    images = images_of(backbone, 3)
+    assert worst(MultiTask(backbone, models, chunk=4).predict(images), models, images) < 1e-10
+
+
+@pytest.mark.parametrize("name", TOYS)
+def test_a_backbone_in_bf16(name):
+    """The same operations in the same type; only the sums over another batch may round otherwise."""
+    backbone = toy(name)
+    models = mixed(backbone, name)
+    backbone.to(torch.bfloat16)
+    images = images_of(backbone).float()
+    assert worst(MultiTask(backbone, models).predict(images), models, images) < 0.02
+
+
+def test_adapter_files(tmp_path):
+    models = mixed(load_backbone("toy/vit"), "toy/vit")
+    models["DTL"].class_names = ("cat", "dog")
+    for name, model in models.items():
+        model.save_adapter(tmp_path / f"{name}.safetensors")
+    server = MultiTask("toy/vit", {name: tmp_path / f"{name}.safetensors" for name in models})
+    images = images_of(server.backbone)
+    assert worst(server.predict(images), models, images) < 1e-5
+    task = server.tasks["DTL"]
+    assert (task.class_names, task.num_classes, task.config) == (("cat", "dog"), 2, models["DTL"].config)
+    frozen = sum(p.numel() for p in server.backbone.parameters())
+    assert server.weight_bytes == 4 * (frozen + sum(len_(m) for m in models.values()))
+
+
+def len_(model):
+    return sum(p.numel() for p in model.trainable_parameters())
+
+
+def test_a_block_is_called_once_a_chunk_not_once_a_task():
+    backbone = toy("toy/vit")
+    models = {str(i): task_of(backbone, (2, 0, 6, 0), seed=i) for i in range(19)}
+    server, calls = MultiTask(backbone, models, chunk=32), Calls(backbone)
+    server.predict(images_of(backbone, 32))
+    assert calls() == [[32]] * 7 + [[32] * 19] * 5
+    server.predict(images_of(backbone, 1))
+    assert calls() == [[1]] * 7 + [[19]] * 5
+    server.chunk = 10
+    server.predict(images_of(backbone, 1))
+    assert calls() == [[1]] * 7 + [[10, 9]] * 5  # as even as can be
+
+
+def test_a_task_with_a_larger_m_joins_later_and_shares_the_path_until_then():
+    backbone = toy("toy/vit")
+    server, calls = MultiTask(backbone, mixed(backbone, "toy/vit")), Calls(backbone)
+    server.predict(images_of(backbone, 2))
+    # M = 3, 6, 6, 9, 11: the frozen path of 2 images goes to block 11, and the joined batch grows beside it
+    rows = [sum(seen) for seen in calls()]
+    assert rows == [2] * 4 + [2 + 2] * 3 + [2 + 6] * 3 + [2 + 8] * 2
+    server.predict(images_of(backbone, 2), ["early"])
+    assert [sum(seen) for seen in calls()] == [2] * 12  # no further than asked
+
+
+@pytest.mark.parametrize("tasks", [1, 2, 8, 19])
+def test_the_products_are_those_of_the_arithmetic(tasks):
+    """(7 + 5 T) / (12 T) of the blocks; beside them embedding, side networks and heads, counted by hand."""
+    backbone = toy("toy/vit")
+    models = {str(i): task_of(backbone, (2, 0, 6, 0), 3, seed=i) for i in range(tasks)}
+    images, n, d = images_of(backbone, 4), 17, 48  # 16 patches and the class token
+    block = 4 * (n * 12 * d * d + 2 * n * n * d)  # products for 4 images
+    embed = 4 * 16 * (3 * 8 * 8) * d
+    # each tap is coded once; each of the 6 injections multiplies all the codes so far
+    side = 4 * n * (12 * 2 * d + 2 * d * sum(range(7, 13)))
+    head = 4 * d * 3
+    set_attention(backbone, "math")  # the counter does not know the CPU's fused kernel
+    with FlopCounterMode(display=False) as counter:
+        MultiTask(backbone, models).predict(images)
+    assert counter.get_total_flops() == 2 * (embed + 7 * block + tasks * (5 * block + side + head))
+    with FlopCounterMode(display=False) as separate, torch.no_grad():
+        models["0"](images)
+    assert separate.get_total_flops() == 2 * (embed + 12 * block + side + head)
+
+
+def test_pieces_cover_every_image_of_every_task_once():
+    backbone = toy("toy/vit")
+    tasks = list(MultiTask(backbone, mixed(backbone, "toy/vit")).tasks.values())
+    for images in (1, 2, 3, 7):
+        for chunk in (1, 2, 3, 5, 16, 100):
+            batches = list(pieces(tasks, images, chunk))
+            seen = [(p.task.name, i) for batch in batches for p in batch for i in range(images)[p.images]]
+            assert sorted(seen) == sorted((t.name, i) for t in tasks for i in range(images))
+            sizes = [batch[-1].rows.stop for batch in batches]
+            assert max(sizes) <= chunk and len(sizes) == math.ceil(len(tasks) * images / chunk)
+            rows = [list(range(p.rows.start, p.rows.stop)) for batch in batches for p in batch]
+            assert sum(rows, []) == [r for size in sizes for r in range(size)]
+
+
+def test_memory_is_bounded_by_the_chunk_whatever_the_number_of_tasks():
+    backbone = toy("toy/vit")
+    models = {str(i): task_of(backbone, (2, 0, 6, 3), seed=i) for i in range(12)}
+    images, peaks = images_of(backbone, 16), {}
+    for tasks in (2, 12):
+        server = MultiTask(backbone, {k: models[k] for k in list(models)[:tasks]}, chunk=4)
+        ledger = Ledger()
+        with ledger:
+            answers = server.predict(images)
+        peaks[tasks] = ledger.peak - sum(a.numel() * 4 for a in answers.values())
+        ledger.close()
+    assert peaks[12] < 1.05 * peaks[2]
+
+
+def test_no_task_and_no_image():
+    backbone = toy("toy/vit")
+    server = MultiTask(backbone, cache_bytes=2**20)
+    assert server.predict(images_of(backbone)) == {} and dict(server.tasks) == {}
+    server.load("a", task_of(backbone, KINDS["toy/vit"]["DTL"], 3))
+    assert server.predict(images_of(backbone, 0))["a"].shape == (0, 3)
+    assert server.predict(images_of(backbone), []) == {}
+
+
+def test_a_model_that_trains_on_does_not_change_the_server():
+    backbone = toy("toy/vit")
+    model = task_of(backbone, KINDS["toy/vit"]["DTL+"])
+    server, images = MultiTask(backbone, {"a": model}), images_of(backbone)
+    before = server.predict(images)["a"]
+    with torch.no_grad():
+        for p in model.trainable_parameters():
+            p.add_(1)
+    assert torch.equal(server.predict(images)["a"], before)
+    server.load("a", model)
+    assert worst(server.predict(images), {"a": model}, images) < 1e-5
+    assert all(p.requires_grad for p in model.trainable_parameters())
+
+
+def test_another_backbone_is_refused_by_name(tmp_path):
+    backbone, other = load_backbone("toy/vit"), load_backbone("toy/vit")
+    del other.dtl_info
+    with torch.no_grad():
+        other.blocks[0].norm1.bias += 1e-3
+    model = task_of(other, KINDS["toy/vit"]["DTL"])
+    model.save_adapter(tmp_path / "other.safetensors")
+    server = MultiTask(backbone)
+    with pytest.raises(
+        ValueError, match="task 'moths' belongs to the backbone custom/VisionTransformer.*this is toy/vit"
+    ):
+        server.load("moths", model)
+    with pytest.raises(ValueError, match="task 'moths': .*other.safetensors belongs to the backbone custom/Vis"):
+        server.load("moths", tmp_path / "other.safetensors")
+    wide = task_of(load_backbone("toy/vit", image_size=(32, 48)), KINDS["toy/vit"]["DTL"])
+    with pytest.raises(ValueError, match=r"task 'wide' was trained at \(32, 48\) px.*image_size=\(32, 48\)"):
+        server.load("wide", wide)
+    assert dict(server.tasks) == {}
+    same = load_backbone("toy/vit")  # another object with the same weights will do
+    server.load("moths", task_of(same, KINDS["toy/vit"]["DTL"]))
+    assert list(server.tasks) == ["moths"]
+
+
+def test_mistakes_are_told(tmp_path):
+    backbone = toy("toy/vit")
+    server = MultiTask(backbone, {"a": task_of(backbone, KINDS["toy/vit"]["DTL"])})
+    with pytest.raises(ValueError, match="no task is called 'b'; loaded are: a"):
+        server.predict(images_of(backbone), ["a", "b"])
+    with pytest.raises(ValueError, match="no task is called 'b'"):
+        server.unload("b")
+    with pytest.raises(ValueError, match=r"takes \(B, 3, 32, 32\): resize them"):
+        server.predict(torch.randn(2, 3, 32, 40))
+    with pytest.raises(ValueError, match="inject_from=12, but the last block is 11"):
+        server.prefix_features(images_of(backbone), DTLConfig(inject_from=12))
+    with pytest.raises(ValueError, match="chunk is 0"):
+        MultiTask(backbone, chunk=0)
+    with pytest.raises(FileNotFoundError, match="task 'c': no adapter at"):
+        server.load("c", tmp_path / "c.safetensors")
+    (tmp_path / "c.safetensors").write_text("no adapter")
+    with pytest.raises(DamagedFile, match="task 'c': .*not a whole safetensors file"):
+        server.load("c", tmp_path / "c.safetensors")
+    with pytest.raises(UnsupportedBackbone):
+        MultiTask(torch.nn.Linear(2, 2))
+    assert list(server.tasks) == ["a"]
+
+
+@pytest.mark.parametrize("cache_bytes", [0, 2**30])
+@pytest.mark.parametrize("name", TOYS)
+def test_features_for_a_new_task_are_those_of_its_own_prefix(name, cache_bytes):
+    backbone = toy(name, torch.float64)
+    server = MultiTask(backbone, chunk=2, cache_bytes=cache_bytes)
+    images = images_of(backbone)
+    for kind in KINDS[name].values():
+        model = task_of(backbone, kind).double()
+        theirs, ours = model.prefix(images), server.prefix_features(images, model.config)
+        assert list(theirs.taps) == list(ours.taps)
+        for a, b in zip([theirs.tokens, *theirs.taps.values()], [ours.tokens, *ours.taps.values()], strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+        model.suffix(ours).sum().backward()  # they can be trained on
+        assert all(p.grad is not None for p in model.trainable_parameters())
+    default = server.prefix_features(images)
+    assert max(default.taps) == DTLConfig.for_backbone(backbone).inject_from
+    assert DTL(backbone, 2).prefix(images).taps.keys() == default.taps.keys()
