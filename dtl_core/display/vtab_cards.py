@@ -19,6 +19,7 @@ from dtl_core.evidence import (
     results_table,
 )
 from dtl_core.evidence.results import GROUPS
+from dtl_core.paths import recorded_path
 
 from .plots import METHOD_STYLES
 
@@ -119,7 +120,7 @@ def balanced_table(task: str, profile: str = "laptop", root: Path | None = None)
 
 def recorded_card(task: str, method: str = "linear", seed: int = 0, profile: str = "laptop") -> RunCard | None:
     """A final card of the recorded grid; None where it was not recorded."""
-    path = card_path(profile, "vtab-1k", task, method, seed)
+    path = recorded_path(card_path(profile, "vtab-1k", task, method, seed))
     return load_card(path) if path.is_file() else None
 
 

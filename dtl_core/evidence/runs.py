@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch.utils.data import Dataset
 
-from ..paths import cache_dir
+from ..paths import cache_dir, recorded_path
 from ..training import Evaluation, PrefixCache, evaluate, fit
 from .cards import RunCard, card_path, load_card
 from .code import code_of
@@ -177,5 +177,5 @@ def best_lr(
     """
     seed = SEEDS[0] if seed is None else seed
     tried = (card_path(profile, benchmark, task, method, seed, lr, shots=shots) for lr in rates or LEARNING_RATES)
-    cards = [load_card(path) for path in tried]
+    cards = [load_card(recorded_path(path)) for path in tried]
     return max(cards, key=lambda c: (c.accuracy, -c.lr)).lr
