@@ -119,7 +119,9 @@ def test_start_in_smoke_builds_its_data(tmp_path, monkeypatch, capsys):
     assert torch.equal(torch.rand(1), first), "seeded"
 
 
-@pytest.mark.parametrize(("profile", "command"), [("laptop", "data fetch` and then `.*data build`"), ("paper", "paper/vtab-1k")])
+@pytest.mark.parametrize(
+    ("profile", "command"), [("laptop", "data fetch` and then `.*data build`"), ("paper", "paper/vtab-1k")]
+)
 def test_missing_data_is_named_with_what_to_do(profile, command, tmp_path, monkeypatch):
     monkeypatch.setenv("DTL_DATA", str(tmp_path))
     with pytest.raises(setup.DataMissing, match=command) as error:
