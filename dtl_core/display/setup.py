@@ -59,11 +59,12 @@ def missing_tasks(root: Path, tasks: tuple[str, ...]) -> list[str]:
 
 
 def how_to_get_data() -> str:
-    """What to run where fetched or built data are missing: the commands as they work from a cell of this kernel."""
-    dtl = "dtl" if shutil.which("dtl") else f"{sys.executable} -m dtl_core"  # JupyterLab may lack the scripts' folder
+    """What to run where fetched or built data are missing: one line, as it works from a cell of this kernel."""
+    python = f'"{sys.executable}"' if " " in sys.executable else sys.executable
+    dtl = "dtl" if shutil.which("dtl") else f"{python} -m dtl_core"  # JupyterLab may lack the scripts' folder
     return (
-        f"run `!{dtl} data fetch` and then `!{dtl} data build` in a new cell (in a terminal without the `!`), and this cell "
-        f"again. It takes a few minutes, once, and fills {paths.data_dir()}: 182 MB to download, 0.4 GB on the disk."
+        f"run `!{dtl} data fetch && {dtl} data build` in a new cell (in a terminal without the `!`), then this cell again. "
+        f"It takes a few minutes, once, and fills {paths.data_dir()}: 182 MB to download, 0.4 GB on the disk."
     )
 
 
