@@ -26,6 +26,7 @@ VERSIONS = ("3.11", "3.12", "3.13")
 GIVEN = ("torch", "torchvision", "jupyter")
 KEPT = ("torch", "torchvision", "numpy")
 LIGHT = ("00", "03", "05", "09")  # in full; 09 reads recorded cards, which the wheel has to bring
+SMOKE = {"DTL_PROFILE": "smoke", "OMP_NUM_THREADS": "1"}  # two threads on loaded cores are slower than one
 DISK = 12e9  # bytes: an environment, and what pip unpacks on the way
 LOOK = f"""
 import json, torch
@@ -149,7 +150,7 @@ def check_version(python: str, wheel: Path, notebooks: list[Path], folder: Path)
         attempt(check, f"{path.name}, set-up cell", "set-up", copy, f"device {device}")
     for path in [path for path in notebooks if path.name.startswith(LIGHT)]:
         copy = lay_out(path, wheel, folder / "whole" / path.stem)
-        attempt(check, f"{path.name}, whole, smoke", "whole", copy, "profile smoke", DTL_PROFILE="smoke")
+        attempt(check, f"{path.name}, whole, smoke", "whole", copy, "profile smoke", **SMOKE)
     after, _ = json.loads(check.run("-c", LOOK, cwd=folder))
     check.note("after", "the same versions" if after == before else f"changed: {before} to {after}", after == before)
     where, inside, cards = json.loads(check.run("-c", BROUGHT, cwd=folder))
