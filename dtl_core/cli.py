@@ -10,6 +10,7 @@ import tyro
 from . import commands as c
 from . import commands_data as d
 from . import commands_memory as m
+from .commands_claims import claims
 from .commands_sweep import record, sweep
 
 GROUPS: dict[str, Callable | dict[str, Callable]] = {
@@ -19,6 +20,7 @@ GROUPS: dict[str, Callable | dict[str, Callable]] = {
     "sweep": sweep,
     "record": record,
     "results": c.results,
+    "claims": claims,
     "memory": m.memory,
     "figure1": m.figure1,
     "explorer": m.explorer,

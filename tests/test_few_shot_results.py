@@ -78,9 +78,9 @@ def test_markdown(tmp_path):
     lines = few_shot_markdown(root=tmp_path).splitlines()
     assert lines[2] == "| method | parameters | lr | 1 shot | 2 shots | 4 shots | 8 shots | 16 shots |"
     named = {line.split("|")[1].strip(): line for line in lines if line.startswith("| ")}
-    assert list(named) == ["method", "Linear probe", "BitFit", "AdaptFormer", "LoRA", "DTL", "DTL+"]
+    assert list(named) == ["method", "Linear probe", "BitFit", "AdaptFormer", "LoRA (r = 8)", "DTL", "DTL+"]
     assert named["DTL"].startswith("| DTL | 4,000 | 0.01 | 51.0 ± 1.0 | 53.0 ± 1.0 |")
-    assert "45.5 (2 of 3 seeds) | 47.5 (2 of 3 seeds) | not run | not run | not run |" in named["LoRA"]
+    assert "45.5 (2 of 3 seeds) | 47.5 (2 of 3 seeds) | not run | not run | not run |" in named["LoRA (r = 8)"]
     assert named["BitFit"].count("not run") == len(SHOTS)
     assert "34 final runs" in lines[-1] and "34 minutes" in lines[-1] and "ViT-S/14" in lines[-1]
     assert "1,000 training images" not in lines[-1]  # those are VTAB-1K's
@@ -103,7 +103,7 @@ def test_curves(tmp_path):
     assert ax.get_xscale() == "log" and [t.get_text() for t in ax.get_xticklabels()] == ["1", "2", "4", "8", "16"]
     hollow = [line.get_ydata() for line in ax.lines if line.get_markerfacecolor() == "white" and len(line.get_xdata())]
     assert [np.isfinite(y).sum() for y in hollow] == [2]  # LoRA's two cells with one seed
-    assert "LoRA (2 of 15 runs)" in sentence and "Not run: BitFit, AdaptFormer, DTL+." in sentence
+    assert "LoRA (r = 8) (2 of 15 runs)" in sentence and "Not run: BitFit, AdaptFormer, DTL+." in sentence
     assert "Setting: laptop: packaged ViT-S/14" in sentence
 
 

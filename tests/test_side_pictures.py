@@ -12,10 +12,10 @@ from torch.nn import functional as F
 from dtl_core import DTL, DTLConfig, load_backbone
 from dtl_core.display.diagram import draw_side_network, side_network_counts
 from dtl_core.display.dwconv import added_by_side, authors_kernels, draw_added, draw_filters, filter_table, patches_seen
-from dtl_core.display.golden import golden_vit_case
 from dtl_core.display.side import draw_gate, draw_spectrum
 from dtl_core.display.versus import draw_seeds, draw_versus, seeds_table, versus, versus_sentence
 from dtl_core.evidence import TASKS
+from dtl_core.evidence.golden import golden_vit_case
 from dtl_core.paths import RESOURCES
 
 

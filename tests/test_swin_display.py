@@ -12,7 +12,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from dtl_core import DTL, DTLConfig, load_backbone
 from dtl_core.csn import DepthwiseConv
-from dtl_core.display.golden import golden_swin_case
 from dtl_core.display.swin import (
     GATE,
     STAGES,
@@ -26,6 +25,7 @@ from dtl_core.display.swin import (
     side_counts,
     side_network,
 )
+from dtl_core.evidence.golden import golden_swin_case
 from dtl_core.memory import MIB, plan_training
 from dtl_core.paths import RESOURCES
 from dtl_core.walks import walk

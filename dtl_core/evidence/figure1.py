@@ -50,8 +50,14 @@ TRIES = {  # what was tried to explain a method that is off: a sentence, and wha
 MARKS = ("<!-- figure 1: begin (dtl figure1 --write) -->", "<!-- figure 1: end -->")
 
 
-def _options(method: str) -> dict:
-    return {"recompute": "none"} if method.startswith("dtl") else {}  # the authors' form keeps everything
+def figure_options(method: str) -> dict:
+    """Of a method as the figure has it: the authors' form of DTL keeps everything."""
+    return {"recompute": "none"} if method.startswith("dtl") else {}
+
+
+def figure_readings() -> pd.DataFrame:
+    """What was read off Figure 1, by method. Source: ``resources/figure1_readings.csv``."""
+    return pd.read_csv(RESOURCES / "figure1_readings.csv").set_index("method")
 
 
 def plan_figure1(progress: bool = True) -> dict:
@@ -60,13 +66,13 @@ def plan_figure1(progress: bool = True) -> dict:
     Returns:
         The card: settings, rows, tries, versions, date. Bytes are integers.
     """
-    read = pd.read_csv(RESOURCES / "figure1_readings.csv").set_index("method")["gpu_GB_read"]
+    read = figure_readings()["gpu_GB_read"]
     total = len(NAMES) * len(SETTINGS) + sum(len(t) for t in TRIES.values())
     bar = tqdm(total=total, desc="planning figure 1", unit="plan", disable=not progress, leave=False, file=sys.stderr)
 
     def peak(label: str, **setting) -> tuple[int, int]:
         method = NAMES[label]
-        plan = plan_training(method, BACKBONE, **setting, **_options(method))
+        plan = plan_training(method, BACKBONE, **setting, **figure_options(method))
         bar.update()
         return plan.peak_bytes, plan.parameters
 

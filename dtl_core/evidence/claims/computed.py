@@ -1,0 +1,182 @@
+"""Checks that are computed at once: parameters counted, memory planned, identities looked at. Nothing is read from cards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+
+from ...backbones import load_backbone
+from ...csn import swish
+from ...dtl import DTL, DTLConfig
+from ...memory import GIB, MemoryPlan, plan_training
+from ...training import authors_table
+from ...walks import walk
+from ..figure1 import BACKBONE, NAMES, SETTINGS, figure_options, figure_readings
+from ..golden import golden_swin_case, golden_vit_case
+from .claim import Finding, paper_number, today
+
+PLANNED = (
+    "planned: ViT-B/16, batch 32, 224 px, 100 classes, CUDA's fp16 autocast by its rules, attention written out; "
+    "not measured on a GPU"
+)
+COUNTED = "counted: ViT-B/16, head left out"
+M_TRIED = (0, 2, 4, 6, 8, 10)
+
+
+def finding(holds: bool, numbers: str, setting: str) -> Finding:
+    """What was computed just now."""
+    return Finding("supported" if holds else "not supported", numbers, setting, today())
+
+
+@cache
+def plan(label: str) -> MemoryPlan:
+    """A method of Figure 1, by its name there, in the paper's setting. The authors' form of DTL keeps everything."""
+    return plan_training(NAMES[label], BACKBONE, **SETTINGS["paper"], **figure_options(NAMES[label]))
+
+
+def trained(label: str) -> int:
+    """Trained parameters of a method of Figure 1, head left out; DTL+ as the mean over the 19 tasks' kernels."""
+    return round(side_parameters_of("vit", plus=True)) if label == "DTL+" else plan(label).parameters
+
+
+def memory_shares(methods: Sequence[str], low: float, high: float) -> Finding:
+    """Each needs this share of full fine-tuning's memory."""
+    shares = {m: plan(m).peak_bytes / plan("Full").peak_bytes for m in methods}
+    read = figure_readings()["gpu_GB_read"]
+    words = ", ".join(f"{m} {s:.0%} (read: {read[m] / read['Full']:.0%})" for m, s in shares.items())
+    return finding(all(low <= s <= high for s in shares.values()), f"of full fine-tuning: {words}", PLANNED)
+
+
+def parameter_shares(methods: Sequence[str], high: float) -> Finding:
+    """Each trains less than this share of what full fine-tuning trains."""
+    shares = {m: trained(m) / trained("Full") for m in methods}
+    words = ", ".join(f"{m} {s:.2%}" for m, s in shares.items())
+    return finding(all(s < high for s in shares.values()), f"of full fine-tuning: {words}", COUNTED)
+
+
+def side_parameters_of(kind: str, plus: bool) -> float:
+    """The side network of the paper's backbone, built and counted; DTL+ on a ViT as the mean over the tasks' kernels."""
+    name = {"vit": BACKBONE, "swin": "swin_base_patch4_window7_224"}[kind]
+    with torch.device("meta"):
+        backbone = load_backbone(name, pretrained=False)
+        if not (plus and kind == "vit"):
+            return _counted(DTL(backbone, 1, DTLConfig.paper(kind, plus=plus)))
+        rows = authors_table()
+        mine = (rows.benchmark == "vtab-1k") & (rows.method == "DTL+") & rows.backbone.str.startswith("vit")
+        kernels = rows[mine].fusion_size.astype(int).tolist()
+        paper = DTLConfig.paper("vit")
+        sizes = {
+            k: _counted(DTL(backbone, 1, DTLConfig(paper.rank, 0, paper.inject_from, paper.beta, k)))
+            for k in set(kernels)
+        }
+    return sum(sizes[k] for k in kernels) / len(kernels)
+
+
+def _counted(model: DTL) -> int:
+    return sum(p.numel() for p in model.csn.parameters())
+
+
+def side_parameters(method: str, number: str) -> Finding:
+    """The side network has the size that the authors' code gives it."""
+    kind = "swin" if number.endswith("swin") else "vit"
+    value, around, source = paper_number(number)
+    here = side_parameters_of(kind, plus=method == "DTL+")
+    where = "Swin-B" if kind == "swin" else "ViT-B/16"
+    numbers = f"{here:,.0f} counted, {value:,.0f} by {source}"
+    return finding(abs(here - value) <= around, numbers, f"counted: {where}, head left out")
+
+
+def memory_read(method: str, tolerance: float) -> Finding:
+    """The planned memory meets what was read off Figure 1."""
+    read, here = figure_readings()["gpu_GB_read"][method], plan(method).peak_bytes / GIB
+    off = here / read - 1
+    return finding(abs(off) <= tolerance, f"{method} {here:.2f} GiB planned, {read:.2f} GB read ({off:+.1%})", PLANNED)
+
+
+def least(method: str, of: str, among: Sequence[str] = ()) -> Finding:
+    """A method has the least parameters or memory."""
+    count = trained if of == "parameters" else lambda m: plan(m).peak_bytes
+    rivals = {m: count(m) for m in among or [m for m in NAMES if m not in (method, f"{method}+")]}
+    nearest, mine = min(rivals, key=rivals.get), count(method)
+    words = (lambda n: f"{n:,.0f}") if of == "parameters" else (lambda n: f"{n / GIB:.2f} GiB")
+    numbers = f"{method} {words(mine)}, next {nearest} {words(rivals[nearest])}, of {len(rivals)} rivals"
+    return finding(mine < rivals[nearest], numbers, COUNTED if of == "parameters" else PLANNED)
+
+
+def memory_ratio(method: str, to: str, high: float) -> Finding:
+    """A method needs at most so many times what another does."""
+    ratio = plan(method).peak_bytes / plan(to).peak_bytes
+    return finding(ratio <= high, f"{ratio:.3f} times the memory of {to}", PLANNED)
+
+
+def parameters_below(method: str, high: int) -> Finding:
+    """A method trains fewer parameters than this."""
+    here = trained(method)
+    return finding(here < high, f"{here:,} (mean over the kernels of the 19 tasks)", COUNTED)
+
+
+def memory_by_m() -> Finding:
+    """The planned memory of DTL falls with every step of M."""
+    paper = DTLConfig.paper("vit")
+    configs = [DTLConfig(paper.rank, 0, m, paper.beta, 0) for m in M_TRIED]
+    peaks = [
+        plan_training("dtl", BACKBONE, **SETTINGS["paper"], recompute="none", config=c).peak_bytes for c in configs
+    ]
+    words = ", ".join(f"M = {m}: {p / GIB:.2f}" for m, p in zip(M_TRIED, peaks, strict=True))
+    return finding(all(a > b for a, b in zip(peaks, peaks[1:], strict=False)), f"GiB: {words}", PLANNED)
+
+
+@torch.no_grad()
+def golden(kind: str, tolerance: float) -> Finding:
+    """Our logits are those that the authors' code gave, in float64, for the first of the recorded images."""
+    make, off = {"vit": golden_vit_case, "swin": golden_swin_case}[kind], 0.0
+    for plus in (False, True):
+        case = make(plus)
+        off = max(off, (case.model(case.images[:1]) - case.logits[:1]).abs().max().item())
+    return finding(off <= tolerance, f"largest difference {off:.0e}", f"float64, a narrow {kind} with drawn weights")
+
+
+@torch.no_grad()
+def start() -> Finding:
+    """With a new side network the head reads what the frozen backbone gives."""
+    worst, cases = 0.0, 0
+    for name in ("toy/vit", "toy/swin"):
+        for plus in (False, True):
+            backbone = load_backbone(name)
+            images = torch.randn(4, 3, *backbone.dtl_info.image_size, generator=torch.Generator().manual_seed(0))
+            model, steps = DTL(backbone, 3, DTLConfig.for_backbone(backbone, plus=plus)).eval(), walk(backbone)
+            x = steps.embed(images)
+            for i in range(len(steps.widths)):
+                x = steps.block(i, steps.enter(i, x))
+            worst = max(worst, (model(images) - model.head(steps.readout(x))).abs().max().item())
+            cases += 1
+    setting = "fp32, toy ViT and toy Swin, DTL and DTL+"
+    return finding(worst == 0, f"largest difference of the logits {worst:g} in {cases} networks", setting)
+
+
+@torch.no_grad()
+def shared_prefix() -> Finding:
+    """Models of two tasks on one backbone give the same features up to block M."""
+    backbone = load_backbone("toy/vit")
+    images = torch.randn(4, 3, *backbone.dtl_info.image_size, generator=torch.Generator().manual_seed(0))
+    models = [
+        DTL(backbone, n, DTLConfig.for_backbone(backbone, plus=plus)).eval() for n, plus in ((3, False), (7, True))
+    ]
+    for model in models:  # as if each had been trained on its own task
+        for p in model.trainable_parameters():
+            torch.nn.init.normal_(p)
+    one, other = (model.prefix(images) for model in models)
+    same = torch.equal(one.tokens, other.tokens) and all(torch.equal(t, other.taps[i]) for i, t in one.taps.items())
+    numbers = f"tokens and {len(one.taps)} taps {'equal' if same else 'differ'}, with different side networks and heads"
+    return finding(same, numbers, "fp32, toy ViT, DTL and DTL+")
+
+
+def gate(number: str) -> Finding:
+    """The gate's largest distance from ReLU, on a grid of 10^-6."""
+    value, around, source = paper_number(number)
+    h = torch.arange(-100_000, 100_001, dtype=torch.float64) * 1e-6
+    here = (swish(h, 100.0) - F.relu(h)).abs().max().item()
+    return finding(abs(here - value) <= around, f"{here:.6f} at most, {value} by {source}", "float64, |h| up to 0.1")
