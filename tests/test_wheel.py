@@ -12,6 +12,8 @@ from packaging.requirements import Requirement
 
 from dtl_core import paths
 from dtl_core.evidence import best_lr, load_cards
+from dtl_core.evidence.claims import load_verdicts
+from dtl_core.evidence.claims.trust import scores
 from dtl_core.evidence.figure1 import load_figure1
 from dtl_core.evidence.leaner import time_markdown
 
@@ -124,6 +126,8 @@ def test_an_own_card_stands_before_the_one_that_came_along(installed):
 
 def test_single_files_are_found_too(installed, monkeypatch, tmp_path):
     assert load_figure1()["rows"] and time_markdown().startswith("| step |")
+    assert [row["id"] for row in load_verdicts()] == [f"C{i}" for i in range(1, 13)]
+    assert len(scores("laptop", "vtab-1k", "mnist", "dtl").cards) == 3
     assert best_lr("laptop", "mnist", "dtl") in (0.001, 0.01)
     missing = paths.results_dir() / "planned" / "none.json"
     assert paths.recorded_path(missing) == missing, "where it would be written"
