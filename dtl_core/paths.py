@@ -39,6 +39,25 @@ def results_dir() -> Path:
     return Path(os.environ.get("DTL_RESULTS") or project_dir() / "results").expanduser()
 
 
+def results_roots() -> list[Path]:
+    """Folders that recorded results are read from; of a file that is in several, the last one counts.
+
+    An installed package brings the project's record along (setup.py puts it into the wheel), for notebooks that run away
+    from a checkout. Runs are always written to ``results_dir()``. Where ``DTL_RESULTS`` is set, nothing else is read.
+    """
+    if os.environ.get("DTL_RESULTS") or in_checkout():
+        return [results_dir()]
+    return [RESOURCES / "results", results_dir()]
+
+
+def recorded_path(path: Path) -> Path:
+    """Where a file of ``results_dir()`` is read from: ``path`` itself, or its copy in the package where only that is."""
+    own, *brought = reversed(results_roots())
+    if path.exists() or not path.is_relative_to(own):
+        return path
+    return next((p for root in brought if (p := root / path.relative_to(own)).exists()), path)
+
+
 def packages_dir() -> Path:
     """Files unpacked from the pinned packages."""
     return data_dir() / "packages"

@@ -119,7 +119,9 @@ def test_start_in_smoke_builds_its_data(tmp_path, monkeypatch, capsys):
     assert torch.equal(torch.rand(1), first), "seeded"
 
 
-@pytest.mark.parametrize(("profile", "command"), [("laptop", "dtl data fetch"), ("paper", "paper/vtab-1k")])
+@pytest.mark.parametrize(
+    ("profile", "command"), [("laptop", "`!.*data fetch && .*data build` in a new cell"), ("paper", "paper/vtab-1k")]
+)
 def test_missing_data_is_named_with_what_to_do(profile, command, tmp_path, monkeypatch):
     monkeypatch.setenv("DTL_DATA", str(tmp_path))
     with pytest.raises(setup.DataMissing, match=command) as error:
@@ -136,7 +138,7 @@ def test_laptop_without_elpv_is_enough(tmp_path, monkeypatch):
         (tmp_path / "laptop" / "vtab-1k" / task).mkdir(parents=True)
         for name in setup.LISTS:
             (tmp_path / "laptop" / "vtab-1k" / task / f"{name}.txt").touch()
-    with pytest.raises(setup.DataMissing, match="^object_distance not found.*dtl data build"):
+    with pytest.raises(setup.DataMissing, match="^object_distance not found.*data fetch && .*data build`"):
         setup.require_data(PROFILES["laptop"])
 
 

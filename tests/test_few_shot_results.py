@@ -127,7 +127,7 @@ def test_views(source):
 
 def test_absent_official_sets_are_said(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("DTL_DATA", str(tmp_path))
-    with pytest.raises(DataMissing, match="dtl data build"):
+    with pytest.raises(DataMissing, match="data build`"):
         few_shot.find_set(get_profile("paper"))
     build_typefaces(tmp_path / "laptop" / "few-shot" / "typefaces", SIZES["smoke"], 0)
     found = few_shot.find_set(get_profile("paper"))

@@ -81,6 +81,9 @@ def test_setup_cell_is_the_one(path):
     code = cells(path, "code")
     assert code[0].source == catalog.setup_cell(catalog.project_address()), "run: dtl notebooks sync"
     assert [cell.metadata.get("tags") for cell in code].count([catalog.SETUP_TAG]) == 1
+    first = cells(path)[0].source
+    badge = catalog.badge(path.name, catalog.project_address()) if path in NUMBERED else ""
+    assert first == catalog.with_badge(first, badge), "run: dtl notebooks sync"
 
 
 @each(EVERY)

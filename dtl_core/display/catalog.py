@@ -19,6 +19,8 @@ METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
+# the picture is our own; Colab's would be an address that pages ask for
+BADGE = "[![Open this notebook in Colab](images/open-in-colab.svg)]"
 # a tqdm bar as text: "train:  40%|####      | 4/10 [00:01<00:02,  2.1it/s]" or "7it [00:00, 12.3it/s]"
 _BAR = re.compile(r"(\d+%\|.*\||\d+\S*(it|s|B)?) ?.*\[\d+:\d+.*(it|s|B)(/s|/it)?.*\]")
 
@@ -116,8 +118,30 @@ def setup_cell(address: str = "") -> str:
     return text.replace('ADDRESS = ""', f"ADDRESS = {json.dumps(address)}")
 
 
+def badge(name: str, address: str) -> str:
+    """The line that opens a numbered notebook in Colab; empty without an address that Colab can open.
+
+    Args:
+        name: of the notebook, ``05_dtl_on_a_vit.ipynb``.
+        address: the setting, ``git+https://github.com/OWNER/NAME``, with ``@REF`` for another branch than main.
+    """
+    github = re.fullmatch(r"git\+https://github\.com/([^/@]+/[^/@]+?)(?:\.git)?/?(?:@([^#]+))?(?:#.*)?", address)
+    if not github:
+        return ""
+    place = f"{github[1]}/blob/{github[2] or 'main'}/notebooks/{name}"
+    return f"{BADGE}(https://colab.research.google.com/github/{place})"
+
+
+def with_badge(source: str, line: str) -> str:
+    """The source of a notebook's first cell with this badge under its H1, in the place of another; without one if empty."""
+    title, *rest = [text for text in source.split("\n\n") if not text.startswith(BADGE)]
+    return "\n\n".join([title, line, *rest] if line else [title, *rest])
+
+
 def sync_notebooks(folder: Path | None = None) -> list[Path]:
-    """Writes the set-up cell, with the address setting, into every notebook. The same as ``dtl notebooks sync``.
+    """Writes the set-up cell, with the address setting, into every notebook, and the badge into the numbered ones.
+
+    The same as ``dtl notebooks sync``. An empty address takes the badge away.
 
     Args:
         folder: another folder than ``notebooks/``.
@@ -128,14 +152,19 @@ def sync_notebooks(folder: Path | None = None) -> list[Path]:
     Raises:
         ValueError: for a notebook without a cell tagged ``setup``.
     """
-    source, changed = setup_cell(project_address()), []
-    for path in [info.path for kind in KINDS for info in list_notebooks(kind, folder)]:
+    address, changed = project_address(), []
+    source = setup_cell(address)
+    for place, path in [(kind, info.path) for kind in KINDS for info in list_notebooks(kind, folder)]:
         notebook = read_notebook(path)
         cells = [cell for cell in notebook.cells if SETUP_TAG in cell.metadata.get("tags", [])]
         if len(cells) != 1:
             raise ValueError(f"{path}: one cell has to be tagged {SETUP_TAG!r}, {len(cells)} are")
-        if cells[0].source != source:
-            cells[0].source = source
+        before = [cell.source for cell in notebook.cells]
+        cells[0].source = source
+        first = notebook.cells[0]
+        if first.cell_type == "markdown":
+            first.source = with_badge(first.source, "" if place else badge(path.name, address))
+        if [cell.source for cell in notebook.cells] != before:
             write_notebook(notebook, path)
             changed.append(path)
     return changed

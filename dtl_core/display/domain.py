@@ -54,7 +54,8 @@ def open_domains(profile: Profile) -> dict[str, DomainShift]:
             continue
     missing = [name for name in names if name not in found]
     if missing:
-        what = "see data/README.md for the official archive" if profile.name == "paper" else "run `dtl data build`"
+        build = "run `!dtl data fetch && dtl data build` in a cell"
+        what = "see data/README.md for the official archive" if profile.name == "paper" else build
         print(f"Not on the disk: {', '.join(missing)} ({what}). What needs them is not run.")
     return found if names[0] in found else {}
 

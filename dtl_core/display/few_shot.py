@@ -24,7 +24,7 @@ from dtl_core.paths import few_shot_dir
 from dtl_core.profiles import Profile, get_profile
 
 from .plots import method_style
-from .setup import DataMissing, require_data
+from .setup import DataMissing, how_to_get_data, require_data
 
 SPLIT_TITLES = {"train": "training", "val": "validation", "test": "test"}
 
@@ -70,7 +70,7 @@ def find_set(profile: Profile) -> Source:
             if name != profile.name:
                 print(f"No few-shot set of the profile {profile.name} is here: these cells read {found[0]} ({name}).")
             return Source(name, root, found[0])
-    raise DataMissing("no few-shot set is here: run `dtl data build` in a terminal, then run this cell again.")
+    raise DataMissing(f"no few-shot set is here: {how_to_get_data()}")
 
 
 def lists_table(source: Source) -> pd.DataFrame:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
+import sys
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import cached_property
@@ -56,6 +58,16 @@ def missing_tasks(root: Path, tasks: tuple[str, ...]) -> list[str]:
     return [task for task in tasks if not all((root / task / f"{name}.txt").is_file() for name in LISTS)]
 
 
+def how_to_get_data() -> str:
+    """What to run where fetched or built data are missing: one line, as it works from a cell of this kernel."""
+    python = f'"{sys.executable}"' if " " in sys.executable else sys.executable
+    dtl = "dtl" if shutil.which("dtl") else f"{python} -m dtl_core"  # JupyterLab may lack the scripts' folder
+    return (
+        f"run `!{dtl} data fetch && {dtl} data build` in a new cell (in a terminal without the `!`), then this cell again. "
+        f"It takes a few minutes, once, and fills {paths.data_dir()}: 182 MB to download, 0.4 GB on the disk."
+    )
+
+
 def require_data(profile: Profile) -> Path:
     """Makes sure that the data of a profile are on the disk.
 
@@ -75,10 +87,7 @@ def require_data(profile: Profile) -> Path:
 
     root = paths.vtab_dir(profile.name)
     if profile.backbone.startswith("packaged/") and not paths.packaged_vit_weights().is_file():
-        raise DataMissing(
-            f"the pre-trained ViT is not at {paths.packaged_vit_weights()}: run `dtl data fetch` in a terminal "
-            "(or `!dtl data fetch` in a cell), then run this cell again. It is 90 MB."
-        )
+        raise DataMissing(f"the pre-trained ViT is not at {paths.packaged_vit_weights()}: {how_to_get_data()}")
     if profile.name == "smoke":
         root.parent.mkdir(parents=True, exist_ok=True)
         if missing_tasks(root, TASKS) or os.access(root.parent, os.W_OK):  # a class may share a read-only folder
@@ -89,10 +98,7 @@ def require_data(profile: Profile) -> Path:
         # elpv may be left out on purpose (its licence); everything else still runs
         missing = missing_tasks(root, tuple(task for task in TASKS if task != "elpv"))
         if missing:
-            raise DataMissing(
-                f"{', '.join(missing)} not found under {root}: run `dtl data fetch`, then `dtl data build` in a terminal "
-                "(or with `!` before them in a cell), then run this cell again. It takes a few minutes, once."
-            )
+            raise DataMissing(f"{', '.join(missing)} not found under {root}: {how_to_get_data()}")
     elif profile.name == "paper" and not root.is_dir():
         raise DataMissing(
             f"no VTAB-1K folder at {root}: unpack the official archive there (data/README.md says which), "

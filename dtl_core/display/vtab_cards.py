@@ -9,6 +9,7 @@ import pandas as pd
 
 from dtl_core.evidence import COMPARED, LEARNING_RATES, SEEDS, RunCard, card_path, load_card, load_cards, results_table
 from dtl_core.evidence.results import OF_GROUPS, final_cards, groups_of, means_by_seed, not_whole, of_tasks
+from dtl_core.paths import recorded_path
 from dtl_core.profiles import Profile, get_profile
 
 from .plots import METHOD_STYLES
@@ -134,7 +135,7 @@ def balanced_table(task: str, profile: str = "laptop", root: Path | None = None)
 
 def recorded_card(task: str, method: str = "linear", seed: int = 0, profile: str = "laptop") -> RunCard | None:
     """A final card of the recorded grid; None where it was not recorded."""
-    path = card_path(profile, "vtab-1k", task, method, seed)
+    path = recorded_path(card_path(profile, "vtab-1k", task, method, seed))
     return load_card(path) if path.is_file() else None
 
 

@@ -21,7 +21,8 @@ def installation(package: str = "dtl-workbook") -> pd.DataFrame:
     """Each package that the workbook needs, the version it asks for and the version that is here.
 
     Returns:
-        Columns package, wanted, here, fits (bool); the extras for tests are left out. The first row is Python.
+        Columns package, wanted, here, fits (bool). The first row is Python. The extras for tests are left out, and what
+        is missing of the extra ``workbook``: it makes pages and opens JupyterLab, and a notebook runs without it.
     """
     rows = [("python", ">=3.11", platform.python_version(), sys.version_info >= (3, 11))]
     for line in requires(package) or []:
@@ -32,6 +33,8 @@ def installation(package: str = "dtl-workbook") -> pd.DataFrame:
             here = version(need.name)
         except PackageNotFoundError:
             here = "missing"
+        if here == "missing" and need.marker:
+            continue
         fits = here != "missing" and need.specifier.contains(here, prereleases=True)
         rows.append((need.name, str(need.specifier), here, fits))
     return pd.DataFrame(rows, columns=["package", "wanted", "here", "fits"])

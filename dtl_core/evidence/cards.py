@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..files import DamagedFile, written_whole
-from ..paths import results_dir
+from ..paths import results_dir, results_roots
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,14 @@ def load_card(path: str | Path) -> RunCard:
 def load_cards(
     profile: str, benchmark: str = "vtab-1k", purpose: str = "final", root: Path | None = None
 ) -> pd.DataFrame:
-    """All cards of a profile as a table, a row per run; empty, with no columns, where there is none."""
-    folder = (root or results_dir()) / profile / benchmark
-    cards = [asdict(load_card(p)) for p in sorted(folder.glob("*/*.json"))]
+    """All cards of a profile as a table, a row per run; empty, with no columns, where there is none.
+
+    Args:
+        profile, benchmark, purpose: of the runs.
+        root: the only folder to read; ``paths.results_roots()`` if None.
+    """
+    found = {}
+    for place in [root] if root else results_roots():
+        found |= {p.relative_to(place).as_posix(): p for p in (place / profile / benchmark).glob("*/*.json")}
+    cards = [asdict(load_card(found[name])) for name in sorted(found)]
     return pd.DataFrame([c for c in cards if c["purpose"] == purpose])

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from ..files import written_whole
 from ..memory import GIB, plan_training
-from ..paths import RESOURCES, results_dir
+from ..paths import RESOURCES, recorded_path, results_dir
 from .readme import put_between
 
 BACKBONE = "vit_base_patch16_224"
@@ -117,7 +117,7 @@ def load_figure1(path: Path | None = None) -> dict:
     Raises:
         FileNotFoundError, ValueError: it is missing or damaged; the message says what makes it again.
     """
-    path = path or figure1_card_path()
+    path = path or recorded_path(figure1_card_path())
     try:
         card = json.loads(path.read_text())
         return {**card, "rows": [dict(row) for row in card["rows"]], "tries": [dict(t) for t in card["tries"]]}

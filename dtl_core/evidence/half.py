@@ -14,7 +14,7 @@ from ..backbones import load_backbone
 from ..baselines import build
 from ..data import VTAB1k, eval_transform
 from ..files import written_whole
-from ..paths import cache_dir, results_dir, vtab_dir
+from ..paths import cache_dir, recorded_path, results_dir, vtab_dir
 from ..profiles import get_profile
 from ..training import pick_device
 from .cards import card_path, load_cards, save_card
@@ -108,7 +108,7 @@ def half_table(profile: str = "laptop", root: Path | None = None) -> pd.DataFram
                 f"{kind} spread": accuracy.std(ddof=1),
                 f"{kind} seeds": len(accuracy),
             }
-        rows.append(row | json.loads(_logits_path(profile, task, root).read_text()))
+        rows.append(row | json.loads(recorded_path(_logits_path(profile, task, root)).read_text()))
     return pd.DataFrame(rows).set_index("task")
 
 

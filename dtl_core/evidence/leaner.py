@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from ..memory import MIB, MemoryPlan, plan_training
-from ..paths import results_dir
+from ..paths import recorded_path, results_dir
 from .readme import put_between
 
 BACKBONE, SETTING = "vit_base_patch16_224", {"batch_size": 32, "image_size": 224, "num_classes": 100}
@@ -50,7 +50,7 @@ def time_markdown(root: Path | None = None) -> str:
     Raises:
         FileNotFoundError: nothing is recorded.
     """
-    path = (root or results_dir()) / "benchmarks" / "step-time.json"
+    path = recorded_path((root or results_dir()) / "benchmarks" / "step-time.json")
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: python benchmarks/step_time.py --out {path}")
     card = json.loads(path.read_text())

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch.utils.data import Dataset
 
-from ..paths import cache_dir
+from ..paths import cache_dir, recorded_path
 from ..training import Evaluation, PrefixCache, evaluate, fit
 from .cards import RunCard, card_path, load_card
 from .code import code_of
@@ -212,5 +212,5 @@ def best_setting(
     scores = {}
     for tried in settings_for(method, LEARNING_RATES if rates is None else rates, drop_paths):
         path = card_path(profile, benchmark, task, method, seed, tried.lr, shots=shots, drop_path=tried.drop_path)
-        scores[tried] = load_card(path).accuracy
+        scores[tried] = load_card(recorded_path(path)).accuracy
     return max(scores, key=lambda tried: (scores[tried], -(tried.lr or 0), -(tried.drop_path or 0)))

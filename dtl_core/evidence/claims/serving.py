@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from ...files import DamagedFile
-from ...paths import results_dir
+from ...paths import recorded_path, results_dir
 from .claim import Finding, today
 
 SHARED, SEPARATE = "MultiTask", "separate DTL models"
@@ -23,7 +23,7 @@ def serving_saves(quantity: str, high: float, root: Path | None = None) -> Findi
     Raises:
         DamagedFile: the card is not whole.
     """
-    path = (root or results_dir()) / "benchmarks" / "serving.json"
+    path = recorded_path((root or results_dir()) / "benchmarks" / "serving.json")
     if not path.is_file():
         return Finding("not run", "the benchmark is not recorded", "", today())
     try:

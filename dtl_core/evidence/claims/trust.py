@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
-from ...paths import results_dir
+from ...paths import recorded_path, results_dir
 from ...profiles import get_profile
 from ...training import Recipe
 from ..cards import RunCard, load_card
@@ -65,7 +65,7 @@ def scores(
     folder = (root or results_dir()) / profile / (group or benchmark) / task
     good, missing, stale, absent = [], [], [], []
     for seed in SEEDS:
-        path = folder / f"{label}-seed{seed}.json"
+        path = recorded_path(folder / f"{label}-seed{seed}.json")
         if not path.is_file():
             absent.append(str(seed))
             continue

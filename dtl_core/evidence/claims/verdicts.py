@@ -11,7 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ...files import DamagedFile, written_whole
-from ...paths import results_dir
+from ...paths import recorded_path, results_dir
 from . import accuracy, computed
 from .claim import VERDICTS, Claim, Finding, Part, load_claims, today
 from .serving import serving_saves
@@ -143,7 +143,7 @@ def load_verdicts(path: Path | None = None) -> list[dict]:
         FileNotFoundError: nothing is recorded.
         DamagedFile: it is not whole.
     """
-    path = path or claims_path()
+    path = path or recorded_path(claims_path())
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: `dtl claims --write` makes it")
     try:
