@@ -154,37 +154,11 @@ def results(profile: ProfileName = "laptop", write: bool = False) -> None:
         profile: whose cards.
         write: put them into README.md between their marks.
     """
-    from .evidence import (
-        half,
-        readme_table,
-        write_readme_ablations,
-        write_readme_domain,
-        write_readme_few_shot,
-        write_readme_leaner,
-        write_readme_pitfalls,
-        write_readme_serving,
-        write_readme_table,
-    )  # fmt: skip
-    from .evidence.ablations import ablation_markdown
-    from .evidence.domain import domain_markdown
-    from .evidence.few_shot import few_shot_markdown
-    from .evidence.pitfalls import pitfalls_markdown
+    from .evidence.recorded import recorded_tables, write_readme
 
-    tables = (readme_table, few_shot_markdown, domain_markdown, ablation_markdown, pitfalls_markdown)
-    print("\n\n".join(table(profile) for table in tables))
-    recorded = half.recorded(profile)
-    if recorded:
-        print(f"\n{half.half_markdown(profile)}")
+    print("\n\n".join(text for _, text in recorded_tables(profile)))
     if write:
-        print(f"written to {write_readme_table(profile)}")
-        if recorded:
-            half.write_readme_half(profile)
-        write_readme_few_shot(profile)
-        write_readme_domain(profile)
-        write_readme_pitfalls(profile)
-        write_readme_ablations(profile)
-        write_readme_leaner()
-        write_readme_serving()
+        print(f"written to {write_readme(profile)}")
 
 
 def notebooks_run(

@@ -6,8 +6,9 @@ from dataclasses import MISSING, asdict, fields, replace
 import pandas as pd
 import pytest
 
-from dtl_core.evidence import COMPARED, TASKS, RunCard, readme_table, results_table, save_card, write_readme_table
+from dtl_core.evidence import COMPARED, TASKS, RunCard, readme_table, results_table, save_card
 from dtl_core.evidence.cards import card_path
+from dtl_core.evidence.readme import put_between
 from dtl_core.evidence.results import MARKS, both_means, groups_of, means_by_seed, not_whole
 from dtl_core.paths import CHECKOUT
 
@@ -115,7 +116,7 @@ def test_the_note_says_what_was_chosen_and_from_what(tmp_path):
 def test_the_readme_needs_its_marks(tmp_path):
     (tmp_path / "README.md").write_text("no place here")
     with pytest.raises(ValueError, match="no place for the table"):
-        write_readme_table("laptop", tmp_path / "README.md")
+        put_between(MARKS, "a table", tmp_path / "README.md")
 
 
 def test_the_readme_holds_the_table_of_the_committed_cards():

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from packaging.requirements import Requirement
 
 from dtl_core.data import TASKS, VTAB1k
-from dtl_core.paths import RESOURCES
+from dtl_core.evidence.claims import load_claims
 
 
 def installation(package: str = "dtl-workbook") -> pd.DataFrame:
@@ -41,15 +41,13 @@ def installation(package: str = "dtl-workbook") -> pd.DataFrame:
 
 
 def claims_table() -> pd.DataFrame:
-    """The claims of the paper and where the workbook takes them up. Source: ``resources/claims.csv``.
+    """The claims of the paper and where the workbook takes them up. Source: ``resources/claims.toml``.
 
     Returns:
-        Columns id, claim, source, taken up in, planned (notebooks that are not written yet).
+        Columns id, claim, source, taken up in.
     """
-    claims = pd.read_csv(RESOURCES / "claims.csv", dtype=str, keep_default_na=False)
-    for column in ("notebooks", "planned"):
-        claims[column] = claims[column].str.replace(" ", ", ").replace("", "–")
-    return claims.rename(columns={"notebooks": "taken up in"})
+    rows = [(c.id, c.text, c.source, ", ".join((*c.notebooks, "14"))) for c in load_claims()]
+    return pd.DataFrame(rows, columns=["id", "claim", "source", "taken up in"])
 
 
 def tasks_in(root: Path, most: int = 6) -> list[str]:

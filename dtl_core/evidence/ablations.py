@@ -16,7 +16,6 @@ from ..memory import MIB, plan_training
 from ..paths import results_dir
 from ..profiles import get_profile
 from .cards import load_cards
-from .readme import put_between
 from .runs import SEEDS
 
 TASK = "shape_location"  # where DTL gains most on a linear probe among the laptop's tasks that are drawn from a seed
@@ -207,12 +206,3 @@ def ablation_markdown(profile: str = "laptop", root: Path | None = None) -> str:
         lines += ["| " + " | ".join(row) + " |" for row in cells.itertuples(index=False)]
         parts += ["\n".join(lines), ablation_note(profile, task, root)]
     return "\n\n".join(parts)
-
-
-def write_readme_ablations(profile: str = "laptop", readme: Path | None = None) -> Path:
-    """Puts the table into the README between its marks.
-
-    Raises:
-        ValueError: the README has no marks.
-    """
-    return put_between(MARKS, ablation_markdown(profile), readme)

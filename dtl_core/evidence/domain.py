@@ -10,7 +10,6 @@ from ..data.digits import DOMAINS, SHOTS
 from ..data.domain import OFFICIAL, official_domain
 from ..profiles import get_profile
 from .cards import load_cards
-from .readme import put_between
 from .reads import source_of
 from .results import NAMES
 from .runs import COMPARED, SEEDS
@@ -175,12 +174,3 @@ def domain_markdown(profile: str = "laptop", root: Path | None = None) -> str:
         f"Parameters without the head. The last column leaves the source out. {domain_status(profile, root)}"
     )
     return "\n".join([*lines, "", note])
-
-
-def write_readme_domain(profile: str = "laptop", readme: Path | None = None) -> Path:
-    """Puts the table into the README between its marks.
-
-    Raises:
-        ValueError: the README has no marks.
-    """
-    return put_between(MARKS, domain_markdown(profile), readme)

@@ -9,7 +9,6 @@ import pandas as pd
 from ..data.fewshot import SEEDS, SHOTS
 from ..profiles import get_profile
 from .cards import load_cards
-from .readme import put_between
 from .results import NAMES
 from .runs import COMPARED
 
@@ -117,12 +116,3 @@ def few_shot_note(profile: str = "laptop", root: Path | None = None) -> str:
         f"{text} Protocol: {protocols}; augmentation: {' and '.join(augmentations)}. {len(cards)} final runs are "
         f"recorded; they trained for {cards['seconds'].sum() / 60:.0f} minutes in all."
     )
-
-
-def write_readme_few_shot(profile: str = "laptop", readme: Path | None = None) -> Path:
-    """Puts the table into the README between its marks.
-
-    Raises:
-        ValueError: the README has no marks.
-    """
-    return put_between(MARKS, few_shot_markdown(profile), readme)

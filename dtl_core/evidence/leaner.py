@@ -7,7 +7,6 @@ from pathlib import Path
 
 from ..memory import MIB, MemoryPlan, plan_training
 from ..paths import recorded_path, results_dir
-from .readme import put_between
 
 BACKBONE, SETTING = "vit_base_patch16_224", {"batch_size": 32, "image_size": 224, "num_classes": 100}
 FORMS = {
@@ -67,13 +66,3 @@ def time_markdown(root: Path | None = None) -> str:
         "By arithmetic: forwards of a block and backwards through one, of plain DTL's 17."
     )
     return "\n".join([*lines, "", note])
-
-
-def write_readme_leaner(readme: Path | None = None) -> Path:
-    """Puts both tables into the README between their marks.
-
-    Raises:
-        ValueError: the README has no marks.
-    """
-    put_between(MEMORY_MARKS, memory_markdown(), readme)
-    return put_between(TIME_MARKS, time_markdown(), readme)

@@ -9,7 +9,6 @@ import pandas as pd
 
 from ..profiles import get_profile
 from .cards import load_cards
-from .readme import put_between
 from .results import NAMES
 from .runs import SEEDS
 from .switches import Switches
@@ -131,12 +130,3 @@ def pitfalls_markdown(profile: str = "laptop", root: Path | None = None) -> str:
         f"no run with the class token. {pitfalls_status(profile, root)}"
     )
     return "\n".join([*lines, "", note])
-
-
-def write_readme_pitfalls(profile: str = "laptop", readme: Path | None = None) -> Path:
-    """Puts the table into the README between its marks.
-
-    Raises:
-        ValueError: the README has no marks.
-    """
-    return put_between(MARKS, pitfalls_markdown(profile), readme)

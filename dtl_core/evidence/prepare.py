@@ -115,7 +115,11 @@ def prepare(
         switches.applied(data)
     # what the images went through: letters get the form of the augmentation that keeps them
     recipe = replace(recipe, augmentation=getattr(reads.train.transform, "augmentation", "none"))
-    recipe = replace(recipe, epochs=epochs) if epochs else at_least(recipe, chosen.least_steps, len(reads.train))
+    recipe = (
+        replace(recipe, epochs=epochs)
+        if epochs
+        else at_least(recipe, chosen.least_steps_of(benchmark), len(reads.train))
+    )
     seed_everything(seed)
     options = dict(options or {})
     if method in DROP_PATH_METHODS:

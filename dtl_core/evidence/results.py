@@ -11,7 +11,6 @@ from ..data import TASKS
 from ..data.vtab import official_tasks
 from ..profiles import get_profile
 from .cards import load_cards
-from .readme import put_between
 from .runs import COMPARED, SEEDS
 
 MARKS = ("<!-- results: begin (dtl results --write) -->", "<!-- results: end -->")
@@ -159,12 +158,3 @@ def _how(profile: str, root: Path | None) -> str:
 
 def _drop_paths(cards: pd.DataFrame) -> list[float]:
     return [recipe["drop_path"] for recipe in cards["recipe"]]
-
-
-def write_readme_table(profile: str = "laptop", readme: Path | None = None) -> Path:
-    """Puts the table into the README between its marks.
-
-    Raises:
-        ValueError: the README has no marks.
-    """
-    return put_between(MARKS, readme_table(profile), readme)

@@ -9,7 +9,6 @@ import pandas as pd
 
 from ..memory import MIB
 from ..paths import results_dir
-from .readme import put_between
 
 MARKS = ("<!-- serving: begin (dtl results --write) -->", "<!-- serving: end -->")
 SERVER, KNOWN, SEPARATE = "MultiTask", "MultiTask, known images", "separate DTL models"
@@ -87,12 +86,3 @@ def serving_markdown(root: Path | None = None) -> str:
             f"{mine['peak_bytes'] / MIB:,.0f} |"
         )
     return "\n".join([*lines, "", serving_note(card)])
-
-
-def write_readme_serving(readme: Path | None = None) -> Path:
-    """Puts the table into the README between its marks.
-
-    Raises:
-        ValueError: the README has no marks.
-    """
-    return put_between(MARKS, serving_markdown(), readme)

@@ -84,7 +84,11 @@ def survey(jobs: Sequence[Job], share: int) -> Survey:
         asked = dict(benchmark=job.benchmark, shots=job.shots, protocol=job.protocol)
         recipe = profile_recipe(profile, job.method, job.task, job.lr, job.seed, **asked)
         recipe = replace(recipe, batch_size=job.batch_size or recipe.batch_size)
-        recipe = replace(recipe, epochs=job.epochs) if job.epochs else at_least(recipe, profile.least_steps, images)
+        recipe = (
+            replace(recipe, epochs=job.epochs)
+            if job.epochs
+            else at_least(recipe, profile.least_steps_of(job.benchmark), images)
+        )
         sizes[job] = images, tests[place], recipe.total_epochs
     for kind in dict.fromkeys(map(kind_of, jobs)):
         job = max(

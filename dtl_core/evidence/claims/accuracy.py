@@ -12,6 +12,7 @@ from ...data.domain import OFFICIAL, official_domain
 from ...data.fewshot import SETS, SHOTS
 from ...data.vtab import official_tasks
 from ...profiles import get_profile
+from ..ablations import BASE, GROUP, TASK, VALUES
 from ..reads import source_of
 from ..results import GROUPS, NAMES
 from .claim import Finding, paper_number, today
@@ -195,15 +196,15 @@ def domain_best(methods: Sequence[str], rivals: Sequence[str], margin: float, ro
     )
 
 
-def accuracy_by_m(tolerance: float, task: str = "shape_location", root: Path | None = None) -> Finding:
+def accuracy_by_m(tolerance: float, root: Path | None = None) -> Finding:
     """At least half of the values of M are within a tolerance of the best."""
-    tried = (0, 2, 4, 6, 8, 10)
+    tried = VALUES["inject_from"]
 
     def judge(profile: str):
         rests = [
-            scores(profile, "vtab-1k", task, "dtl", root=root)
-            if m == 6
-            else scores(profile, "vtab-1k", task, f"dtl-M{m}", group="ablations", root=root)
+            scores(profile, "vtab-1k", TASK, "dtl", root=root)
+            if m == BASE.inject_from
+            else scores(profile, "vtab-1k", TASK, f"dtl-M{m}", group=GROUP, root=root)
             for m in tried
         ]
         if not all(s.whole for s in rests):
@@ -214,7 +215,7 @@ def accuracy_by_m(tolerance: float, task: str = "shape_location", root: Path | N
         numbers = ", ".join(f"M = {m}: {said(v)}" for m, v in means.items())
         return (
             2 * len(close) >= len(tried),
-            f"{task}: {numbers}; {len(close)} of {len(tried)} within {tolerance:g}",
+            f"{TASK}: {numbers}; {len(close)} of {len(tried)} within {tolerance:g}",
             rests,
         )
 

@@ -14,6 +14,7 @@ from ...dtl import DTL, DTLConfig
 from ...memory import GIB, MemoryPlan, plan_training
 from ...training import authors_table
 from ...walks import walk
+from ..ablations import VALUES
 from ..figure1 import BACKBONE, NAMES, SETTINGS, figure_options, figure_readings
 from ..golden import golden_swin_case, golden_vit_case
 from .claim import Finding, paper_number, today
@@ -23,7 +24,7 @@ PLANNED = (
     "not measured on a GPU"
 )
 COUNTED = "counted: ViT-B/16, head left out"
-M_TRIED = (0, 2, 4, 6, 8, 10)
+M_TRIED = VALUES["inject_from"]
 
 
 def finding(holds: bool, numbers: str, setting: str) -> Finding:

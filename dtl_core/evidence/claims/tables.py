@@ -39,8 +39,9 @@ def claims_markdown(path: Path | None = None) -> str:
     for row in load_verdicts(path):
         cells = []
         for part in row["parts"]:
-            old = f" *(stale: {'; '.join(part['stale'])})*" if part["stale"] else ""
-            cells.append(f"{SIGNS[part['verdict']]} {part['about']}: {part['numbers']}{old}")
+            found = f": {part['numbers']}" if part["verdict"] != "not run" else ""
+            old = f" ({'; '.join(part['stale'])})" if part["stale"] else ""
+            cells.append(f"{SIGNS[part['verdict']]} {part['about']}{found}{old}")
         lines.append(f"| {row['id']} | {row['text']} | **{row['verdict']}** | {'<br>'.join(cells)} |")
     signs = ", ".join(f"{sign} {word}" for word, sign in SIGNS.items())
     note = (

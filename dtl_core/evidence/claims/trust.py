@@ -140,7 +140,7 @@ def aged(card: RunCard) -> list[str]:
     """What has changed since a card was made: files of the code, values of the recipe."""
     found = []
     if not card.code:
-        found.append("unknown: the cards do not name the code that made them")
+        found.append("cards do not name the code that made them")
     elif changed := changed_since(card.code, card.method):
         found.append(f"the code has changed since: {', '.join(changed)}")
     now = profile_recipe(
