@@ -187,8 +187,8 @@ def ablation_note(profile: str = "laptop", task: str = TASK, root: Path | None =
         how = f" {epochs} epochs; the learning rate, {lr}, was chosen for the paper's values and is the same for all."
     return (
         f"Two settings, side by side. Accuracy: mean ± standard deviation over {len(SEEDS)} seeds, {task}; "
-        f"{get_profile(profile).setting}.{how} Parameters (without the head) and memory: {PLANNED}; DTL's plain form "
-        f'(`recompute="none"`) and its default. One value is varied at a time. {ablation_status(profile, task, root)}'
+        f"{get_profile(profile).setting}.{how} Parameters (without the head) and memory: {PLANNED}; DTL's plain "
+        f"form, which keeps everything for backward, and its default. One value is varied at a time. {ablation_status(profile, task, root)}"
     )
 
 
