@@ -34,6 +34,9 @@ from importlib.metadata import version
 mps = torch.backends.mps.is_available()
 print(json.dumps([[version(p) for p in {KEPT}], "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"]))
 """
+ABSENT = (
+    "import importlib.util, sys; sys.exit('dtl_core is here already' if importlib.util.find_spec('dtl_core') else 0)"
+)
 BROUGHT = """
 import json, dtl_core
 from dtl_core.evidence import load_cards
@@ -95,7 +98,7 @@ def interpreters() -> dict[str, str]:
 
 
 def pip(python: str, *arguments: str, env: dict[str, str] | None = None) -> None:
-    """Runs pip and shows a line for each package that it gets.
+    """Runs pip, away from the checkout and what it holds of itself, and shows a line for each package that it gets.
 
     Raises:
         Failed: pip did.
@@ -103,7 +106,7 @@ def pip(python: str, *arguments: str, env: dict[str, str] | None = None) -> None
     command = [python, "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments]
     said = []
     with subprocess.Popen(
-        command, env=env, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command, env=env, cwd=tempfile.gettempdir(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
         for line in process.stdout or ():
             said.append(line)
@@ -146,6 +149,7 @@ def check_version(python: str, wheel: Path, notebooks: list[Path], folder: Path)
     for number, path in enumerate(notebooks):
         if number:
             pip(check.python, "uninstall", "-q", "-y", "dtl-workbook", env=env)
+        check.run("-c", ABSENT, cwd=folder)
         copy = lay_out(path, wheel, folder / "set-up" / path.stem)
         attempt(check, f"{path.name}, set-up cell", "set-up", copy, f"device {device}")
     for path in [path for path in notebooks if path.name.startswith(LIGHT)]:
