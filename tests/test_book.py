@@ -11,7 +11,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from dtl_core.display import note_run
 from dtl_core.display.book import exit_code, run_notebooks, select
 from dtl_core.display.catalog import clean_notebook, list_notebooks, read_notebook, without_bars
-from dtl_core.display.index import trained_in
+from dtl_core.display.trained import trained_in
 
 BAR = 'import sys; print("\\r 50%|##   | 1/2 [00:01<00:01,  1.0it/s]", file=sys.stderr)'
 
