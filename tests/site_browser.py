@@ -60,3 +60,10 @@ def focused(page):
             return [e.tagName.toLowerCase(), (e.innerText || e.getAttribute('aria-label') || '').trim(),
                     box.right > 0 && box.left < innerWidth && box.bottom > 0 && getComputedStyle(e).visibility === 'visible']; }"""
     )
+
+
+def findings(page, axe):
+    """What axe-core finds serious or critical: rule and first element."""
+    page.evaluate(axe)
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+    return [(v["id"], v["nodes"][0]["html"][:120]) for v in found if v["impact"] in ("serious", "critical")]

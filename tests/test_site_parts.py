@@ -66,7 +66,12 @@ def test_claims_without_and_with_verdicts(tmp_path):
     path.write_text(json.dumps([ROW, {**ROW, "id": "C2", "verdict": "supported"}]))
     text = claims_page(titles, links, path)
     assert "1 not supported, 1 supported" in text and 'class="verdict not-supported"' in text
-    for shown in ("LoRA keeps &lt;64&gt; %.", "Setting: laptop.", "2026-01-02", "<code>dtl memory --compare all</code>"):
+    for shown in (
+        "LoRA keeps &lt;64&gt; %.",
+        "Setting: laptop.",
+        "2026-01-02",
+        "<code>dtl memory --compare all</code>",
+    ):
         assert shown in text
     for damaged in ("{", '{"C1": 1}', "[1]", '[{"claim": "no id"}]'):
         path.write_text(damaged)

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nbformat
 import pandas as pd
 from tqdm import tqdm  # the plain bar: this runs in a terminal
 

@@ -115,7 +115,8 @@ def front_page(
     ]
     if len(cards):
         parts += ["## What was trained", _render("trained.html.j2", cards=_cards(cards))]
-    more = [name for name in ("exercises/index", "solutions/index", "data") if name in docs]
+    more = [name for name in ("exercises/index", "solutions/index") if name in docs]
+    more += ["Data and licences <data>"] * ("data" in docs)
     parts += [contents("Notebooks", [info.name for info in infos if info.name in docs])]
     parts += [contents("Practice and data", more)] if more else []
     return "\n\n".join(parts) + "\n"

@@ -35,6 +35,7 @@ SETTINGS = {
     "html_static_path": [str(paths.RESOURCES / "site" / "static")],
     "html_css_files": ["workbook.css"],
     "html_js_files": ["workbook.js"],
+    "html_search_scorer": str(paths.RESOURCES / "site" / "scorer.js"),
     "html_math_renderer": "mathml",
     "html_show_sourcelink": False,
     "html_copy_source": False,
@@ -89,7 +90,9 @@ def write_site(
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".site-", dir=out.parent) as name:
         source, built = Path(name, "source"), Path(name, "html")
-        docs = _write_sources(source, Path(folder) if folder else notebooks_dir(), executed or {}, runs or [], cards, setting)
+        docs = _write_sources(
+            source, Path(folder) if folder else notebooks_dir(), executed or {}, runs or [], cards, setting
+        )
         warnings = _build(source, built, Path(name, "doctrees"), len(docs))
         _move(built, out)
     undrawn = [line for line in warnings if "[dtl.formula]" in line]
@@ -135,8 +138,14 @@ def _write_sources(
     if (folder / "images").is_dir():
         shutil.copytree(folder / "images", source / "images")
     source.mkdir(exist_ok=True)
-    docs = {file.relative_to(source).with_suffix("").as_posix() for file in source.rglob("*.[im]*") if file.suffix in (".ipynb", ".md")}
-    text = front_page(infos, docs, {ran.info.name: ran for ran in runs}, cards if cards is not None else pd.DataFrame(), setting)
+    docs = {
+        file.relative_to(source).with_suffix("").as_posix()
+        for file in source.rglob("*.[im]*")
+        if file.suffix in (".ipynb", ".md")
+    }
+    text = front_page(
+        infos, docs, {ran.info.name: ran for ran in runs}, cards if cards is not None else pd.DataFrame(), setting
+    )
     (source / "index.md").write_text(text, encoding="utf-8")
     return docs | {"index"}
 

@@ -64,10 +64,11 @@ def _output(output: nbformat.NotebookNode) -> nbformat.NotebookNode | None:
     if data.get("text/plain") == WIDGET_LINE:
         output.data = nbformat.from_dict({"text/html": f'<p class="no-widget">{WIDGET_NOTE}</p>'})
         return output
-    data.pop("application/javascript", None)
+    if data.pop("application/javascript", None) is not None and set(data) <= {"text/plain"}:
+        return None
     if "text/html" in data:  # the corner of a table with an index names nothing: no heading for a screen reader
         data["text/html"] = "".join(data["text/html"]).replace("<th></th>", "<td></td>")
-    return output if set(data) - {"text/plain"} or data.get("text/plain", "").strip() else None
+    return output
 
 
 def _note(ran: Ran | None, any_run: bool) -> str:
