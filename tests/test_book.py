@@ -69,7 +69,11 @@ def test_index_and_pages(book):
     assert 'href="06_good.html"' in index and "05_damaged.html" not in index
     assert "What was trained" in index and "<td>mnist</td>" in index and "<td>0.951</td>" in index
     assert "about 2 minutes" in index and "See it run." in index
-    assert "rank must be positive" in (out / "02_fails.html").read_text()
+    failed = (out / "02_fails.html").read_text()
+    assert "This run failed in cell [2]" in failed and failed.count("rank must be positive") == 2, (
+        "a note, and the cell"
+    )
+    assert "run-note" not in index + (out / "01_good.html").read_text()
     assert not (out / "05_damaged.html").exists()
     assert read_notebook(out / "06_good.ipynb").cells[-1].outputs[0].text.strip() == "smoke"
 

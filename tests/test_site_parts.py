@@ -63,9 +63,9 @@ def test_claims_without_and_with_verdicts(tmp_path):
     assert empty.count("<li id=") == 12 and "No verdict is recorded yet" in empty and 'class="verdict' not in empty
     assert '<a href="01_one.html" title="One &amp; only">01</a>' in empty and "planned: 14" in empty
     path = tmp_path / "claims.json"
-    path.write_text(json.dumps([ROW, {**ROW, "id": "C2", "verdict": "supported"}]))
+    path.write_text(json.dumps([ROW, {"id": "C2", "verdict": "supported"}]))
     text = claims_page(titles, links, path)
-    assert "1 not supported, 1 supported" in text and 'class="verdict not-supported"' in text
+    assert "1 supported, 1 not supported" in text and 'class="verdict not-supported"' in text
     for shown in (
         "LoRA keeps &lt;64&gt; %.",
         "Setting: laptop.",
@@ -73,7 +73,7 @@ def test_claims_without_and_with_verdicts(tmp_path):
         "<code>dtl memory --compare all</code>",
     ):
         assert shown in text
-    for damaged in ("{", '{"C1": 1}', "[1]", '[{"claim": "no id"}]'):
+    for damaged in ("{", '{"C1": 1}', "[1]", '[{"verdict": "no id"}]', '[{"id": "C1"}]'):
         path.write_text(damaged)
         with pytest.raises(DamagedFile, match="claims.json"):
             claims_page(titles, links, path)

@@ -15,6 +15,8 @@ from .catalog import NotebookInfo, project_address
 from .kernel import Ran
 
 RAW = "`" * 12 + "{raw} html\n%s\n" + "`" * 12  # a fence longer than any that an error message may hold
+VERDICTS = ("supported", "not supported", "different setting", "not run")  # in the order in which they are counted
+EMPTY = {"evidence": "", "setting": "", "date": "", "command": ""}  # what a row may lack
 FOLDERS = ("exercises", "solutions")
 
 
@@ -31,7 +33,7 @@ def read_verdicts(path: Path) -> dict[str, dict]:
     """The recorded verdicts, by the claim's id: rows of ``results/claims.json``.
 
     Returns:
-        id -> the row with ``claim, verdict, evidence, setting, date, command``; empty where nothing is recorded.
+        id -> the row with ``verdict, evidence, setting, date, command``; nothing where nothing is recorded.
 
     Raises:
         DamagedFile: for a file that is no list of such rows.
@@ -39,9 +41,12 @@ def read_verdicts(path: Path) -> dict[str, dict]:
     if not path.is_file():
         return {}
     try:
-        return {row["id"]: row for row in json.loads(path.read_text(encoding="utf-8"))}
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        return {row["id"]: {**EMPTY, **row, "verdict": row["verdict"]} for row in rows}
     except (ValueError, TypeError, KeyError) as error:
-        raise DamagedFile(f"{path} is not a list of verdicts, each with an id: record the claims again") from error
+        raise DamagedFile(
+            f"{path} is not a list of verdicts, each with an id and a verdict: record the claims again"
+        ) from error
 
 
 def claims_page(titles: dict[str, str], links: dict[str, str], verdicts: Path | None = None) -> str:
@@ -62,7 +67,10 @@ def claims_page(titles: dict[str, str], links: dict[str, str], verdicts: Path | 
         claim["here"] = [(number, titles[number], links[number]) for number in numbers if number in links]
         claim["planned"] = [number for number in numbers if number not in titles]
         claim["recorded"] = found.get(claim["id"])
-    counts = pd.Series([row["verdict"] for row in found.values()], dtype=str).value_counts().to_dict()
+    given = [row["verdict"] for row in found.values()]
+    counts = {
+        verdict: given.count(verdict) for verdict in (*VERDICTS, *sorted(set(given) - {*VERDICTS})) if verdict in given
+    }
     return "## The claims\n\n" + _render("claims.html.j2", claims=claims, counts=counts)
 
 
@@ -108,7 +116,13 @@ def front_page(
     failed = sum(run.error is not None for run in runs.values())
     parts = [
         "# The DTL workbook",
-        _render("about.html.j2", runs=runs, failed=failed, setting=setting, address=project_address()),
+        _render(
+            "about.html.j2",
+            runs=runs,
+            failed=failed,
+            setting=setting,
+            address=project_address() if paths.in_checkout() else "",
+        ),
         claims_page(titles, links, verdicts),
         "## The notebooks",
         _render("notebooks.html.j2", infos=infos, links=links, runs=runs, extras=extras),
