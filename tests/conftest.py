@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import shutil
 from multiprocessing import forkserver
+from pathlib import Path
 
 import pytest
 import torch
@@ -34,6 +35,13 @@ def browser():
         instance = playwright.chromium.launch(executable_path=found, args=BROWSER_FLAGS)
         yield instance
         instance.close()
+
+
+@pytest.fixture(scope="session")
+def axe():
+    """The source of axe-core, as a Python package ships it."""
+    package = pytest.importorskip("axe_playwright_python", reason="axe is not installed: pip install -e '.[test]'")
+    return (Path(package.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
 
 
 def pytest_collection_modifyitems(items):

@@ -11,7 +11,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from dtl_core.display import note_run
 from dtl_core.display.book import exit_code, run_notebooks, select
 from dtl_core.display.catalog import clean_notebook, list_notebooks, read_notebook, without_bars
-from dtl_core.display.index import trained_in
+from dtl_core.display.trained import trained_in
 
 BAR = 'import sys; print("\\r 50%|##   | 1/2 [00:01<00:01,  1.0it/s]", file=sys.stderr)'
 
@@ -69,7 +69,11 @@ def test_index_and_pages(book):
     assert 'href="06_good.html"' in index and "05_damaged.html" not in index
     assert "What was trained" in index and "<td>mnist</td>" in index and "<td>0.951</td>" in index
     assert "about 2 minutes" in index and "See it run." in index
-    assert "rank must be positive" in (out / "02_fails.html").read_text()
+    failed = (out / "02_fails.html").read_text()
+    assert "This run failed in cell [2]" in failed and failed.count("rank must be positive") == 2, (
+        "a note, and the cell"
+    )
+    assert "run-note" not in index + (out / "01_good.html").read_text()
     assert not (out / "05_damaged.html").exists()
     assert read_notebook(out / "06_good.ipynb").cells[-1].outputs[0].text.strip() == "smoke"
 

@@ -12,16 +12,26 @@ from pathlib import Path
 import nbformat
 import pytest
 from bs4 import BeautifulSoup
+from markdown_it import MarkdownIt
+from mdit_py_plugins.amsmath import amsmath_plugin
+from mdit_py_plugins.dollarmath import dollarmath_plugin
 from nbclient import NotebookClient
 
 from dtl_core import paths
 from dtl_core.display import catalog
-from dtl_core.display.html import export_page
+from dtl_core.display.mathml import mathml
 
 FOLDER = catalog.notebooks_dir()
 NUMBERED, EXERCISES, SOLUTIONS = ([info.path for info in catalog.list_notebooks(kind)] for kind in catalog.KINDS)
 EVERY = NUMBERED + EXERCISES + SOLUTIONS
 SMOKE = {**os.environ, "DTL_PROFILE": "smoke", "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
+MARKDOWN = MarkdownIt().use(dollarmath_plugin).use(amsmath_plugin)  # as the site reads them
+
+
+def walk(tokens):
+    for token in tokens:
+        yield token
+        yield from walk(token.children or [])
 
 
 def each(notebooks):
@@ -101,7 +111,9 @@ def test_code_is_portable(path):
 
 @each(EVERY)
 def test_page_and_links(path):
-    export_page(catalog.read_notebook(path), path, FOLDER / "page.html")  # raises for a formula that cannot be drawn
+    for token in walk(MARKDOWN.parse("\n\n".join(cell.source for cell in cells(path, "markdown")))):
+        if "math" in token.type:
+            mathml(token.content)  # raises for a formula that cannot be drawn
     for text, target in re.findall(r"(?<!!)\[([^\]]+)\]\(([^)\s]+)\)", markdown(path)):
         if not re.match(r"https?:|#|mailto:", target):
             assert (path.parent / target.split("#")[0]).exists(), f"[{text}]({target}) leads nowhere"

@@ -1,4 +1,4 @@
-"""Executes the notebooks, each in a fresh kernel, and writes them as pages with an index."""
+"""Executes the notebooks, each in a fresh kernel, and has the site written from what they gave."""
 
 from __future__ import annotations
 
@@ -8,18 +8,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nbformat
 import pandas as pd
 from tqdm import tqdm  # the plain bar: this runs in a terminal
 
 from dtl_core import paths
-from dtl_core.files import DamagedFile, written_whole
 from dtl_core.profiles import get_profile
 
-from .catalog import NotebookInfo, clean_notebook, list_notebooks, notebooks_dir, read_notebook, write_notebook
-from .html import export_page
-from .index import index_page, trained_in
+from .catalog import NotebookInfo, clean_notebook, list_notebooks, notebooks_dir, write_notebook
 from .kernel import Ran, execute
+from .site import Site, write_site
+from .trained import trained_in
 
 
 def default_out() -> Path:
@@ -55,7 +53,7 @@ def run_notebooks(
     timeout: int = 1200,
     folder: str | Path | None = None,
 ) -> list[Ran]:
-    """Executes the numbered notebooks in order and writes executed copies, pages and an index.
+    """Executes the numbered notebooks in order, and writes executed copies and the site.
 
     A notebook that fails is reported with its cell, and the others still run.
 
@@ -72,6 +70,7 @@ def run_notebooks(
 
     Raises:
         ValueError: for a name that is no notebook, or no profile.
+        MathsError: see ``write_site``.
     """
     chosen = get_profile(profile)
     folder = Path(folder) if folder else notebooks_dir()
@@ -93,86 +92,26 @@ def run_notebooks(
         if ran.error is not None:
             tqdm.write(f"{info.path.name} {ran.status}")
     cards = trained_in(trained)
-    index = write_pages(out, folder, executed, runs, cards, chosen.setting)
-    _print_summary(runs, cards, index)
+    _print_summary(runs, cards)
+    say_where(write_site(out, folder, executed, runs, cards, chosen.setting))
     return runs
 
 
-def write_pages(
-    out: str | Path | None = None,
-    folder: str | Path | None = None,
-    executed: dict[Path, nbformat.NotebookNode] | None = None,
-    runs: list[Ran] | None = None,
-    cards: pd.DataFrame | None = None,
-    setting: str = "",
-) -> Path:
-    """Writes every notebook, exercise and solution as a page, and the index. Runs nothing.
-
-    Args:
-        out: where to write; ``build/workbook`` of the project without it.
-        folder: another folder than ``notebooks/``.
-        executed: notebooks with fresh outputs; the others show what their files hold.
-        runs: how the executed ones went.
-        cards: what was trained.
-        setting: one phrase on the profile of the executed ones.
-
-    Returns:
-        The index page.
-    """
-    out = Path(out) if out else default_out()
-    folder = Path(folder) if folder else notebooks_dir()
-    infos = list_notebooks(folder=folder)
-    below = {kind: list_notebooks(kind, folder) for kind in ("exercises", "solutions")}
-    pages = {info.path: out / f"{info.name}.html" for info in infos}
-    for kind, found in below.items():
-        pages |= {info.path: out / kind / f"{info.name}.html" for info in found}
-    notebooks = {}
-    for path in list(pages):
-        try:
-            notebooks[path] = (executed or {}).get(path) or read_notebook(path)
-        except DamagedFile as error:
-            tqdm.write(str(error))
-            del pages[path]
-    titles = {info.path: f"{info.number} · {info.title}" for info in infos if info.path in pages}
-    order = list(titles)
-    for path, page in tqdm(pages.items(), desc="pages", unit="page", leave=False):
-        navigation = [("Contents", "../index.html" if path not in titles else "index.html")]
-        if path in titles:
-            at = order.index(path)
-            near = [("← ", order[at - 1])] if at else []
-            near += [("", order[at + 1])] if at + 1 < len(order) else []
-            navigation += [(arrow + titles[to] + ("" if arrow else " →"), pages[to].name) for arrow, to in near]
-        text = export_page(notebooks[path], path, page, pages, navigation)
-        with written_whole(page) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    extras = {
-        info.name: [(kind, f"{kind}/{info.name}.html") for kind in below if info.name in {i.name for i in below[kind]}]
-        for info in infos
-    }
-    index = out / "index.html"
-    with written_whole(index) as temporary:
-        temporary.write_text(
-            index_page(
-                infos,
-                {path.stem: pages[path].name for path in order},
-                {ran.info.name: ran for ran in runs or []},
-                cards if cards is not None else pd.DataFrame(),
-                setting,
-                extras,
-            ),
-            encoding="utf-8",
-        )
-    return index
+def say_where(site: Site) -> None:
+    """Prints what Sphinx found wrong in the pages, and where they are."""
+    for line in site.warnings:
+        print(f"in the pages: {line}")
+    print(f"\nOpen {site.index} in a browser: it needs no network.")
 
 
-def _print_summary(runs: list[Ran], cards: pd.DataFrame, index: Path) -> None:
+def _print_summary(runs: list[Ran], cards: pd.DataFrame) -> None:
     print()
     for ran in runs:
         print(f"{ran.info.number} {ran.info.title}: {ran.status}")
     if len(cards):
         shown = cards.to_string(index=False, float_format=lambda value: f"{value:.3f}", na_rep="–")
         print(f"\nWhat was trained:\n{shown}")
-    print(f"\nOpen {index} in a browser: it needs no network.")
+    print()
 
 
 def exit_code(runs: list[Ran]) -> int:

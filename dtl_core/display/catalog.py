@@ -21,6 +21,7 @@ METADATA = {
 }
 # the picture is our own; Colab's would be an address that pages ask for
 BADGE = "[![Open this notebook in Colab](images/open-in-colab.svg)]"
+WIDGET_LINE = "Interactive in JupyterLab: run this cell there."  # stands where a widget was
 # a tqdm bar as text: "train:  40%|####      | 4/10 [00:01<00:02,  2.1it/s]" or "7it [00:00, 12.3it/s]"
 _BAR = re.compile(r"(\d+%\|.*\||\d+\S*(it|s|B)?) ?.*\[\d+:\d+.*(it|s|B)(/s|/it)?.*\]")
 
@@ -58,8 +59,9 @@ def notebooks_dir() -> Path:
 
 
 def plain(markdown: str) -> str:
-    """A line of Markdown as plain text: no emphasis, no code marks, links by their text."""
+    """A line of Markdown as plain text: no emphasis, no code marks, links by their text, ``$\\beta$`` as beta."""
     text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", markdown)
+    text = re.sub(r"\\([A-Za-z]+)", r"\1", text)
     return re.sub(r"[*`$]|(?<!\w)_|_(?!\w)", "", text).strip()
 
 
@@ -211,8 +213,7 @@ def clean_notebook(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
             if "application/vnd.jupyter.widget-view+json" in data:
                 if _BAR.search(data.get("text/plain", "")):
                     continue  # tqdm's bar in a notebook is a widget
-                line = "Interactive in JupyterLab: run this cell there."
-                output.data = nbformat.from_dict({"text/markdown": f"*{line}*", "text/plain": line})
+                output.data = nbformat.from_dict({"text/markdown": f"*{WIDGET_LINE}*", "text/plain": WIDGET_LINE})
                 output.metadata = nbformat.from_dict({})
             kept.append(output)
         cell.outputs = kept

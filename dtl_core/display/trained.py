@@ -7,9 +7,12 @@ import os
 import time
 from pathlib import Path
 
+import pandas as pd
+
 from dtl_core.files import written_whole
 
 FOLDER_VARIABLE = "DTL_TRAINED"  # set by the runner; in JupyterLab nothing is noted
+COLUMNS = ["method", "task", "seed", "split", "accuracy", "seconds"]
 
 
 def note_run(method: str, task: str, seed: int, split: str, accuracy: float, seconds: float) -> None:
@@ -29,3 +32,21 @@ def note_run(method: str, task: str, seed: int, split: str, accuracy: float, sec
     facts = {"method": method, "task": task, "seed": seed, "split": split, "accuracy": accuracy, "seconds": seconds}
     with written_whole(Path(folder) / f"{time.time_ns()}.json") as part:
         part.write_text(json.dumps(facts))
+
+
+def trained_in(folder: Path) -> pd.DataFrame:
+    """The runs that notebooks noted (``note_run``) below a folder.
+
+    Returns:
+        A frame with the columns ``method, task, seed, split, accuracy, seconds``, a row a run, in the order in which
+        they were noted. A file that cannot be read is left out; a key that it lacks is missing in its row.
+    """
+    rows = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            run = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            continue
+        if isinstance(run, dict) and "method" in run:
+            rows.append({key: run.get(key) for key in COLUMNS})
+    return pd.DataFrame(rows, columns=COLUMNS)
