@@ -45,13 +45,13 @@ def test_page_link(tmp_path):
     assert page_link("#here", source, pages) == "#here"
 
 
-ROW = {
-    "id": "C1",
-    "claim": "as in claims.csv",
+PART = {
+    "about": "it holds",
     "verdict": "not supported",
-    "evidence": "LoRA keeps <64> %.",
+    "numbers": "LoRA keeps <64> %",
     "setting": "laptop",
     "date": "2026-01-02",
+    "stale": ["the code has changed since: csn.py"],
     "command": "dtl memory --compare all",
 }
 
@@ -61,19 +61,25 @@ def test_claims_without_and_with_verdicts(tmp_path):
     links = {"01": "01_one.html", "02": "02_two.html"}
     empty = claims_page(titles, links, tmp_path / "none.json")
     assert empty.count("<li id=") == 12 and "No verdict is recorded yet" in empty and 'class="verdict' not in empty
-    assert '<a href="01_one.html" title="One &amp; only">01</a>' in empty and "planned: 14" in empty
+    assert '<a href="01_one.html" title="One &amp; only">01</a>' in empty and "Eight" not in empty
     path = tmp_path / "claims.json"
-    path.write_text(json.dumps([ROW, {"id": "C2", "verdict": "supported"}]))
+    words = {"summary": "1 of 1 not supported", "supports": "Yes.", "refutes": "No.", "doubt": "Run it."}
+    rows = [
+        {"id": "C1", "verdict": "not supported", "parts": [PART], **words},
+        {"id": "C2", "verdict": "supported", "parts": [], **words},
+    ]
+    path.write_text(json.dumps({"claims": rows}))
     text = claims_page(titles, links, path)
     assert "1 supported, 1 not supported" in text and 'class="verdict not-supported"' in text
     for shown in (
         "LoRA keeps &lt;64&gt; %.",
         "Setting: laptop.",
         "2026-01-02",
+        "May be stale: the code has changed since: csn.py.",
         "<code>dtl memory --compare all</code>",
     ):
         assert shown in text
-    for damaged in ("{", '{"C1": 1}', "[1]", '[{"verdict": "no id"}]', '[{"id": "C1"}]'):
+    for damaged in ("{", '{"C1": 1}', "[1]"):
         path.write_text(damaged)
         with pytest.raises(DamagedFile, match="claims.json"):
             claims_page(titles, links, path)

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import jinja2
 import pandas as pd
 
 from dtl_core import paths
-from dtl_core.files import DamagedFile
+from dtl_core.evidence.claims import VERDICTS, load_claims, load_verdicts
+from dtl_core.evidence.claims.tables import SIGNS
 
 from .catalog import NotebookInfo, project_address
 from .kernel import Ran
 
 RAW = "`" * 12 + "{raw} html\n%s\n" + "`" * 12  # a fence longer than any that an error message may hold
-VERDICTS = ("supported", "not supported", "different setting", "not run")  # in the order in which they are counted
-EMPTY = {"evidence": "", "setting": "", "date": "", "command": ""}  # what a row may lack
 FOLDERS = ("exercises", "solutions")
 
 
@@ -29,49 +27,33 @@ def _render(name: str, **values: object) -> str:
     return RAW % environment.from_string(source).render(**values).strip()
 
 
-def read_verdicts(path: Path) -> dict[str, dict]:
-    """The recorded verdicts, by the claim's id: rows of ``results/claims.json``.
-
-    Returns:
-        id -> the row with ``verdict, evidence, setting, date, command``; nothing where nothing is recorded.
-
-    Raises:
-        DamagedFile: for a file that is no list of such rows.
-    """
-    if not path.is_file():
-        return {}
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-        return {row["id"]: {**EMPTY, **row, "verdict": row["verdict"]} for row in rows}
-    except (ValueError, TypeError, KeyError) as error:
-        raise DamagedFile(
-            f"{path} is not a list of verdicts, each with an id and a verdict: record the claims again"
-        ) from error
-
-
 def claims_page(titles: dict[str, str], links: dict[str, str], verdicts: Path | None = None) -> str:
-    """The claims of the paper, one after the other, with their verdicts where these are recorded.
+    """The claims of the paper, one after the other, with their verdicts and evidence where these are recorded.
 
     Args:
         titles: number of a notebook -> its title.
         links: number of a notebook -> its page, relative to this one.
-        verdicts: the file of ``read_verdicts``; ``results/claims.json`` of the project without it.
+        verdicts: the recorded verdicts; ``results/claims.json`` of the project without it.
 
     Returns:
         Markdown below a heading of the second level.
+
+    Raises:
+        DamagedFile: the recorded verdicts are not whole.
     """
-    found = read_verdicts(verdicts or paths.results_dir() / "claims.json")
-    claims = pd.read_csv(paths.RESOURCES / "claims.csv", dtype=str, keep_default_na=False).to_dict("records")
-    for claim in claims:
-        numbers = sorted({*claim["notebooks"].split(), *claim["planned"].split()})
-        claim["here"] = [(number, titles[number], links[number]) for number in numbers if number in links]
-        claim["planned"] = [number for number in numbers if number not in titles]
-        claim["recorded"] = found.get(claim["id"])
+    try:
+        found = {row["id"]: row for row in load_verdicts(verdicts)}
+    except FileNotFoundError:
+        found = {}
+    claims = []
+    for claim in load_claims():
+        here = [(number, titles[number], links[number]) for number in claim.notebooks if number in links]
+        claims.append(
+            {"id": claim.id, "text": claim.text, "source": claim.source, "here": here, "recorded": found.get(claim.id)}
+        )
     given = [row["verdict"] for row in found.values()]
-    counts = {
-        verdict: given.count(verdict) for verdict in (*VERDICTS, *sorted(set(given) - {*VERDICTS})) if verdict in given
-    }
-    return "## The claims\n\n" + _render("claims.html.j2", claims=claims, counts=counts)
+    counts = {verdict: given.count(verdict) for verdict in reversed(VERDICTS) if verdict in given}
+    return "## The claims\n\n" + _render("claims.html.j2", claims=claims, counts=counts, signs=SIGNS)
 
 
 def _cards(cards: pd.DataFrame) -> list[dict[str, str]]:
