@@ -39,7 +39,7 @@ def made_up(root, tasks=(1, 2, 19)):
             rows.append({**row, "multiply_adds": count, "weight_bytes": size, "peak_bytes": 2**21})
     card = {
         "setting": {"backbone": "a_vit", "image_size": 224, "batch_size": 1, "classes": 10, "chunk": 16, "threads": 2, "rounds": 3, "tasks": list(tasks)},
-        "rows": rows, "chunks": [], "where": {"prefix": 0.1, "suffix": 0.85, "beside": 0.05}, "blocks": 12, "inject_from": 6,
+        "rows": rows, "chunks": [{"chunk": 1, "cpu_ratio": 1.2}, {"chunk": 16, "cpu_ratio": 1.0}], "where": {"prefix": 0.1, "suffix": 0.85, "beside": 0.05}, "blocks": 12, "inject_from": 6,
         "wait_policy": "passive", "versions": {"torch": "9", "peft": "8"},
     }  # fmt: skip
     (root / "benchmarks").mkdir(parents=True)
@@ -72,6 +72,7 @@ def test_tables_and_pictures_of_a_card(tmp_path):
     text = serving.serving_markdown(tmp_path)
     assert "| 19 | 0.447 | 0.447 | 0.49 (0.20 to 0.90) | 0.44 |" in text and "| 319 | 1/17.9 | 2 |" in text
     assert "one image" in text and "85 % in blocks 7 to 11" in text and "3 rounds" in text
+    assert "1.20 in chunks of 1, 1.00 in chunks of 16" in text
     figure, sentence = pictures.draw_latency(tmp_path)
     assert "takes 0.49 of them (0.447 by arithmetic)" in sentence
     lines = {line.get_label(): line.get_ydata() for line in figure.axes[0].get_lines()}

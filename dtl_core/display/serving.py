@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 from torch import nn
 
 from ..backbones import SwinWalk, walk
@@ -58,6 +58,7 @@ def draw_rows(rows: Mapping[str, Sequence[int]]) -> Figure:
         ax.bar(at, counts, width, label=title, color=PALETTE[k], hatch=("", "//", "..")[k % 3], edgecolor="white")
     blocks = max(len(counts) for counts in rows.values())
     ax.set(xlabel="block", ylabel="rows through it", xticks=range(blocks))
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     ax.grid(axis="x", visible=False)
     fig.legend(loc="outside upper center", ncols=1)
     return fig

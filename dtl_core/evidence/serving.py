@@ -53,13 +53,16 @@ def serving_note(card: dict) -> str:
     """The setting of the card, and where the time of the largest number of tasks goes, in sentences."""
     s, versions, where, m = card["setting"], card["versions"], card["where"], card["inject_from"]
     images = "one image" if s["batch_size"] == 1 else f"{s['batch_size']} images"
-    waiting = " and threads that wait asleep" if card["wait_policy"].lower() == "passive" else ""
+    chunks = ", ".join(f"{c['cpu_ratio']:.2f} in chunks of {c['chunk']}" for c in card["chunks"])
+    load = f" under a load of {card['load'][0]:.0f} to {card['load'][1]:.0f}" if "load" in card else ""
+    waiting = ", waiting asleep" if card["wait_policy"].lower() == "passive" else ""
     return (
         f"Median ratio and quartiles over {s['rounds']} rounds; {s['backbone']} at {s['image_size']} px, {images}, {s['classes']} classes, "
-        f"chunks of {s['chunk']}, fp32, {s['threads']} threads of a CPU that was shared with other work{waiting}; "
-        f"torch {versions['torch']}, peft {versions['peft']}. CPU time: what the threads of the process worked. "
+        f"chunks of {s['chunk']}, fp32, {s['threads']} threads of a CPU{load}{waiting}; "
+        f"torch {versions['torch']}, peft {versions['peft']}. CPU time: what the threads of the process worked, whatever else ran. "
         f"Of MultiTask's time with {max(s['tasks'])} tasks {100 * where['prefix']:.0f} % lies in blocks 0 to {m}, {100 * where['suffix']:.0f} % in blocks "
-        f"{m + 1} to {card['blocks'] - 1}, and {100 * where['beside']:.0f} % beside the blocks: embedding, side networks, joining the batch, heads."
+        f"{m + 1} to {card['blocks'] - 1}, and {100 * where['beside']:.0f} % beside the blocks: embedding, side networks, joining the batch, heads. "
+        f"Rows at once, by CPU time of the quickest: {chunks}. Larger products use a CPU better, so the time can fall below the arithmetic."
     )
 
 
