@@ -70,9 +70,7 @@ def test_index_and_pages(book):
     assert "What was trained" in index and "<td>mnist</td>" in index and "<td>0.951</td>" in index
     assert "about 2 minutes" in index and "See it run." in index
     failed = (out / "02_fails.html").read_text()
-    assert "This run failed in cell [2]" in failed and failed.count("rank must be positive") == 2, (
-        "a note, and the cell"
-    )
+    assert "This run failed in cell [2]" in failed and 'class="output traceback' in failed
     assert "run-note" not in index + (out / "01_good.html").read_text()
     assert not (out / "05_damaged.html").exists()
     assert read_notebook(out / "06_good.ipynb").cells[-1].outputs[0].text.strip() == "smoke"

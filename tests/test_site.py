@@ -78,6 +78,14 @@ def test_pages_of_the_workbook(browser, workbook, name, width):
         assert troubles == []
 
 
+@pytest.mark.parametrize("width", [320, 768, 1000, 1320, 1366, 1440, 1920])
+def test_widths_between(browser, workbook, width):
+    """Where the theme opens and folds its sidebars."""
+    with visit(browser, workbook, f"{PAGES[9]}.html", width) as (page, _):
+        assert overflow(page) == [0, []]
+        assert page.evaluate("document.querySelector('article').getBoundingClientRect().width") >= min(660, width - 40)
+
+
 def test_keyboard_alone(browser, workbook):
     with visit(browser, workbook, "index.html", 1280) as (page, troubles):
         page.keyboard.press("Tab")

@@ -175,6 +175,7 @@ def _move(built: Path, out: Path) -> None:
     out.mkdir(exist_ok=True)
     for page in out.glob("*.html"):
         page.unlink()
+    shutil.rmtree(built / "_sources", ignore_errors=True)  # an empty folder: sources are not shown
     for new in built.iterdir():
         old = out / new.name
         shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
