@@ -40,6 +40,7 @@ SETTINGS = {
     "html_show_sourcelink": False,
     "html_copy_source": False,
     "html_show_copyright": False,
+    "html_show_sphinx": False,  # with it the theme names a person
     "html_use_index": False,
     "html_domain_indices": False,
     "nb_execution_mode": "off",
