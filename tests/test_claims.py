@@ -195,6 +195,8 @@ def test_a_claim_takes_the_least_favourable_of_its_parts():
     findings = {v: Finding(v, "", "", "") for v in VERDICTS}
     for i, worst in enumerate(VERDICTS):
         assert Judged(CLAIMS["C4"], tuple(findings[v] for v in VERDICTS[i:])).verdict == worst
+    mixed = Judged(CLAIMS["C4"], tuple(findings[v] for v in ("supported", "not run", "supported")))
+    assert mixed.summary == "2 of 3 parts supported, 1 not run"
     with pytest.raises(ValueError, match="no verdict"):
         Finding("proved", "", "", "")
 

@@ -57,10 +57,10 @@ class Judged:
 
     @property
     def summary(self) -> str:
-        """How many parts have which verdict: "2 of 3 supported, 1 not run"."""
-        count, whole = {v: sum(f.verdict == v for f in self.findings) for v in reversed(VERDICTS)}, len(self.findings)
-        words = [f"{n} {v}" for v, n in count.items() if n]
-        return f"{whole} of {whole} {self.verdict}" if len(words) == 1 else f"of {whole} parts " + ", ".join(words)
+        """How many parts have which verdict: "2 of 3 parts supported, 1 not run"."""
+        count = {v: sum(f.verdict == v for f in self.findings) for v in reversed(VERDICTS)}
+        (first, n), *others = [(v, n) for v, n in count.items() if n]
+        return ", ".join([f"{n} of {len(self.findings)} parts {first}", *(f"{n} {v}" for v, n in others)])
 
 
 def find(part: Part, root: Path | None = None) -> Finding:
