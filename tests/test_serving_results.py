@@ -33,6 +33,8 @@ def made_up(root, tasks=(1, 2, 19)):
                 "low": 0.2,
                 "high": 0.9,
                 "cpu_ratio": 0.44,
+                "cpu_low": 0.43,
+                "cpu_high": 0.45,
             }
             count = {serving.KNOWN: None, serving.SERVER: 7 + 5 * t}.get(kind, 12 * t)
             size = 2**20 * (300 * t if kind == serving.FULL else 300 + t)
@@ -74,11 +76,16 @@ def test_tables_and_pictures_of_a_card(tmp_path):
     assert "one image" in text and "85 % in blocks 7 to 11" in text and "3 rounds" in text
     assert "1.20 in chunks of 1, 1.00 in chunks of 16" in text
     figure, sentence = pictures.draw_latency(tmp_path)
-    assert "takes 0.49 of them (0.447 by arithmetic)" in sentence
-    lines = {line.get_label(): line.get_ydata() for line in figure.axes[0].get_lines()}
-    assert list(lines["MultiTask, by arithmetic"]) == pytest.approx([1, 17 / 24, 102 / 228])
+    assert "takes 0.49 of the time and 0.44 of the CPU time; 0.447 by arithmetic" in sentence
+    for ax, last in zip(figure.axes, (0.49, 0.44), strict=True):
+        lines = {line.get_label(): line.get_ydata() for line in ax.get_lines()}
+        assert list(lines["MultiTask, by arithmetic"]) == pytest.approx([1, 17 / 24, 102 / 228])
+        assert ax.containers[0].get_label() == "MultiTask" and ax.containers[0][0].get_ydata()[-1] == pytest.approx(
+            last
+        )
     table = pictures.latency_table(tmp_path)
-    assert len(table) == 5 and set(table["tasks"]) == {19} and table["multiply-adds (G)"].tolist()[1] == "–"
+    assert table["time"].tolist() == pytest.approx([0.49] * 5) and table["weights (MiB)"].tolist() == [319] * 4 + [5700]
+    assert table["multiply-adds (G)"].isna().tolist() == [False, True, False, False, False]
 
 
 def test_nothing_recorded_is_said(tmp_path):
@@ -86,7 +93,7 @@ def test_nothing_recorded_is_said(tmp_path):
         serving.serving_markdown(tmp_path)
     figure, sentence = pictures.draw_latency(tmp_path)
     assert [t.get_text() for t in figure.axes[0].texts] == ["not run"] and "Nothing is recorded" in sentence
-    assert pictures.latency_table(tmp_path).empty
+    assert pictures.latency_table(tmp_path).empty and pictures.latency_note(tmp_path) == "Nothing is recorded."
 
 
 def test_rows_through_the_blocks():
