@@ -85,7 +85,7 @@ def test_tables_and_pictures_of_a_card(tmp_path):
         )
     table = pictures.latency_table(tmp_path)
     assert table["time"].tolist() == pytest.approx([0.49] * 5) and table["weights (MiB)"].tolist() == [319] * 4 + [5700]
-    assert table["multiply-adds (G)"].isna().tolist() == [False, True, False, False, False]
+    assert table["MACs (G)"].isna().tolist() == [False, True, False, False, False]
 
 
 def test_nothing_recorded_is_said(tmp_path):

@@ -113,7 +113,7 @@ def latency_note(root: Path | None = None) -> str:
 
 def latency_table(root: Path | None = None) -> pd.DataFrame:
     """The same as numbers, with the bytes: a row for each kind at the largest number of tasks. Empty without a card."""
-    columns = ["kind", "time", "quartiles", "CPU time", "multiply-adds (G)", "weights (MiB)", "peak (MiB)"]
+    columns = ["kind", "time", "quartiles", "CPU time", "MACs (G)", "weights (MiB)", "peak (MiB)"]
     try:
         table = serving_table(serving_card(root))
     except FileNotFoundError:
