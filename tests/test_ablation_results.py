@@ -159,7 +159,7 @@ def test_the_widget_draws_what_the_static_call_draws(tmp_path):
 
 def test_the_task_of_a_profile(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("DTL_DATA", str(tmp_path))
-    with pytest.raises(DataMissing, match="dtl data fetch"):  # neither the official folder nor the laptop's weights
+    with pytest.raises(DataMissing, match="data fetch"):  # neither the official folder nor the laptop's weights
         display.find_task(get_profile("paper"))
     assert "No VTAB-1K folder of the profile paper is here" in capsys.readouterr().out
     found = display.find_task(get_profile("smoke"))

@@ -20,7 +20,7 @@ def test_the_card_is_what_is_planned_now(card, label):
     """Another version of timm or torch may plan other bytes; a few per mille are let through, and no more."""
     row = next(r for r in card["rows"] if r["method"] == label)
     for name, setting in f.SETTINGS.items():
-        plan = plan_training(f.NAMES[label], f.BACKBONE, **setting, **f._options(f.NAMES[label]))
+        plan = plan_training(f.NAMES[label], f.BACKBONE, **setting, **f.figure_options(f.NAMES[label]))
         assert row[name] == pytest.approx(plan.peak_bytes, rel=0.005)
         assert row["parameters"] == plan.parameters
 
