@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,6 +80,7 @@ def load_adapter(path: str | Path, backbone: nn.Module | str | None = None, **op
         wanted, config = json.loads(metadata["backbone"]), DTLConfig(**json.loads(metadata["config"]))
         num_classes, names = int(metadata["num_classes"]), json.loads(metadata["class_names"])
         name, sha256, size = wanted["name"], wanted["sha256"], tuple(wanted["image_size"])
+        normal = {key: tuple(wanted[key]) for key in ("mean", "std")}
     except (KeyError, TypeError, ValueError) as error:
         raise DamagedFile(
             f"{path}: its metadata cannot be read ({error!r}); it was written by another version, or is damaged: "
@@ -111,4 +112,5 @@ def load_adapter(path: str | Path, backbone: nn.Module | str | None = None, **op
         raise DamagedFile(f"{path}: {bad[0]} has the wrong shape or holds NaN; train again")
     model.load_state_dict(tensors, strict=False)
     model.class_names = tuple(names) if names else None
+    model.info = replace(found, **normal)  # its images were normalised so, whatever the backbone's own is
     return model

@@ -45,6 +45,7 @@ def predict(
             f"give at least one adapter, each with a name of its own: {', '.join(map(str, paths)) or 'none'}"
         )
     first = DTL.from_adapter(paths[0]).to(pick_device(device))
+    first.backbone.dtl_info = first.info  # with the normalisation that it was trained with
     server = MultiTask(first.backbone, {p.stem: first if p == paths[0] else p for p in paths})
     transform = eval_transform(server.info.image_size, server.info.mean, server.info.std)
     rows, waiting = [], []

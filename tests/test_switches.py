@@ -5,10 +5,11 @@ import pytest
 import torch
 from PIL import Image
 
-from dtl_core import DTL
+from dtl_core import DTL, load_backbone
 from dtl_core.data import build_suite
 from dtl_core.evidence import Switches, prepare, run
 from dtl_core.evidence.switches import ThroughJpeg
+from dtl_core.serving import MultiTask
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -74,9 +75,13 @@ def test_the_card_says_what_was_switched():
 
 
 def test_an_adapter_carries_the_normalisation_it_was_trained_with(tmp_path):
-    ready = prepare("dtl", "shape_location", profile="smoke", switches=Switches(normalisation="half"))
-    ready.model.save_adapter(tmp_path / "half.safetensors")
-    assert DTL.from_adapter(tmp_path / "half.safetensors").info.mean == (0.5, 0.5, 0.5)
+    path, imagenet = tmp_path / "other.safetensors", (0.485, 0.456, 0.406)
+    ready = prepare("dtl", "shape_location", profile="smoke", switches=Switches(normalisation="imagenet"))
+    ready.model.save_adapter(path)
+    own = load_backbone("toy/vit", image_size=32)
+    assert own.dtl_info.mean != imagenet and DTL.from_adapter(path, own).info.mean == imagenet
+    with pytest.raises(ValueError, match="task 'other' was trained on images of mean"):
+        MultiTask(own, {"other": path})
 
 
 @pytest.mark.parametrize("wrong", [dict(normalisation="none"), dict(readout="max"), dict(jpeg=100), dict(jpeg=-1)])

@@ -75,17 +75,17 @@ class MultiTask:
         """Adds a task, or puts another adapter in the place of the task of this name.
 
         Raises:
-            ValueError: the adapter was trained on other backbone weights or at another image size.
+            ValueError: the adapter was trained on other backbone weights, at another image size or with another normalisation.
             DamagedFile, FileNotFoundError: see ``adapters.load_adapter``. Each message names the task.
         """
         if isinstance(adapter, DTL):
-            self._check(name, adapter)
             model = adapter
         else:
             try:
                 model = DTL.from_adapter(adapter, self.backbone)
             except (ValueError, FileNotFoundError) as error:
                 raise type(error)(f"task {name!r}: {error}") from error
+        self._check(name, model)
         device = next(self.backbone.parameters()).device
         # copies: a model that is trained on must not change the answers of a running server
         csn, head = (copy.deepcopy(part).to(device).requires_grad_(False).eval() for part in (model.csn, model.head))
@@ -194,6 +194,11 @@ class MultiTask:
             raise ValueError(
                 f"task {name!r} was trained at {theirs.image_size} px, this backbone takes {mine.image_size}: "
                 f"load_backbone(..., image_size={theirs.image_size})"
+            )
+        if (theirs.mean, theirs.std) != (mine.mean, mine.std):
+            raise ValueError(
+                f"task {name!r} was trained on images of mean {theirs.mean} and deviation {theirs.std}, this server's have "
+                f"{mine.mean} and {mine.std}: all tasks get the same images, so serve it on its own"
             )
 
     def _check_images(self, images: Tensor) -> None:
