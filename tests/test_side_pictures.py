@@ -138,7 +138,7 @@ def test_versus_pairs_by_seed(monkeypatch):
         ("lora", 0, 0.1),
     ]
     frame = pd.DataFrame(rows, columns=["method", "seed", "accuracy"]).assign(task="mnist")
-    monkeypatch.setattr("dtl_core.display.versus.load_cards", lambda profile, root=None: frame)
+    monkeypatch.setattr("dtl_core.display.versus.final_cards", lambda profile, root=None: frame)
     table = versus("dtl", "dtl+").set_index("task")
     assert list(table.index) == list(TASKS) and table.loc["mnist", "seeds"] == 2  # seed 2 has no partner
     assert table.loc["mnist", ["DTL", "DTL+", "difference"]].tolist() == pytest.approx([91.0, 93.0, 2.0])

@@ -131,7 +131,7 @@ def test_whose_cards_are_shown(tmp_path, capsys):
 
 def test_an_absent_official_folder_is_said(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("DTL_DATA", str(tmp_path))
-    with pytest.raises(DataMissing, match="dtl data"):
+    with pytest.raises(DataMissing, match="data fetch"):
         vtab.find_suite(get_profile("paper"))
     assert "The official VTAB-1K is not here" in capsys.readouterr().out
     (tmp_path / "paper/vtab-1k/dtd").mkdir(parents=True)
