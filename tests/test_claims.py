@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 
 import pytest
 
 from dtl_core.evidence import SEEDS, RunCard, card_path, save_card
 from dtl_core.evidence.claims import VERDICTS, Finding, claims_markdown, find, load_claims, load_verdicts, save_claims
-from dtl_core.evidence.claims.accuracy import groups_of
 from dtl_core.evidence.claims.claim import paper_number
 from dtl_core.evidence.claims.trust import lists_of
 from dtl_core.evidence.claims.verdicts import COMPUTED, RECORDED, Judged, judge
 from dtl_core.evidence.code import code_of
 from dtl_core.evidence.recipes import profile_recipe
+from dtl_core.evidence.results import groups_of
 from dtl_core.files import DamagedFile
 from dtl_core.paths import project_dir
 from dtl_core.profiles import get_profile
@@ -33,6 +33,8 @@ def make_card(method, task, seed, accuracy, profile="paper", benchmark="vtab-1k"
     """A card of a final run as this code would write it."""
     chosen = get_profile(profile)
     recipe = profile_recipe(chosen, method, task, None, seed, benchmark=benchmark, shots=shots)
+    if profile != "paper":  # there the config comes with the backbone
+        recipe = replace(recipe, config=replace(recipe.config, dwconv_kernel=3 if method == "dtl+" else 0))
     lists = lists_of(benchmark, seed, shots)
     facts = dict.fromkeys(f.name for f in fields(RunCard)) | dict(
         method=method, profile=profile, benchmark=benchmark, task=task, purpose="final", seed=seed, lr=recipe.lr,
@@ -144,6 +146,23 @@ def test_a_tampered_card_changes_the_verdict(tmp_path, name):
         save_card(RunCard(**{**asdict(card), **change}), path)
     found = find(REACHES, tmp_path)
     assert found.verdict == "not run" and reason in found.numbers and task in found.numbers
+
+
+def test_another_config_may_not_speak(tmp_path):
+    p = part("C5", "half of the values")
+    for m in (0, 2, 4, 6, 8, 10):
+        for seed in SEEDS:
+            card = make_card("dtl", "shape_location", seed, 0.9 if m else 0.7, "laptop")
+            config = {**card.recipe["config"], "inject_from": m}
+            name = "vtab-1k/shape_location/dtl" if m == 6 else f"ablations/shape_location/dtl-M{m}"
+            path = tmp_path / "laptop" / f"{name}-seed{seed}.json"
+            save_card(replace(card, recipe={**card.recipe, "config": config}), path)
+    found = find(p, tmp_path)
+    assert found.verdict == "different setting" and "5 of 6 within 1" in found.numbers
+    save_card(replace(card, seed=2, recipe={**card.recipe, "config": {**config, "inject_from": 4}}), path)
+    assert "inject_from is 4" in find(p, tmp_path).numbers
+    save_card(replace(card, recipe={**card.recipe, "config": {**config, "rank": 8}}), path)
+    assert "rank is 8" in find(p, tmp_path).numbers and find(p, tmp_path).verdict == "not run"
 
 
 def test_a_damaged_card_is_named(tmp_path):

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from ...data.digits import DOMAINS
-from ...data.domain import OFFICIAL, official_domain
+from ...data.domain import official_domain
 from ...data.fewshot import SETS, SHOTS
-from ...data.vtab import official_tasks
 from ...profiles import get_profile
 from ..ablations import BASE, GROUP, TASK, VALUES
-from ..reads import source_of
-from ..results import GROUPS, NAMES
+from ..domain import domains_of
+from ..results import NAMES, groups_of
 from .claim import Finding, paper_number, today
 from .trust import Scores, scores
 
 PAPER, STAND_IN = "paper", "laptop"
 SEVERAL = 3  # missing runs that are named; of more only the number
-Mean = Callable[[str, str], tuple[np.ndarray, list[Scores]]]
+Mean = Callable[[str], tuple[np.ndarray, list[Scores]]]
 
 
 def decided(judge: Callable[[str], tuple[bool, str, list[Scores]]], benchmark: str) -> Finding:
@@ -52,16 +51,6 @@ def _lacking(profile: str, rests: list[Scores], missing: list[str]) -> str:
     return f"{profile}: incomplete: {'; '.join(missing[:SEVERAL])}{more}"
 
 
-def groups_of(profile: str) -> dict[str, tuple[str, ...]]:
-    """The tasks of VTAB-1K of a profile, by group."""
-    if profile != PAPER:
-        return GROUPS
-    groups: dict[str, list[str]] = {}
-    for row in {row["folder"]: row for row in official_tasks().values()}.values():
-        groups.setdefault(row["group"], []).append(row["folder"])
-    return {name: tuple(tasks) for name, tasks in groups.items()}
-
-
 def vtab_mean(profile: str, method: str, root: Path | None = None) -> tuple[np.ndarray, list[Scores]]:
     """The mean of the three group means, in percent by seed; empty where runs are missing."""
     groups = groups_of(profile)
@@ -88,15 +77,15 @@ def few_shot_sets(profile: str) -> tuple[str, ...]:
 
 def domain_mean(profile: str, method: str, root: Path | None = None) -> tuple[np.ndarray, list[Scores]]:
     """The mean over the four targets of runs on the source, in percent by drawing; ImageNet-A and -R over 1,000 classes."""
-    source, names = source_of(get_profile(profile)), tuple(OFFICIAL) if profile == PAPER else DOMAINS
+    source, *names = domains_of(profile)
     found, rows = scores(profile, "domain", source, method, root=root), []
     for card in found.cards:
         targets = {official_domain(n) or n: s["accuracy"] for n, s in card.targets.items()}
-        if missing := [n for n in names[1:] if n not in targets]:
+        if missing := [n for n in names if n not in targets]:
             lacks = f"{method} on {source}, seed {card.seed}: not tested on {', '.join(missing)}"
             found = Scores(found.cards, (*found.missing, lacks), found.stale)
             continue
-        rows.append(np.mean([100 * targets[n] for n in names[1:]]))
+        rows.append(np.mean([100 * targets[n] for n in names]))
     return (np.array(rows) if found.whole else np.array([])), [found]
 
 
@@ -204,7 +193,7 @@ def accuracy_by_m(tolerance: float, root: Path | None = None) -> Finding:
         rests = [
             scores(profile, "vtab-1k", TASK, "dtl", root=root)
             if m == BASE.inject_from
-            else scores(profile, "vtab-1k", TASK, f"dtl-M{m}", group=GROUP, root=root)
+            else scores(profile, "vtab-1k", TASK, "dtl", group=GROUP, config=replace(BASE, inject_from=m), root=root)
             for m in tried
         ]
         if not all(s.whole for s in rests):

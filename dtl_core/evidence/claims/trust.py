@@ -7,9 +7,11 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
+from ...dtl import DTLConfig
 from ...paths import recorded_path, results_dir
 from ...profiles import get_profile
 from ...training import Recipe
+from ..ablations import BASE
 from ..cards import RunCard, load_card
 from ..code import changed_since
 from ..reads import VTAB_SPLITS
@@ -52,16 +54,18 @@ def scores(
     method: str,
     shots: int | None = None,
     group: str = "",
+    config: DTLConfig = BASE,
     root: Path | None = None,
 ) -> Scores:
     """The final runs of one method on one task that may speak, over ``SEEDS``.
 
     Args:
         profile, benchmark, task, method, shots: whose runs.
-        group: folder of the cards, where it is not the benchmark's; the method then bears its variant ("dtl-M4").
+        group: folder of the cards, where it is not the benchmark's; a card's name then bears its variant ("dtl-M4").
+        config: that DTL and DTL+ have to have, but for the kernel.
         root: folder of the results; ``results_dir()`` if None.
     """
-    label = f"{method}-{shots}shot" if shots else method
+    label = f"{method}-M{config.inject_from}" if group else f"{method}-{shots}shot" if shots else method
     folder = (root or results_dir()) / profile / (group or benchmark) / task
     good, missing, stale, absent = [], [], [], []
     for seed in SEEDS:
@@ -70,7 +74,7 @@ def scores(
             absent.append(str(seed))
             continue
         card = _card(path, path.stat().st_mtime_ns)
-        wrong = faults(card, profile, benchmark, task, method.split("-M")[0] if group else method, seed, shots)
+        wrong = faults(card, profile, benchmark, task, method, seed, shots, config)
         if wrong:
             missing.append(f"{label} on {task}, seed {seed}: {', '.join(wrong)}")
             continue
@@ -90,7 +94,14 @@ def _card(path: Path, _written: int) -> RunCard:
 
 
 def faults(
-    card: RunCard, profile: str, benchmark: str, task: str, method: str, seed: int, shots: int | None = None
+    card: RunCard,
+    profile: str,
+    benchmark: str,
+    task: str,
+    method: str,
+    seed: int,
+    shots: int | None = None,
+    config: DTLConfig = BASE,
 ) -> list[str]:
     """Why a card may not speak for a run; empty where it may."""
     chosen, wrong = get_profile(profile), []
@@ -114,6 +125,11 @@ def faults(
         wrong.append(
             f"lists {card.train_split} and {card.test_split}, not {' and '.join(lists_of(benchmark, seed, wanted['shots']))}"
         )
+    if method in ("dtl", "dtl+"):
+        had = card.recipe["config"]
+        other = [k for k, v in asdict(config).items() if k != "dwconv_kernel" and had[k] != v]
+        other += ["dwconv_kernel"] * (bool(had["dwconv_kernel"]) != (method == "dtl+"))
+        wrong += [f"{k} is {had[k]}" for k in other]
     if card.switches:
         wrong.append(f"switched: {', '.join(card.switches)}")
     for name, value in {
