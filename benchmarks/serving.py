@@ -30,6 +30,7 @@ from tqdm import tqdm
 
 from dtl_core import DTL, DTLConfig, load_backbone
 from dtl_core.baselines import build
+from dtl_core.evidence.code import serving_code
 from dtl_core.files import written_whole
 from dtl_core.memory import Ledger
 from dtl_core.memory.step import set_attention
@@ -285,7 +286,7 @@ def main(bench: Bench) -> None:
             "inject_from": next(iter(server.tasks.values())).config.inject_from, "rows": rows, "chunks": chunks, "where": where,
             "wait_policy": os.environ.get("OMP_WAIT_POLICY", "default"), "bf16_instructions": bool(supported),
             "versions": {n: version(n) for n in ("torch", "timm", "peft")},
-            "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "code": serving_code(), "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         }  # fmt: skip
         with written_whole(bench.out) as temporary:
             temporary.write_text(json.dumps(card, indent=1) + "\n")

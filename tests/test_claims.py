@@ -12,7 +12,7 @@ from dtl_core.evidence.claims import VERDICTS, Finding, claims_markdown, find, l
 from dtl_core.evidence.claims.claim import paper_number
 from dtl_core.evidence.claims.trust import lists_of
 from dtl_core.evidence.claims.verdicts import COMPUTED, RECORDED, Judged, judge
-from dtl_core.evidence.code import code_of
+from dtl_core.evidence.code import code_of, serving_code
 from dtl_core.evidence.recipes import profile_recipe
 from dtl_core.evidence.results import groups_of
 from dtl_core.files import DamagedFile
@@ -257,6 +257,12 @@ def test_what_serving_saves(tmp_path):
     path.write_text(json.dumps({"rows": rows, "setting": setting, "created": "2026-01-02T"}))
     assert find(multiply, tmp_path).verdict == "supported" and "0.400" in find(multiply, tmp_path).numbers
     assert find(time, tmp_path).verdict == "not supported" and find(time, tmp_path).date == "2026-01-02"
+    assert find(time, tmp_path).stale == ("cards do not name the code that made them",)
+    facts = {"rows": rows, "setting": setting, "created": "2026-01-02T"}
+    path.write_text(json.dumps({**facts, "code": serving_code()}))
+    assert find(time, tmp_path).stale == ()
+    path.write_text(json.dumps({**facts, "code": {**serving_code(), "serving/path.py": "0"}}))
+    assert find(time, tmp_path).stale == ("the code has changed since: serving/path.py",)
     path.write_text("{}")
     with pytest.raises(DamagedFile, match="benchmarks/serving.py"):
         find(time, tmp_path)

@@ -38,7 +38,7 @@ def test_every_method_names_files_that_are_there(method):
     files = code_of(method)
     assert "training/loop.py" in files and all((PACKAGE / name).is_file() for name in files)
     assert ("csn.py" in files) == (method in ("dtl", "dtl+"))
-    assert changed_since(files, method) == []
+    assert changed_since(files, code_of(method)) == []
 
 
 def test_a_method_made_of_others_names_them_too():
@@ -48,5 +48,5 @@ def test_a_method_made_of_others_names_them_too():
 def test_a_change_is_named(monkeypatch):
     before = code_of("dtl")
     monkeypatch.setattr(code, "digest_of", lambda name: "0" if name == "csn.py" else before.get(name))
-    assert changed_since(before, "dtl") == ["csn.py"]
-    assert len(changed_since({}, "dtl")) == len(before)
+    assert changed_since(before, code_of("dtl")) == ["csn.py"]
+    assert len(changed_since({}, code_of("dtl"))) == len(before)

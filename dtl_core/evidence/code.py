@@ -19,6 +19,7 @@ SHARED = (
     "training/evaluate.py", "training/loop.py", "training/recipe.py",
 )  # fmt: skip
 DTL_FILES = ("config.py", "csn.py", "dtl.py")
+SERVING_FILES = ("serving/cache.py", "serving/multitask.py", "serving/path.py")
 
 
 def code_of(method: str) -> dict[str, str]:
@@ -35,14 +36,18 @@ def code_of(method: str) -> dict[str, str]:
     return {name: digest_of(name) for name in sorted({*SHARED, *own})}
 
 
-def changed_since(code: dict[str, str], method: str) -> list[str]:
+def serving_code() -> dict[str, str]:
+    """The same for the benchmark of many tasks over one prefix."""
+    return {name: digest_of(name) for name in sorted({"backbones.py", "walks.py", *DTL_FILES, *SERVING_FILES})}
+
+
+def changed_since(code: dict[str, str], now: dict[str, str]) -> list[str]:
     """The files that are not as they were when a card was made.
 
     Args:
         code: of the card.
-        method: of the card.
+        now: what it would be today.
     """
-    now = code_of(method)
     return sorted(name for name in {*code, *now} if code.get(name) != now.get(name))
 
 
@@ -76,3 +81,15 @@ def _with_imports(module: str) -> tuple[str, ...]:
         beside = [n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.level == 1 and n.module]
         waiting += [n for n in beside if f"baselines/{n}.py" not in found]
     return tuple(found)
+
+
+def age_of(code: dict[str, str], now: dict[str, str]) -> list[str]:
+    """What there is to say about the age of a card's code, in words; nothing where it is as it was.
+
+    Args:
+        code, now: see ``changed_since``.
+    """
+    if not code:
+        return ["cards do not name the code that made them"]
+    changed = changed_since(code, now)
+    return [f"the code has changed since: {', '.join(changed)}"] if changed else []

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ...files import DamagedFile
 from ...paths import recorded_path, results_dir
+from ..code import age_of, serving_code
 from .claim import Finding, today
 
 SHARED, SEPARATE = "MultiTask", "separate DTL models"
@@ -44,4 +45,10 @@ def serving_saves(quantity: str, high: float, root: Path | None = None) -> Findi
         )
     except (ValueError, KeyError, TypeError, StopIteration) as error:
         raise DamagedFile(f"{path} is damaged ({error!r}): python benchmarks/serving.py --out {path}") from error
-    return Finding("supported" if share < high else "not supported", numbers, setting, date)
+    return Finding(
+        "supported" if share < high else "not supported",
+        numbers,
+        setting,
+        date,
+        tuple(age_of(card.get("code", {}), serving_code())),
+    )

@@ -13,7 +13,7 @@ from ...profiles import get_profile
 from ...training import Recipe
 from ..ablations import BASE
 from ..cards import RunCard, load_card
-from ..code import changed_since
+from ..code import age_of, code_of
 from ..reads import VTAB_SPLITS
 from ..recipes import profile_recipe
 from ..runs import SEEDS
@@ -154,11 +154,7 @@ def lists_of(benchmark: str, seed: int, shots: int | None) -> tuple[str, str]:
 
 def aged(card: RunCard) -> list[str]:
     """What has changed since a card was made: files of the code, values of the recipe."""
-    found = []
-    if not card.code:
-        found.append("cards do not name the code that made them")
-    elif changed := changed_since(card.code, card.method):
-        found.append(f"the code has changed since: {', '.join(changed)}")
+    found = age_of(card.code, code_of(card.method))
     now = profile_recipe(
         get_profile(card.profile), card.method, card.task, card.lr, card.seed,
         benchmark=card.benchmark, shots=card.shots, protocol=card.protocol,
