@@ -18,8 +18,9 @@ def claims(ids: Annotated[tuple[str, ...], tyro.conf.Positional] = (), write: bo
 
     Args:
         ids: only these claims, e.g. `C4`; all if not given.
-        write: also write results/claims.json and the table of README.md (all claims).
+        write: also write results/claims.json, the table of README.md and a page, build/claims.html (all claims).
     """
+    from .display.front import write_claims_html
     from .evidence.claims import judge, save_claims, write_readme_claims
     from .paths import shown
 
@@ -46,3 +47,4 @@ def claims(ids: Annotated[tuple[str, ...], tyro.conf.Positional] = (), write: bo
     if write:
         print(f"written: {shown(save_claims(judged))}")
         print(f"written: {shown(write_readme_claims())}")
+        print(f"written: {shown(write_claims_html())}")

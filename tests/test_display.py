@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import re
 import subprocess
 import sys
 
@@ -10,7 +12,9 @@ import matplotlib.pyplot as plt
 import nbformat
 import pandas as pd
 import pytest
+from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from PIL import Image, ImageColor
 
 from dtl_core import display, paths
 from dtl_core.display import catalog, checks, plots, setup
@@ -100,9 +104,33 @@ def test_table(shown):
     assert "0.95<" in text and "–" in text and "&lt;b&gt;" in text and "<th>0</th>" not in text
     assert shown[0]["text/plain"].startswith("Two methods.\n")
     display.table(frame.set_index("method"), "With its index.")
-    assert "<th>DTL</th>" in shown[1]["text/html"]
+    named = BeautifulSoup(shown[1]["text/html"], "html.parser").table
+    rows = [[cell.get_text() for cell in row.find_all(["th", "td"])] for row in named.find_all("tr")]
+    assert rows == [["method", "accuracy"], ["DTL", "0.951"], ["<b>", "–"]], "the index's name has no row of its own"
+    display.table(frame.set_index("method").rename_axis(None), "An index without a name.")
+    assert "<th>DTL</th>" in shown[2]["text/html"]
     with pytest.raises(ValueError, match="needs its sentence"):
         display.table(frame, "")
+
+
+def test_thousands_are_set_apart_in_all_or_no_column_of_a_table(shown):
+    display.table(pd.DataFrame({"parameters": [349_488, 490], "not zero": [0, 1152], "share": [0.5, 0.25]}), "Large.")
+    assert re.findall(r"<td>([^<]*)</td>", shown[0]["text/html"]) == ["349,488", "0", "0.500", "490", "1,152", "0.250"]
+    display.table(pd.DataFrame({"images": [1000, 1624]}), "Small.")
+    assert re.findall(r"<td>([^<]*)</td>", shown[1]["text/html"]) == ["1000", "1624"]
+
+
+def test_the_small_marker_of_a_drawing_keeps_its_colour():
+    """A palette that is too small gave LoRA's marker in a legend the colour of DTL+."""
+    figure, ax = plt.subplots()
+    for at, method in enumerate(("linear", "bitfit", "adaptformer", "lora", "dtl", "dtl+")):
+        ax.errorbar([], [], xerr=[], ls="", capsize=4, ms=9, **display.method_style(method))
+        ax.plot([0, 1], [at, at + 1], color=display.method_style(method)["color"], alpha=0.1 + 0.15 * at)
+    ax.legend()
+    drawn = set(Image.open(io.BytesIO(plots.png_of(figure))).convert("RGB").getdata())
+    for method in ("adaptformer", "lora", "dtl+"):
+        wanted = ImageColor.getrgb(display.method_style(method)["color"])
+        assert min(max(abs(a - b) for a, b in zip(wanted, colour, strict=True)) for colour in drawn) <= 4, method
 
 
 def test_start_in_smoke_builds_its_data(tmp_path, monkeypatch, capsys):

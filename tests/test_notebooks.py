@@ -80,7 +80,9 @@ def test_form(path):
     )
     assert notebook.cells[0].source.startswith(f"# {path.name[:2]} · ")
     for cell in notebook.cells:
-        assert set(cell.metadata) <= {"tags"}
+        folded = catalog.SOLUTION_TAG in cell.metadata.get("tags", [])
+        assert cell.metadata.get("jupyter") == ({"source_hidden": True} if folded else None)
+        assert set(cell.metadata) <= {"tags", "jupyter"}
         assert cell.source.strip(), "no empty cell"
         lines = cell.source.count("\n") + 1
         assert cell.cell_type != "code" or lines <= 14, f"a code cell of {lines} lines: {cell.source[:60]}"
@@ -176,6 +178,9 @@ def test_exercises_as_written(path):
     assert all(not cell.outputs and cell.execution_count is None for cell in cells(path, "code")), (
         "exercises have no outputs"
     )
+    stubs = {cell.source for cell in cells(path, "code")}
+    for cell in cells(solution, "code"):  # what the exercise leaves open is folded, and nothing else
+        assert (catalog.SOLUTION_TAG in cell.metadata.get("tags", [])) == (cell.source not in stubs)
     for notebook in (path, solution):
         assert cells(notebook, "code")[-1].source.strip() == "report()", "the last code cell is report()"
 

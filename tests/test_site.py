@@ -10,8 +10,10 @@ import pytest
 from bs4 import BeautifulSoup
 from site_browser import findings, focused, overflow, served, visit
 
-from dtl_core.display.catalog import KINDS, list_notebooks
+from dtl_core.display.catalog import KINDS, SOLUTION_TAG, list_notebooks, read_notebook
+from dtl_core.display.front import write_claims_html
 from dtl_core.display.site import write_site
+from dtl_core.evidence.claims import load_verdicts
 from dtl_core.files import one_writer
 
 WIDTHS = (1280, 390)
@@ -41,6 +43,8 @@ def test_every_link_picture_and_script(workbook):
         "index",
         "search",
         "data",
+        "symbols",
+        "teaching",
     }
     anchors = {path: {tag["id"] for tag in soup.find_all(id=True)} for path, soup in soups.items()}
     checked = 0
@@ -64,8 +68,32 @@ def test_every_link_picture_and_script(workbook):
     assert checked > 1000
 
 
+def test_solutions_are_folded(workbook):
+    for info in list_notebooks("solutions"):
+        soup = BeautifulSoup((workbook / "solutions" / f"{info.name}.html").read_text(), "html.parser")
+        tags = [cell.metadata.get("tags", []) for cell in read_notebook(info.path).cells]
+        folds = [fold.summary.p.get_text(strip=True) for fold in soup.select("div.cell details.hide")]
+        assert folds.count("Solution") == sum(SOLUTION_TAG in each for each in tags) > 0
+
+
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("name", ["index", "search", "data", "exercises/index", "solutions/index", *PAGES])
+def test_claims_as_a_page_of_their_own(browser, tmp_path, axe, width):
+    rows = load_verdicts()
+    write_claims_html(tmp_path / "claims.html")
+    with visit(browser, tmp_path, "claims.html", width) as (page, troubles):
+        assert troubles == [] and overflow(page) == [0, []]
+        assert page.locator("span.id").all_inner_texts() == [row["id"] for row in rows]
+        assert page.locator("span.verdict").count() == len(rows)
+        page.locator("summary").nth(2).focus()
+        page.keyboard.press("Enter")
+        assert page.locator("details").nth(2).get_by_text(rows[2]["parts"][0]["command"]).first.is_visible()
+        assert findings(page, axe) == []
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize(
+    "name", ["index", "search", "data", "symbols", "teaching", "exercises/index", "solutions/index", *PAGES]
+)
 def test_pages_of_the_workbook(browser, workbook, name, width):
     with visit(browser, workbook, f"{name}.html", width) as (page, troubles):
         assert overflow(page) == [0, []]

@@ -14,6 +14,7 @@ from dtl_core import paths
 from dtl_core.files import DamagedFile, written_whole
 
 SETUP_TAG = "setup"
+SOLUTION_TAG = "solution"  # the cell of a solution that an exercise leaves open: shown folded
 KINDS = ("", "exercises", "solutions")  # folders below notebooks/
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -200,7 +201,9 @@ def clean_notebook(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """
     notebook.metadata = nbformat.from_dict(METADATA)
     for cell in notebook.cells:
-        cell.metadata = nbformat.from_dict({"tags": list(cell.metadata.tags)} if cell.metadata.get("tags") else {})
+        tags = list(cell.metadata.get("tags", []))
+        folded = {"jupyter": {"source_hidden": True}} if SOLUTION_TAG in tags else {}
+        cell.metadata = nbformat.from_dict(({"tags": tags} if tags else {}) | folded)
         if cell.cell_type != "code":
             continue
         kept = []

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import jinja2
 import pandas as pd
+from markupsafe import Markup
 
 from dtl_core import paths
 from dtl_core.evidence.claims import VERDICTS, load_claims, load_verdicts
 from dtl_core.evidence.claims.tables import SIGNS
+from dtl_core.files import written_whole
 
 from .catalog import NotebookInfo, project_address
 from .kernel import Ran
@@ -18,13 +20,54 @@ RAW = "`" * 12 + "{raw} html\n%s\n" + "`" * 12  # a fence longer than any that a
 FOLDERS = ("exercises", "solutions")
 
 
-def _render(name: str, **values: object) -> str:
-    """A template of ``resources/site`` as HTML in the page's Markdown; what is filled in is escaped."""
+def _filled(name: str, **values: object) -> str:
+    """A template of ``resources/site`` as HTML; what is filled in is escaped."""
     source = (paths.RESOURCES / "site" / name).read_text(encoding="utf-8")
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    return RAW % environment.from_string(source).render(**values).strip()
+    return environment.from_string(source).render(**values).strip()
+
+
+def _render(name: str, **values: object) -> str:
+    """A template as HTML in the Markdown of a page."""
+    return RAW % _filled(name, **values)
+
+
+def _claims(titles: dict[str, str], links: dict[str, str], verdicts: Path | None) -> dict[str, object]:
+    """What the template of the claims is filled with; see ``claims_page``."""
+    try:
+        found = {row["id"]: row for row in load_verdicts(verdicts)}
+    except FileNotFoundError:
+        found = {}
+    claims = []
+    for claim in load_claims():
+        here = [(number, titles[number], links[number]) for number in claim.notebooks if number in links]
+        claims.append(
+            {"id": claim.id, "text": claim.text, "source": claim.source, "here": here, "recorded": found.get(claim.id)}
+        )
+    given = [row["verdict"] for row in found.values()]
+    counts = {verdict: given.count(verdict) for verdict in reversed(VERDICTS) if verdict in given}
+    return {"claims": claims, "counts": counts, "signs": SIGNS}
+
+
+def write_claims_html(path: Path | None = None, verdicts: Path | None = None) -> Path:
+    """Writes the claims as a page of its own, to send or to print: one file, which needs no network and no other file.
+
+    Args:
+        path: where; ``build/claims.html`` of the project without it.
+        verdicts: see ``claims_page``.
+
+    Raises:
+        DamagedFile: the recorded verdicts are not whole.
+    """
+    path = path or paths.project_dir() / "build" / "claims.html"
+    style = Markup((paths.RESOURCES / "site" / "static" / "workbook.css").read_text(encoding="utf-8"))
+    claims = Markup(_filled("claims.html.j2", **_claims({}, {}, verdicts)))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(path) as temporary:
+        temporary.write_text(_filled("claims_alone.html.j2", style=style, claims=claims) + "\n", encoding="utf-8")
+    return path
 
 
 def claims_page(titles: dict[str, str], links: dict[str, str], verdicts: Path | None = None) -> str:
@@ -41,19 +84,7 @@ def claims_page(titles: dict[str, str], links: dict[str, str], verdicts: Path | 
     Raises:
         DamagedFile: the recorded verdicts are not whole.
     """
-    try:
-        found = {row["id"]: row for row in load_verdicts(verdicts)}
-    except FileNotFoundError:
-        found = {}
-    claims = []
-    for claim in load_claims():
-        here = [(number, titles[number], links[number]) for number in claim.notebooks if number in links]
-        claims.append(
-            {"id": claim.id, "text": claim.text, "source": claim.source, "here": here, "recorded": found.get(claim.id)}
-        )
-    given = [row["verdict"] for row in found.values()]
-    counts = {verdict: given.count(verdict) for verdict in reversed(VERDICTS) if verdict in given}
-    return "## The claims\n\n" + _render("claims.html.j2", claims=claims, counts=counts, signs=SIGNS)
+    return "## The claims\n\n" + _render("claims.html.j2", **_claims(titles, links, verdicts))
 
 
 def _cards(cards: pd.DataFrame) -> list[dict[str, str]]:
@@ -112,9 +143,10 @@ def front_page(
     if len(cards):
         parts += ["## What was trained", _render("trained.html.j2", cards=_cards(cards))]
     more = [name for name in ("exercises/index", "solutions/index") if name in docs]
-    more += ["Data and licences <data>"] * ("data" in docs)
+    texts = {"symbols": "Symbols", "teaching": "For teachers", "data": "Data and licences"}
+    more += [f"{title} <{name}>" for name, title in texts.items() if name in docs]
     parts += [contents("Notebooks", [info.name for info in infos if info.name in docs])]
-    parts += [contents("Practice and data", more)] if more else []
+    parts += [contents("Practice, symbols, data", more)] if more else []
     return "\n\n".join(parts) + "\n"
 
 

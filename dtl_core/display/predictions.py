@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.figure import Figure
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -90,6 +91,52 @@ def plot_flips(
             ax.imshow(images[index][0])
             ax.set_title(f"{class_names[before[index]]} → {class_names[after[index]]}", color=colour, fontsize=13)
     return fig
+
+
+def _mistakes(labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.ndarray:
+    """(classes, classes) counts of wrong answers: row the truth, column the answer; the right ones are 0."""
+    counts = np.zeros((classes, classes), dtype=int)
+    np.add.at(counts, (labels, predictions), 1)
+    np.fill_diagonal(counts, 0)
+    return counts
+
+
+def plot_mistakes(labels: np.ndarray, said: dict[str, np.ndarray], class_names: Sequence[str]) -> Figure:
+    """Which classes are taken for which, a grid for each model on one scale of colours. Right answers are left out.
+
+    Args:
+        labels: (n,) the truth.
+        said: model -> (n,) predictions.
+        class_names: name of each class; counts are written into the cells where there are 12 or fewer.
+    """
+    grids = {name: _mistakes(labels, predictions, len(class_names)) for name, predictions in said.items()}
+    most = max(1, *(grid.max() for grid in grids.values()))
+    fig, axes = plt.subplots(len(grids), 1, figsize=(6.4, 0.5 + 4.2 * len(grids)), squeeze=False)
+    for ax, (name, grid) in zip(axes.flat, grids.items(), strict=True):
+        written = np.where(grid > 0, grid.astype(str), "") if len(class_names) <= 12 else False
+        style = {"cmap": "Blues", "vmin": 0, "vmax": most, "linewidths": 0.5, "linecolor": "#DDDDDD", "fmt": ""}
+        sns.heatmap(grid, annot=written, xticklabels=class_names, yticklabels=class_names, ax=ax, **style)
+        ax.tick_params(axis="y", rotation=0)
+        ax.set(title=f"{name}: {grid.sum()} wrong", xlabel="answer", ylabel="truth")
+    return fig
+
+
+def mistakes_table(
+    labels: np.ndarray, said: dict[str, np.ndarray], class_names: Sequence[str], top: int = 3
+) -> pd.DataFrame:
+    """The most frequent mistakes of each model: a row a place, a column a model ("4 taken for 9: 12 images")."""
+    columns = {}
+    for name, predictions in said.items():
+        grid = _mistakes(labels, predictions, len(class_names))
+        places = np.argsort(-grid, axis=None, kind="stable")[:top]
+        pairs = [(*np.unravel_index(place, grid.shape), grid.flat[place]) for place in places]
+        columns[name] = [
+            f"{class_names[truth]} taken for {class_names[answer]}: {count} image{'s' if count > 1 else ''}"
+            if count
+            else "–"
+            for truth, answer, count in pairs
+        ]
+    return pd.DataFrame({"place": range(1, top + 1), **columns})
 
 
 def plot_prediction(

@@ -20,8 +20,9 @@ from .catalog import list_notebooks, notebooks_dir, read_notebook
 from .front import FOLDERS, contents, front_page
 from .kernel import Ran
 from .mathml import MathsError
-from .site_pages import page_notebook
+from .site_pages import linked, page_notebook
 
+TEXTS = {"symbols": "SYMBOLS.md", "teaching": "TEACHING.md"}  # page -> file beside the notebooks
 INTRODUCTIONS = {
     "exercises": "Each exercise is a stub and a check. Do them in JupyterLab (`make lab`): a check says “not yet”, with a "
     "hint, until the answer is right.",
@@ -119,9 +120,9 @@ def _write_sources(
         except DamagedFile as error:
             tqdm.write(str(error))
     pages = {path.resolve(): source / path.relative_to(folder) for path in notebooks}
-    licences = paths.project_dir() / "data" / "README.md"
-    if licences.is_file():
-        pages[licences.resolve()] = source / "data.md"
+    texts = {page: folder / name for page, name in TEXTS.items()} | {"data": paths.project_dir() / "data" / "README.md"}
+    texts = {path.resolve(): source / f"{page}.md" for page, path in texts.items() if path.is_file()}
+    pages |= texts
     went = {ran.info.path: ran for ran in runs}
     for path, notebook in notebooks.items():
         numbered = path.parent == folder
@@ -129,8 +130,9 @@ def _write_sources(
         target = pages[path.resolve()]
         target.parent.mkdir(parents=True, exist_ok=True)
         nbformat.write(page, target)
-    if licences.is_file():
-        shutil.copy(licences, source / "data.md")
+    source.mkdir(exist_ok=True)
+    for path, target in texts.items():
+        target.write_text(linked(path.read_text(encoding="utf-8"), path, pages), encoding="utf-8")
     for kind in FOLDERS:
         names = sorted(path.stem for path in notebooks if path.parent == folder / kind)
         if names:
@@ -138,7 +140,6 @@ def _write_sources(
             (source / kind / "index.md").write_text(text, encoding="utf-8")
     if (folder / "images").is_dir():
         shutil.copytree(folder / "images", source / "images")
-    source.mkdir(exist_ok=True)
     docs = {
         file.relative_to(source).with_suffix("").as_posix()
         for file in source.rglob("*.[im]*")

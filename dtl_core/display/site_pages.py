@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 import nbformat
 from nbformat.v4 import new_markdown_cell
 
-from .catalog import SETUP_TAG, WIDGET_LINE, clean_notebook
+from .catalog import SETUP_TAG, SOLUTION_TAG, WIDGET_LINE, clean_notebook
 from .kernel import Ran
 
-SETUP_FOLD = "Set-up: the same cell in every notebook"
+FOLDS = {SETUP_TAG: "Set-up: the same cell in every notebook", SOLUTION_TAG: "Solution"}
 WIDGET_NOTE = (
     "A control belongs here, which needs a running kernel. The same function is shown once above; to try other values, "
     "open the notebook with <code>make lab</code> and run this cell."
@@ -46,7 +46,9 @@ def page_link(url: str, source: Path, pages: dict[Path, Path]) -> str | None:
     return Path(os.path.relpath(target, pages[source.resolve()].parent)).as_posix() + fragment
 
 
-def _linked(markdown: str, source: Path, pages: dict[Path, Path]) -> str:
+def linked(markdown: str, source: Path, pages: dict[Path, Path]) -> str:
+    """Markdown whose links lead to pages of the site; see ``page_link``."""
+
     def one(match: re.Match) -> str:
         if match["url"] is None:
             return match[0]
@@ -100,12 +102,13 @@ def page_notebook(
     copy.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}  # knows %magics and !commands
     for cell in copy.cells:
         if cell.cell_type == "markdown":
-            cell.source = _linked(cell.source, source, pages)
+            cell.source = linked(cell.source, source, pages)
         elif cell.cell_type == "code":
             cell.outputs = [kept for kept in map(_output, cell.outputs) if kept is not None]
-            if SETUP_TAG in cell.metadata.get("tags", []):
-                cell.metadata.tags.append("hide-input")
-                cell.metadata["mystnb"] = {"code_prompt_show": SETUP_FOLD, "code_prompt_hide": SETUP_FOLD}
+            for tag, title in FOLDS.items():
+                if tag in cell.metadata.get("tags", []):
+                    cell.metadata.tags.append("hide-input")
+                    cell.metadata["mystnb"] = {"code_prompt_show": title, "code_prompt_hide": title}
     note = _note(ran, any_run)
     if note:
         copy.cells.insert(1, new_markdown_cell(note))

@@ -20,12 +20,11 @@ def _left(value: object, width: int) -> str:
 
 
 def _formats(frame: pd.DataFrame) -> list[Callable | None]:
-    """A format for each column: thousands set apart in columns of large integers."""
-    columns = (frame.iloc[:, at] for at in range(frame.shape[1]))
-    return [
-        "{:,}".format if pd.api.types.is_integer_dtype(column) and (column.abs() >= 10_000).any() else None
-        for column in columns
-    ]
+    """A format for each column: thousands set apart in every column of integers, where a table has large ones."""
+    columns = [frame.iloc[:, at] for at in range(frame.shape[1])]
+    whole = [pd.api.types.is_integer_dtype(column) for column in columns]
+    large = any(yes and (column.abs() >= 10_000).any() for yes, column in zip(whole, columns, strict=True))
+    return ["{:,}".format if yes and large else None for yes in whole]
 
 
 def _to_html(frame: pd.DataFrame, options: dict) -> str:
@@ -63,6 +62,8 @@ def table(frame: pd.DataFrame, text: str, digits: int = 3, index: bool | None = 
         raise ValueError("a table needs its sentence: table(frame, 'what the rows are')")
     if index is None:
         index = not isinstance(frame.index, pd.RangeIndex) or frame.index.name is not None
+    if index and frame.index.name is not None:  # a column, or pandas gives the name a second row of the header
+        frame, index = frame.reset_index(), False
     options = {"index": index, "float_format": lambda value: f"{value:,.{digits}f}", "na_rep": "–"}
     formats = dict(zip(frame.columns, _formats(frame), strict=True))
     # the sentence stands outside the box that scrolls, so that a phone shows it whole

@@ -148,7 +148,8 @@ def contact_sheet(root: Path, each: int = 2, split: str = "test") -> Figure:
     rows = -(-len(tasks) // 3)
     fig = plt.figure(figsize=(4.1, 1.3 * rows))
     for part, data in zip(fig.subfigures(rows, 3, squeeze=False).flat, tasks, strict=False):
-        part.suptitle(data.task.replace("_", "\n"), fontsize=10, weight="bold")
+        title = data.task.replace("_", "\n")
+        part.suptitle(title if "\n" in title else f"\n{title}", fontsize=10, weight="bold")  # images on one line
         axes = part.subplots(1, each, squeeze=False)[0]
         for ax, label in zip(axes, np.linspace(0, data.classes - 1, each).round().astype(int), strict=True):
             ax.axis("off")
