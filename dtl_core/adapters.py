@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -27,9 +28,12 @@ def save_adapter(model: DTL, path: str | Path) -> None:
 
     A kill in the middle leaves an older file of this name whole.
     """
+    config = asdict(model.config)
+    if math.isinf(config["beta"]):
+        config["beta"] = "inf"  # JSON has no infinity, and readers in other languages refuse Python's
     metadata = {
         "format": FORMAT,
-        "config": json.dumps(asdict(model.config)),
+        "config": json.dumps(config, allow_nan=False),
         "num_classes": str(model.head.out_features),
         "class_names": json.dumps(list(model.class_names) if model.class_names else None),
         "backbone": json.dumps(asdict(model.info)),
@@ -77,7 +81,8 @@ def load_adapter(path: str | Path, backbone: nn.Module | str | None = None, **op
 
     metadata = read_metadata(path)
     try:
-        wanted, config = json.loads(metadata["backbone"]), DTLConfig(**json.loads(metadata["config"]))
+        wanted, values = json.loads(metadata["backbone"]), json.loads(metadata["config"])
+        config = DTLConfig(**values | {"beta": float(values["beta"])})
         num_classes, names = int(metadata["num_classes"]), json.loads(metadata["class_names"])
         name, sha256, size = wanted["name"], wanted["sha256"], tuple(wanted["image_size"])
         normal = {key: tuple(wanted[key]) for key in ("mean", "std")}

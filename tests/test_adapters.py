@@ -1,6 +1,7 @@
 """Adapter files: there and back, another backbone, damage, and a kill in the middle of writing."""
 
 import json
+import math
 import os
 import signal
 
@@ -82,6 +83,14 @@ def test_what_the_file_says(saved):
     }
     names = {f"csn.maps.{i}.{part}" for i in range(12) for part in ("down", "up")}
     assert load_file(path).keys() == names | {"csn.dwconvs.0.weight", "head.weight", "head.bias"}
+
+
+def test_a_gate_of_relu_is_written_as_strict_json(tmp_path):
+    model, path = DTL("toy/vit", 3, DTLConfig(beta=math.inf)), tmp_path / "relu.safetensors"
+    model.save_adapter(path)
+    written = adapters.read_metadata(path)["config"]
+    json.loads(written, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert DTL.from_adapter(path).config == model.config
 
 
 def test_a_cast_backbone_keeps_the_identity_of_its_weights(tmp_path):
