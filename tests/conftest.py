@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import shutil
+import sys
 from multiprocessing import forkserver
 from pathlib import Path
 
@@ -35,6 +36,14 @@ def browser():
         instance = playwright.chromium.launch(executable_path=found, args=BROWSER_FLAGS)
         yield instance
         instance.close()
+
+
+@pytest.fixture(autouse=True)
+def figures_are_closed():
+    """pyplot keeps every figure until it is closed."""
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
 
 
 @pytest.fixture(scope="session")

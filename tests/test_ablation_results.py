@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, fields
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from figures import texts
 
 from dtl_core.display import DataMissing
 from dtl_core.display import ablations as display
@@ -34,16 +34,6 @@ def write(root, names=("paper", *variants()), seeds=SEEDS, task=TASK, profile="l
                 "recipe": {"epochs": 10, "config": asdict(config)},
             })  # fmt: skip
             save_card(card, card_path(profile, place[0], task, place[1], seed, root=root))
-
-
-def texts(figure):
-    return [text.get_text() for ax in figure.axes for text in ax.texts]
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
 
 
 def test_no_card(tmp_path):

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-import matplotlib.pyplot as plt
 import numpy as np
-import pytest
+from figures import texts
 
 from dtl_core.data import build_suite
 from dtl_core.display import domain as display
@@ -34,16 +33,6 @@ def write(root, methods, seeds=SEEDS, profile="laptop", source="mnist", targets=
                 "recipe": {"epochs": 40},
             })  # fmt: skip
             save_card(card, card_path(profile, "domain", source, method, seed, root=root))
-
-
-def texts(figure):
-    return [text.get_text() for ax in figure.axes for text in ax.texts]
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
 
 
 def test_no_card(tmp_path):

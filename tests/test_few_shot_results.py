@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
@@ -33,12 +32,6 @@ def write(root, methods=COMPARED, shots=SHOTS, seeds=SEEDS, name="typefaces"):
                 save_card(card, card_path("laptop", "few-shot", name, method, seed, root=root, shots=n))
     chosen = RunCard(**{**facts, "purpose": "select", "shots": 4, "seed": 0, "accuracy": 1.0})  # must not be counted
     save_card(chosen, card_path("laptop", "few-shot", name, method, 0, 0.01, root=root, shots=4))
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from PIL import Image
@@ -45,12 +44,6 @@ def write(root, seeds=SEEDS, variants=tuple(SWITCHES)):
             for variant in (v for v in variants if is_run(method, v)):
                 for seed in seeds:
                     put(root, task, method, seed, 0.8 + 0.01 * seed - COSTS[variant] - 0.005 * (seed == 2), variant)
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
 
 
 def test_no_card(tmp_path):

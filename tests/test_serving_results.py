@@ -2,7 +2,6 @@
 
 import json
 
-import matplotlib.pyplot as plt
 import pytest
 from serve import task_of, toy
 
@@ -12,12 +11,6 @@ from dtl_core.paths import project_dir
 from dtl_core.serving import MultiTask
 
 ROOT = project_dir() / "results"
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
 
 
 def made_up(root, tasks=(1, 2, 19)):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 from dataclasses import fields
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from figures import texts
 
 from dtl_core.display import DataMissing, vtab, vtab_cards, vtab_plots
 from dtl_core.display.versus import versus
@@ -37,16 +37,6 @@ def write(root, pairs, seeds=SEEDS, drop_paths=(None,), profile="laptop"):
                 card = RunCard(**{**facts, **chosen, "recipe": {"drop_path": drop or 0.0}})
                 path = card_path(profile, "vtab-1k", task, method, SEEDS[0], lr, root=root, drop_path=drop)
                 save_card(card, path)
-
-
-def texts(figure):
-    return [text.get_text() for ax in figure.axes for text in ax.texts]
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
 
 
 def test_no_card(tmp_path):
