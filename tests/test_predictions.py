@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.metrics import confusion_matrix
 
 from dtl_core.display.predictions import mistakes_table, plot_mistakes
 
@@ -33,13 +32,17 @@ def test_table_names_the_most_frequent_first(answers):
 def test_picture_holds_the_wrong_answers_alone(answers):
     labels, said = answers
     figure = plot_mistakes(labels, said, NAMES)
-    panels = [ax for ax in figure.axes if ax.get_title()]
-    assert [ax.get_title() for ax in panels] == ["probe: 6 wrong", "DTL: 1 wrong"]
-    for ax, predictions in zip(panels, said.values(), strict=True):
-        wrong = confusion_matrix(labels, predictions)
-        np.fill_diagonal(wrong, 0)
-        drawn = np.asarray(ax.collections[0].get_array()).reshape(3, 3)
-        assert (drawn == wrong).all() and ax.collections[0].get_clim() == (0, 3), "one scale for both"
-        written = [text.get_text() for text in ax.texts if text.get_text()]
-        assert written == [str(count) for count in wrong.flat if count]
+    assert [ax.get_title() for ax in figure.axes] == ["probe: 6 wrong", "DTL: 1 wrong"]
+    by_hand = ([[0, 2, 0], [1, 0, 0], [3, 0, 0]], [[0, 0, 0], [0, 0, 0], [1, 0, 0]])
+    for ax, wrong in zip(figure.axes, by_hand, strict=True):
+        assert np.asarray(ax.collections[0].get_array()).reshape(3, 3).tolist() == wrong
+        assert ax.collections[0].get_clim() == (0, 3), "one scale for both"
+        assert [text.get_text() for text in ax.texts if text.get_text()] == [str(n) for row in wrong for n in row if n]
         assert [label.get_text() for label in ax.get_yticklabels()] == list(NAMES)
+
+
+def test_many_classes_have_a_scale_in_the_place_of_numbers():
+    names = [str(n) for n in range(13)]
+    figure = plot_mistakes(np.array([0, 12]), {"probe": np.array([12, 12])}, names)
+    assert figure.axes[0].texts == [] or not any(text.get_text() for text in figure.axes[0].texts)
+    assert len(figure.axes) == 2 and figure.axes[0].get_title() == "probe: 1 wrong"

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+from sklearn.metrics import confusion_matrix
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -95,8 +96,7 @@ def plot_flips(
 
 def _mistakes(labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.ndarray:
     """(classes, classes) counts of wrong answers: row the truth, column the answer; the right ones are 0."""
-    counts = np.zeros((classes, classes), dtype=int)
-    np.add.at(counts, (labels, predictions), 1)
+    counts = confusion_matrix(labels, predictions, labels=range(classes))
     np.fill_diagonal(counts, 0)
     return counts
 
@@ -107,15 +107,16 @@ def plot_mistakes(labels: np.ndarray, said: dict[str, np.ndarray], class_names: 
     Args:
         labels: (n,) the truth.
         said: model -> (n,) predictions.
-        class_names: name of each class; counts are written into the cells where there are 12 or fewer.
+        class_names: name of each class. With 12 or fewer the counts are written into the cells, else colours are explained.
     """
     grids = {name: _mistakes(labels, predictions, len(class_names)) for name, predictions in said.items()}
     most = max(1, *(grid.max() for grid in grids.values()))
     fig, axes = plt.subplots(len(grids), 1, figsize=(6.4, 0.5 + 4.2 * len(grids)), squeeze=False)
+    written = len(class_names) <= 12
+    style = {"cmap": "Blues", "vmin": 0, "vmax": most, "linewidths": 0.5, "linecolor": "#DDDDDD", "fmt": ""}
+    style |= {"xticklabels": class_names, "yticklabels": class_names, "cbar": not written}
     for ax, (name, grid) in zip(axes.flat, grids.items(), strict=True):
-        written = np.where(grid > 0, grid.astype(str), "") if len(class_names) <= 12 else False
-        style = {"cmap": "Blues", "vmin": 0, "vmax": most, "linewidths": 0.5, "linecolor": "#DDDDDD", "fmt": ""}
-        sns.heatmap(grid, annot=written, xticklabels=class_names, yticklabels=class_names, ax=ax, **style)
+        sns.heatmap(grid, annot=np.where(grid > 0, grid.astype(str), "") if written else False, ax=ax, **style)
         ax.tick_params(axis="y", rotation=0)
         ax.set(title=f"{name}: {grid.sum()} wrong", xlabel="answer", ylabel="truth")
     return fig

@@ -53,7 +53,8 @@ def table(frame: pd.DataFrame, text: str, digits: int = 3, index: bool | None = 
         frame: the rows; numbers are right-aligned, texts left-aligned and wrapped, missing values shown as a dash.
         text: one sentence: what the rows are, and the setting where they are results.
         digits: decimals of floating-point columns.
-        index: show the index; without it, only an index that has a name or is not 0, 1, 2, … is shown.
+        index: show the index (one that has a name as the first column); without it, only an index that has a name or is not
+            0, 1, 2, … is shown.
 
     Raises:
         ValueError: when the sentence is missing.

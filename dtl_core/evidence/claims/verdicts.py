@@ -58,10 +58,10 @@ class Judged:
     @property
     def summary(self) -> str:
         """How many parts have which verdict: "2 of 3 parts supported, 1 not run"; "one part, supported" where it has one."""
+        if len(self.findings) == 1:
+            return f"one part, {self.verdict}"
         count = {v: sum(f.verdict == v for f in self.findings) for v in reversed(VERDICTS)}
         (first, n), *others = [(v, n) for v, n in count.items() if n]
-        if len(self.findings) == 1:
-            return f"one part, {first}"
         return ", ".join([f"{n} of {len(self.findings)} parts {first}", *(f"{n} {v}" for v, n in others)])
 
 
