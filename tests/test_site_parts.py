@@ -28,6 +28,10 @@ def test_mathml():
     assert "<mi>swish</mi>" in swish and "mspace" not in swish
     assert "<mspace" in mathml(r"\log x")
     assert 'display="block"' in mathml("x", block=True)
+    assert (
+        mathml(r"\lvert h \rvert") == mathml(r"\left| h \right|")
+        and mathml(r"\lvert h \rvert").count('fence="true"') == 2
+    )
     assert "<mtable" in mathml(r"\begin{aligned} a &= b \end{aligned}")
 
 

@@ -13,6 +13,8 @@ _MATHML = "{http://www.w3.org/1998/Math/MathML}"
 ElementTree.register_namespace("", _MATHML[1:-1])
 # environments of amsmath that the converter knows by a sister's name only
 _SISTERS = {"aligned": "align*", "alignedat": "align*", "gathered": "align*"}
+# bars that the converter does not take for a pair of fences, so that a browser would set them apart from what they hold
+_FENCES = {r"\lvert": r"\left|", r"\rvert": r"\right|"}
 
 
 class MathsError(ValueError):
@@ -35,6 +37,8 @@ def mathml(tex: str, block: bool = False) -> str:
     text = re.sub(r"\d+(?:\{,\}\d{3})+", lambda match: rf"\text{{{match[0].replace('{,}', ',')}}}", tex.strip())
     for name, sister in _SISTERS.items():
         text = re.sub(rf"\\(begin|end)\{{{name}\}}", lambda match, s=sister: rf"\{match[1]}{{{s}}}", text)
+    for name, fence in _FENCES.items():
+        text = text.replace(name, fence)
     try:
         result = convert(text, display="block" if block else "inline")
         tree = ElementTree.fromstring(result)
