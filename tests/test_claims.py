@@ -238,6 +238,16 @@ def test_what_is_recorded_is_what_is_found(tmp_path):
         load_verdicts(path)
 
 
+def test_what_is_stale_is_said_once_below_the_table(tmp_path):
+    body = json.loads(save_claims(judge(("C1",), progress=False), tmp_path / "claims.json").read_text())
+    first, second = body["claims"][0]["parts"]
+    first["stale"], second["stale"] = ["the code has changed"], ["the code has changed", "so have the data"]
+    (tmp_path / "claims.json").write_text(json.dumps(body))
+    table = claims_markdown(tmp_path / "claims.json")
+    assert "<sup>1</sup><br>" in table and "<sup>1</sup><sup>2</sup> |" in table
+    assert table.endswith("\n\n<sup>1</sup> The code has changed. <sup>2</sup> So have the data.")
+
+
 def test_mistakes_are_named():
     with pytest.raises(ValueError, match="C13"):
         judge(("C13",))

@@ -36,11 +36,12 @@ def claims_markdown(path: Path | None = None) -> str:
         path: of the recorded verdicts; the project's if None.
     """
     lines = ["| | claim | verdict | evidence |", "|---|---|---|---|"]
+    notes: dict[str, str] = {}  # what is stale, said once below the table: many parts rest on the same cards
     for row in load_verdicts(path):
         cells = []
         for part in row["parts"]:
             found = f": {part['numbers']}" if part["verdict"] != "not run" else ""
-            old = f" ({'; '.join(part['stale'])})" if part["stale"] else ""
+            old = "".join(notes.setdefault(said, f"<sup>{len(notes) + 1}</sup>") for said in part["stale"])
             cells.append(f"{SIGNS[part['verdict']]} {part['about']}{found}{old}")
         lines.append(f"| {row['id']} | {row['text']} | **{row['verdict']}** | {'<br>'.join(cells)} |")
     signs = ", ".join(f"{sign} {word}" for word, sign in SIGNS.items())
@@ -49,7 +50,8 @@ def claims_markdown(path: Path | None = None) -> str:
         "decides nothing about the paper's numbers. What is planned is not measured on a GPU. Settings, dates, tolerances and the command "
         "for each part: `results/claims.json`, or notebook 14."
     )
-    return "\n".join([*lines, "", note])
+    footnotes = [f"{mark} {said[:1].upper()}{said[1:]}." for said, mark in notes.items()]
+    return "\n".join([*lines, "", note, *(["", " ".join(footnotes)] if footnotes else [])])
 
 
 def write_readme_claims(path: Path | None = None, readme: Path | None = None) -> Path:
