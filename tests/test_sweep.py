@@ -223,6 +223,23 @@ def test_drop_path_reaches_the_frozen_blocks_of_dtl_and_no_other_method(place):
     assert prepare("lora", TASK, profile="smoke", drop_path=0.0).recipe.drop_path == 0
 
 
+def test_each_number_of_shots_chooses_its_own_setting(place, monkeypatch):
+    """A rate that is right for 4 shots can make a method diverge with 16."""
+    monkeypatch.setenv("DTL_DATA", str(place / "data"))
+    build_suite("smoke", tasks=("typefaces",))
+    better = {1: 3e-2, 4: 1e-3}
+
+    def judged(job):
+        return replace(run_job(job), accuracy=1.0 if job.lr == better[job.shots] else 0.0)
+
+    grid = dict(seeds=[0, 1], rates=[1e-3, 3e-2], shots=[1, 4], benchmark="few-shot", profile="smoke", epochs=1)
+    results = sweep_grid(["typefaces"], ["linear"], **grid, work=judged)
+    selects = [(r.job.shots, r.job.lr) for r in results if r.job.purpose == "select"]
+    assert selects == [(1, 1e-3), (1, 3e-2), (4, 1e-3), (4, 3e-2)]
+    finals = [(r.job.shots, r.job.seed, r.card.lr) for r in results if r.job.purpose == "final"]
+    assert finals == [(n, seed, lr) for n, lr in better.items() for seed in (0, 1)]
+
+
 @pytest.mark.parametrize(
     "benchmark, grid",
     [("few-shot", dict(tasks=["typefaces"], shots=[1, 4])), ("domain", dict(tasks=["mnist"]))],

@@ -51,13 +51,14 @@ def sweep_grid(
     Args:
         tasks: all of the profile's if empty; for "domain" the source, which is tested on every domain.
         methods, seeds: of the grid.
-        rates: none: the recipe's own learning rate; one: that one; several: per task and method each is tried with the
-            first seed, and the best on the validation images is taken for the final runs (of all shots).
+        rates: none: the recipe's own learning rate; one: that one; several: per task, method and number of shots each is
+            tried with the first seed, and the best on the validation images is taken for the final runs.
         drop_paths: the same for the drop path of DTL and DTL+; with several rates every pair is tried. The other methods
             run without, so that DTL and DTL+ have more settings to choose from than they. With drop path a run stores no
             prefix, and is slower for it.
         benchmark: "vtab-1k", "few-shot" or "domain".
-        shots: training images a class (few-shot); all five if empty. A setting is chosen at the middle one.
+        shots: training images a class (few-shot); all five if empty. Each has its own choice: a rate that is right for 4
+            shots can make a method diverge with 16, and then the curve would show the choice, not the method.
         profile: see ``get_profile``.
         protocol: "authors" or "clean"; the profile's if None.
         epochs, batch_size: the recipe's own if None.
@@ -75,9 +76,8 @@ def sweep_grid(
     name = get_profile(profile).name
     shared = dict(benchmark=benchmark, profile=name, protocol=protocol, epochs=epochs, batch_size=batch_size)
     drawn: list[int | None] = list(shots or SHOTS) if benchmark == "few-shot" else [None]
-    middle = sorted(drawn)[len(drawn) // 2] if benchmark == "few-shot" else None
-    pairs = [(task, method) for task in tasks or tasks_of(name, benchmark) for method in methods]
-    if not pairs or not seeds or retries < 0:
+    curves = [(task, method, n) for task in tasks or tasks_of(name, benchmark) for method in methods for n in drawn]
+    if not curves or not seeds or retries < 0:
         raise ValueError("a sweep needs at least one task, one method and one seed, and retries of 0 or more")
     if not all(0 <= drop < 1 for drop in drop_paths):
         raise ValueError(f"drop paths {', '.join(map(str, drop_paths))}: each is a probability below 1")
@@ -85,18 +85,19 @@ def sweep_grid(
         raise ValueError(f"none of {', '.join(methods)} takes a drop path: leave it out, or sweep dtl or dtl+")
     grids = {method: settings_for(method, rates, drop_paths) for method in methods}
     selects = [
-        Job(task, method, seeds[0], tried.lr, drop_path=tried.drop_path, shots=middle, purpose="select", **shared)
-        for task, method in pairs
+        Job(task, method, seeds[0], tried.lr, drop_path=tried.drop_path, shots=n, purpose="select", **shared)
+        for task, method, n in curves
         for tried in (grids[method] if len(grids[method]) > 1 else ())
     ]
 
-    def finals(pair: tuple[str, str], chosen: Setting) -> list[Job]:
-        setting = dict(lr=chosen.lr, drop_path=chosen.drop_path, **shared)
-        return [Job(*pair, seed, shots=n, **setting) for n in drawn for seed in seeds]
+    def finals(of: tuple[str, str, int | None], chosen: Setting) -> list[Job]:
+        task, method, n = of
+        setting = dict(lr=chosen.lr, drop_path=chosen.drop_path, shots=n, **shared)
+        return [Job(task, method, seed, **setting) for seed in seeds]
 
     # until a setting is chosen any card of a final run will do
     open_ones = {m: grid[0] if len(grid) == 1 else Setting() for m, grid in grids.items()}
-    planned = [*selects, *(job for pair in pairs for job in finals(pair, open_ones[pair[1]]))]
+    planned = [*selects, *(job for of in curves for job in finals(of, open_ones[of[1]]))]
     missing = [job for job in planned if recorded(job) is None]
     results: list[Result] = []
     with open_pool(*((workers, cluster) if missing else ())) as pool:
@@ -106,17 +107,17 @@ def sweep_grid(
             kinds = [("learning rates", rates), ("drop paths", drop_paths)]
             print(f"choosing {' and '.join(what for what, given in kinds if len(given) > 1)} on validation images")
             results += sweep(selects, pool, retries=retries, work=work)
-        lost = {(r.job.task, r.job.method) for r in results if r.card is None}
-        asked = dict(rates=tuple(rates) or (None,), seed=seeds[0], benchmark=benchmark, shots=middle)
-        asked["drop_paths"] = tuple(drop_paths)
+        lost = {(r.job.task, r.job.method, r.job.shots) for r in results if r.card is None}
+        asked = dict(rates=tuple(rates) or (None,), seed=seeds[0], benchmark=benchmark, drop_paths=tuple(drop_paths))
         chosen = {
-            pair: best_setting(name, *pair, **asked) if len(grids[pair[1]]) > 1 else open_ones[pair[1]]
-            for pair in pairs
-            if pair not in lost
+            of: best_setting(name, *of[:2], shots=of[2], **asked) if len(grids[of[1]]) > 1 else open_ones[of[1]]
+            for of in curves
+            if of not in lost
         }
-        for task, method in lost:
-            print(f"no final runs of {method} on {task}: a run that was to choose its setting failed")
-        results += sweep([job for p in chosen for job in finals(p, chosen[p])], pool, retries=retries, work=work)
+        for task, method, n in sorted(lost, key=str):
+            where = task if n is None else f"{task}, {n} shots"
+            print(f"no final runs of {method} on {where}: a run that was to choose its setting failed")
+        results += sweep([job for of in chosen for job in finals(of, chosen[of])], pool, retries=retries, work=work)
     return _summed_up(results, results_dir() / name / benchmark)
 
 
