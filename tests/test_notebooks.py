@@ -124,6 +124,14 @@ def test_page_and_links(path):
 
 
 @each(EVERY)
+def test_what_a_cell_prints_is_one_output(path):
+    """In two a line can break in the middle, where the kernel happened to send the first half."""
+    for cell in cells(path, "code"):
+        kinds = [(output.output_type, output.get("name")) for output in cell.outputs]
+        assert ("stream", "stdout") not in [a for a, b in zip(kinds, kinds[1:], strict=False) if a == b], cell.source
+
+
+@each(EVERY)
 def test_outputs_are_fit_to_read(path):
     for output in outputs(path):
         assert output.output_type != "error"

@@ -224,7 +224,7 @@ def test_drop_path_reaches_the_frozen_blocks_of_dtl_and_no_other_method(place):
 
 
 def test_each_number_of_shots_chooses_its_own_setting(place, monkeypatch):
-    """A rate that is right for 4 shots can make a method diverge with 16."""
+    """With one rate for all a curve over shots shows the choice, not the method."""
     monkeypatch.setenv("DTL_DATA", str(place / "data"))
     build_suite("smoke", tasks=("typefaces",))
     better = {1: 3e-2, 4: 1e-3}

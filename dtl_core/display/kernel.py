@@ -82,6 +82,7 @@ def execute(
         client = NotebookClient(
             notebook,
             timeout=timeout,
+            coalesce_streams=True,  # what one cell prints is one output, however it came in
             kernel_name="python3",
             extra_arguments=["--log-level=ERROR"],  # its warning on local TCP would break the bar
             resources={"metadata": {"path": str(info.path.parent)}},

@@ -57,8 +57,8 @@ def sweep_grid(
             run without, so that DTL and DTL+ have more settings to choose from than they. With drop path a run stores no
             prefix, and is slower for it.
         benchmark: "vtab-1k", "few-shot" or "domain".
-        shots: training images a class (few-shot); all five if empty. Each has its own choice: a rate that is right for 4
-            shots can make a method diverge with 16, and then the curve would show the choice, not the method.
+        shots: training images a class (few-shot); all five if empty. Each has its own choice: with one for all a
+            method can fall to chance at the others, and the curve would show the choice, not the method.
         profile: see ``get_profile``.
         protocol: "authors" or "clean"; the profile's if None.
         epochs, batch_size: the recipe's own if None.
@@ -114,7 +114,7 @@ def sweep_grid(
             for of in curves
             if of not in lost
         }
-        for task, method, n in sorted(lost, key=str):
+        for task, method, n in (of for of in curves if of in lost):
             where = task if n is None else f"{task}, {n} shots"
             print(f"no final runs of {method} on {where}: a run that was to choose its setting failed")
         results += sweep([job for of in chosen for job in finals(of, chosen[of])], pool, retries=retries, work=work)
