@@ -114,6 +114,18 @@ def test_widths_between(browser, workbook, width):
         assert page.evaluate("document.querySelector('article').getBoundingClientRect().width") >= min(660, width - 40)
 
 
+def test_a_verdict_is_seen_without_scrolling(browser, workbook):
+    """It stands in the last column, so a table that is too wide hides it first."""
+    script = """() => [...document.querySelectorAll('table.dataframe')]
+        .filter(t => t.tHead.innerText.trim().endsWith('verdict'))
+        .map(t => t.getBoundingClientRect().width - t.parentElement.clientWidth)"""
+    found = []
+    for page in sorted(workbook.glob("[01]*.html")):
+        with visit(browser, workbook, page.name, 1280) as (shown, _):
+            found += [(page.name, over) for over in shown.evaluate(script)]
+    assert len(found) > 10 and not [each for each in found if each[1] > 1]
+
+
 def test_keyboard_alone(browser, workbook):
     with visit(browser, workbook, "index.html", 1280) as (page, troubles):
         page.keyboard.press("Tab")

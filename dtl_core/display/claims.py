@@ -97,4 +97,4 @@ def show_claim(rows: list[dict], name: str) -> dict:
 
 
 def _signed(verdict: str) -> str:
-    return f"{SIGNS[verdict]} {verdict}"
+    return f"{SIGNS[verdict]}\N{NO-BREAK SPACE}{verdict}"
