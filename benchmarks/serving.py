@@ -14,193 +14,21 @@ import json
 import os
 import random
 import statistics
-import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 
 import torch
 import tyro
-from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from serving_costs import Clock, multiply_adds, peak_bytes, quartiles, shares
+from serving_models import FULL, KINDS, KNOWN, LORA, ONE, SEPARATE, Bench, answers, weight_bytes
+from torch import Tensor
 from tqdm import tqdm
 
-from dtl_core import DTL, DTLConfig, load_backbone
-from dtl_core.baselines import build
 from dtl_core.evidence.code import serving_code
 from dtl_core.files import written_whole
-from dtl_core.memory import Ledger
-from dtl_core.memory.step import set_attention
 from dtl_core.serving import MultiTask
-from dtl_core.serving.multitask import CHUNK
-
-KINDS = ("MultiTask", "MultiTask, known images", "separate DTL models", "LoRA (peft), switched", "full copies")
-ONE, KNOWN, SEPARATE, LORA, FULL = KINDS
-
-
-@dataclass
-class Bench:
-    """Compares what many tasks cost.
-
-    Attributes:
-        backbone: a name for ``load_backbone``; random weights. ``vit_small_patch16_224`` is quicker.
-        image_size: side in pixels.
-        batch_size: images that every task answers.
-        tasks: numbers of tasks.
-        classes: of every head.
-        chunk: of ``MultiTask``.
-        chunks: sizes of a chunk that are compared at the largest number of tasks.
-        rounds: counted rounds, after one that is not.
-        threads: of torch.
-        out: JSON file for the figures.
-    """
-
-    backbone: str = "vit_base_patch16_224"
-    image_size: int = 224
-    batch_size: int = 1
-    tasks: tuple[int, ...] = (1, 2, 4, 8, 19)
-    classes: int = 100
-    chunk: int = CHUNK
-    chunks: tuple[int, ...] = (1, 4, 8, 16, 32)
-    rounds: int = 7
-    threads: int = 2
-    out: Path | None = None
-
-
-class Lora(nn.Module):
-    """peft's LoRA (r = 8 on qkv) for many tasks on one backbone, with a head each."""
-
-    def __init__(self, backbone: nn.Module, tasks: int, classes: int):
-        from peft import LoraConfig, get_peft_model
-
-        super().__init__()
-        config = LoraConfig(r=8, lora_alpha=8, lora_dropout=0.0, target_modules=["qkv"])
-        classifier = build("linear", backbone, classes)  # a copy of the backbone, and the readout of all methods
-        self.features, self.heads = (
-            classifier.features,
-            nn.ModuleList(nn.Linear(classifier.head.in_features, classes) for _ in range(tasks)),
-        )
-        self.adapted = get_peft_model(classifier.backbone, config, adapter_name="task 0")
-        for i in range(1, tasks):
-            self.adapted.add_adapter(f"task {i}", config)
-        self.requires_grad_(False).eval()
-
-    def forward(self, images: Tensor, task: int) -> Tensor:
-        self.adapted.set_adapter(f"task {task}")
-        return self.heads[task](self.features(images))
-
-
-def answers(bench: Bench) -> tuple[dict[str, Callable], dict[str, nn.Module], MultiTask]:
-    """The two servers as functions (images, tasks), the others as functions (images, task); their models; the server."""
-    most = max(bench.tasks)
-    backbone = load_backbone(bench.backbone, image_size=bench.image_size, pretrained=False)
-    config = DTLConfig.for_backbone(backbone)
-    models = [DTL(backbone, bench.classes, config).eval() for _ in range(most)]
-    for model in models:
-        for low_rank in model.csn.maps.values():
-            nn.init.normal_(low_rank.up, std=0.1)
-    named = {str(i): model for i, model in enumerate(models)}
-    server = MultiTask(backbone, named, chunk=bench.chunk)
-    known = MultiTask(backbone, named, chunk=bench.chunk, cache_bytes=2**30)
-    lora, full = Lora(backbone, most, bench.classes), build("linear", backbone, bench.classes).eval()
-    for model in (backbone, lora, full):
-        set_attention(model, "fused")
-    work = {
-        ONE: lambda images, tasks: server.predict(images, map(str, range(tasks))),
-        KNOWN: lambda images, tasks: known.predict(images, map(str, range(tasks))),
-        SEPARATE: lambda images, task: models[task](images),
-        LORA: lambda images, task: lora(images, task),
-        FULL: lambda images, task: full(
-            images
-        ),  # one in the place of all: a block's weights leave the caches either way
-    }
-    return work, {SEPARATE: models[0], LORA: lora, FULL: full}, server
-
-
-def weight_bytes(held: dict[str, nn.Module], kind: str, tasks: int) -> int:
-    """Bytes of all weights for so many tasks: one backbone, and what each task adds."""
-
-    def size(parameters) -> int:
-        return sum(p.numel() * p.element_size() for p in parameters)
-
-    dtl, lora, full = held[SEPARATE], held[LORA], held[FULL]
-    if kind == FULL:
-        return tasks * size(full.parameters())
-    if kind == LORA:
-        added = [p for n, p in lora.named_parameters() if ".task 0" in n or n.startswith("heads.0.")]
-        return size(dtl.backbone.parameters()) + tasks * size(added)
-    return size(dtl.backbone.parameters()) + tasks * size(dtl.trainable_parameters())
-
-
-@torch.no_grad()
-def multiply_adds(bench: Bench) -> dict[tuple[str, int], int]:
-    """Of every kind and number of tasks for one image, counted on the meta device. Digests need pixels: none of ``KNOWN``."""
-    with torch.device("meta"):
-        work, held, server = answers(bench)
-        images, counts = torch.empty(1, 3, bench.image_size, bench.image_size), {}
-        for model in (server.backbone, held[LORA], held[FULL]):
-            set_attention(model, "math")
-        for kind in (k for k in KINDS if k != KNOWN):
-            for tasks in bench.tasks:
-                with FlopCounterMode(display=False) as counter:
-                    if kind == ONE:
-                        work[kind](images, tasks)
-                    else:
-                        for task in range(tasks):
-                            work[kind](images, task)
-                counts[kind, tasks] = counter.get_total_flops() // 2
-    return counts
-
-
-def peak_bytes(work: Callable[[], object], models: Iterable[nn.Module]) -> int:
-    """The most bytes alive at once of what the work makes, beside the weights and the images."""
-    ledger = Ledger()
-    ledger.adopt((t for m in models for t in (*m.parameters(), *m.buffers())), "frozen parameters")
-    ledger.start()
-    weights = ledger.live
-    with ledger:
-        work()
-    ledger.close()
-    return ledger.peak - weights
-
-
-def shares(server: MultiTask, work: Callable[[], object]) -> dict[str, float]:
-    """Where the seconds of one call go: inside the frozen blocks with few rows and with many, and beside them."""
-    seconds, begun = {"prefix": 0.0, "suffix": 0.0}, []
-    handles = []
-    for i, block in enumerate(server.backbone.blocks):
-        part = "prefix" if i <= next(iter(server.tasks.values())).config.inject_from else "suffix"
-
-        def after(module, args, out, part=part):
-            seconds[part] += time.perf_counter() - begun.pop()
-
-        handles.append(block.register_forward_pre_hook(lambda module, args: begun.append(time.perf_counter())))
-        handles.append(block.register_forward_hook(after))
-    start = time.perf_counter()
-    work()
-    whole = time.perf_counter() - start
-    for handle in handles:
-        handle.remove()
-    return {"whole": whole, **seconds, "beside": whole - sum(seconds.values())}
-
-
-def quartiles(values: list[float]) -> dict[str, float]:
-    low, middle, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
-    return {"ratio": middle, "low": low, "high": high}
-
-
-@dataclass
-class Clock:
-    """Seconds on the wall and of this process' threads, from its start."""
-
-    def __post_init__(self):
-        self.wall, self.cpu = time.perf_counter(), time.process_time()
-
-    def read(self) -> tuple[float, float]:
-        return time.perf_counter() - self.wall, time.process_time() - self.cpu
 
 
 def turns_of(bench: Bench, work: dict[str, Callable], server: MultiTask, images: Tensor) -> dict[tuple, Callable]:

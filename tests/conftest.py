@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from toys import only_cpu
 
 torch.set_num_threads(1)  # two loaded cores are slower with two threads than with one
 
@@ -66,10 +67,31 @@ def processes():
     if "forkserver" not in multiprocessing.get_all_start_methods():
         pytest.skip("needs processes that are forked from a server and can be killed, and this system has none")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["toys"])
+    context.set_forkserver_preload(["victims"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(
             "PYTHONPATH", os.pathsep.join(filter(None, [os.path.dirname(__file__), os.environ.get("PYTHONPATH")]))
         )
         forkserver.ensure_running()
     return context
+
+
+@pytest.fixture(scope="session")
+def smoke_data(tmp_path_factory):
+    """A data folder with one task of the smoke profile, shape_location; nobody writes into it."""
+    from dtl_core.data import build_suite
+
+    folder = tmp_path_factory.mktemp("data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DTL_DATA", str(folder))
+        build_suite("smoke", tasks=("shape_location",))
+    return folder
+
+
+@pytest.fixture
+def place(smoke_data, tmp_path, monkeypatch):
+    """A folder of the test's own, with its own results and cache; the data are shared."""
+    for name, value in {"DATA": smoke_data, "RESULTS": tmp_path / "results", "CACHE": tmp_path / "cache"}.items():
+        monkeypatch.setenv(f"DTL_{name}", str(value))
+    only_cpu(monkeypatch)
+    return tmp_path

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from toys import SHORT, ToyImages, cache_process, toy_model
+from toys import SHORT, ToyImages, toy_model
+from victims import cache_process
 
 from dtl_core import DTL, DTLConfig, load_backbone
 from dtl_core.training import PrefixCache

@@ -3,7 +3,8 @@
 import time
 
 import torch
-from toys import ToyImages, shared_cache_process, toy_model
+from toys import ToyImages, toy_model
+from victims import shared_cache_process
 
 from dtl_core.training import PrefixCache
 

@@ -5,7 +5,8 @@ import socket
 
 import pytest
 import torch
-from toys import SIZES, ToyImages, data_parallel_process, shaken
+from toys import SIZES, ToyImages, shaken
+from victims import data_parallel_process
 
 CASES = [(m, b, r) for m in ("dtl", "dtl+") for b in SIZES for r in ("side", "none", "blocks")]
 

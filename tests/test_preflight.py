@@ -3,13 +3,13 @@
 import os
 import re
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import pytest
 import torch
+from toys import timeless
 
 from dtl_core import DTLConfig, cli, profiles
-from dtl_core.data import build_suite
 from dtl_core.evidence import CannotFit, preflight, prepare, run
 from dtl_core.evidence import preflight as function
 from dtl_core.evidence.recipes import profile_recipe
@@ -22,21 +22,17 @@ MIB = 2**20
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DTL_DATA", str(folder))
-        build_suite("smoke", tasks=(TASK,))
-    (folder / "paper").symlink_to(folder / "smoke")  # a stand-in in the official layout; the archive was not seen
+def data(smoke_data, tmp_path_factory):
+    """The same folder for both profiles: a stand-in in the official layout; the archive was not seen."""
+    folder = tmp_path_factory.mktemp("both")
+    for profile in ("smoke", "paper"):
+        (folder / profile).symlink_to(smoke_data / "smoke")
     return folder
 
 
 @pytest.fixture(autouse=True)
-def place(data, tmp_path, monkeypatch):
+def both_profiles(data, place, monkeypatch):
     monkeypatch.setenv("DTL_DATA", str(data))
-    monkeypatch.setenv("DTL_CACHE", str(tmp_path / "cache"))
-    for accelerator in (torch.cuda, torch.backends.mps):
-        monkeypatch.setattr(accelerator, "is_available", lambda: False)
     toy = replace(profiles.PROFILES["paper"], backbone="toy/vit", image_size=32)
     monkeypatch.setitem(profiles.PROFILES, "paper", toy)
 
@@ -96,10 +92,6 @@ def test_the_time_is_that_of_all_passes():
 
 @pytest.mark.parametrize("method", ["dtl", "full"])
 def test_it_changes_nothing_of_the_run(method, capsys):
-    def timeless(card):
-        epochs = [{k: v for k, v in row.items() if k != "seconds"} for row in card.epochs]
-        return asdict(replace(card, seconds=0, cache_seconds=0, created="", epochs=epochs))
-
     ready = prepare(method, TASK, profile="smoke")
     before = {n: v.clone() for n, v in ready.model.state_dict().items()}
     preflight(ready, cached=method == "dtl")

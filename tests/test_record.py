@@ -1,14 +1,13 @@
 """The grid of runs: recorded once, and whole after a kill at any moment."""
 
+import os
 import random
 import time
-from dataclasses import asdict, replace
 
 import pytest
-import torch
-from toys import record_process
+from toys import timeless
+from victims import record_process
 
-from dtl_core.data import build_suite
 from dtl_core.evidence import best_setting, load_card, runs
 from dtl_core.files import DamagedFile
 from dtl_core.sweep import jobs
@@ -17,30 +16,12 @@ from dtl_core.sweep import record as record_parts
 GRID = (("linear", "dtl+"), ("shape_location",))  # methods, tasks; two learning rates and two seeds each
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DTL_DATA", str(folder))
-        build_suite("smoke", tasks=GRID[1])
-    return folder
-
-
 @pytest.fixture
-def place(data, tmp_path, monkeypatch):
-    """Environment of one recording, with its own results and cache."""
-    environment = {
-        "DTL_DATA": str(data),
-        "DTL_RESULTS": str(tmp_path / "results"),
-        "DTL_CACHE": str(tmp_path / "cache"),
-    }
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    for accelerator in (torch.cuda, torch.backends.mps):  # bits are compared, and those are the CPU's
-        monkeypatch.setattr(accelerator, "is_available", lambda: False)
+def recording(place, monkeypatch):
+    """The place of one recording, and its environment for a process."""
     monkeypatch.setattr(runs, "LEARNING_RATES", (1e-3, 1e-2))
     monkeypatch.setattr(runs, "SEEDS", (0, 1))
-    return tmp_path, environment
+    return place, {name: os.environ[name] for name in ("DTL_DATA", "DTL_RESULTS", "DTL_CACHE")}
 
 
 def record(profile, methods, tasks):
@@ -55,14 +36,8 @@ def cards_in(folder):
     return {p.name: load_card(p) for p in files_in(folder)}
 
 
-def timeless(card):
-    """A card without what the clock says."""
-    epochs = [{k: v for k, v in row.items() if k != "seconds"} for row in card.epochs]
-    return asdict(replace(card, seconds=0, cache_seconds=0, created="", epochs=epochs))
-
-
-def test_record_writes_the_grid_and_skips_what_exists(place, monkeypatch):
-    folder, _ = place
+def test_record_writes_the_grid_and_skips_what_exists(recording, monkeypatch):
+    folder, _ = recording
     record("smoke", *GRID)
     cards = cards_in(folder)
     assert cards.keys() == {
@@ -105,8 +80,8 @@ def test_record_writes_the_grid_and_skips_what_exists(place, monkeypatch):
     assert len(ran) == 1
 
 
-def test_record_continues_an_interrupted_run_from_its_last_epoch(place, monkeypatch):
-    folder, _ = place
+def test_record_continues_an_interrupted_run_from_its_last_epoch(recording, monkeypatch):
+    folder, _ = recording
     write, started = runs.fit.__globals__["Checkpoint"].write, []
 
     def interrupted(self, rows):
@@ -125,8 +100,8 @@ def test_record_continues_an_interrupted_run_from_its_last_epoch(place, monkeypa
     assert started == [1, 2, 1, 2, 1, 2], "the first run goes on with its second epoch, the next start with their first"
 
 
-def test_record_killed_at_random_moments_ends_with_the_same_cards(place, processes):
-    folder, environment = place
+def test_record_killed_at_random_moments_ends_with_the_same_cards(recording, processes):
+    folder, environment = recording
     record("smoke", *GRID)
     whole = {name: timeless(one) for name, one in cards_in(folder).items()}
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
-from toys import SHORT, ToyImages, fit_process, same, toy_model, trained
+from toys import SHORT, ToyImages, same, toy_model, trained
+from victims import fit_process
 
 from dtl_core.files import DamagedFile
 from dtl_core.training import NonFiniteLoss, fit
