@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from dtl_core.data.augment import AUTHORS, LETTERS, train_transform
 from dtl_core.data.fewshot import SEEDS, SHOTS
 from dtl_core.data.typefaces import SIZES, build_typefaces
 from dtl_core.display import DataMissing, few_shot
-from dtl_core.evidence import COMPARED, RunCard, card_path, save_card
+from dtl_core.evidence import COMPARED, RunCard, card_path, load_card, save_card
 from dtl_core.evidence import few_shot as tables
 from dtl_core.evidence.few_shot import few_shot_cells, few_shot_markdown, few_shot_table
 from dtl_core.paths import project_dir
@@ -24,7 +25,8 @@ def write(root, methods=COMPARED, shots=SHOTS, seeds=SEEDS, name="typefaces"):
     for method in methods:
         step = COMPARED.index(method)
         facts = {**empty, "method": method, "task": name, "classes": 22, "lr": 0.01, "seconds": 60.0, "purpose": "final",
-                 "parameters_without_head": 1000 * step, "protocol": "clean", "recipe": {"augmentation": "none"}}  # fmt: skip
+                 "parameters_without_head": 1000 * step, "protocol": "clean", "precision": "fp32", "device": "cpu",
+                 "epochs": [{}] * 5, "recipe": {"augmentation": "none", "batch_size": 32, "drop_path": 0.0}}  # fmt: skip
         for n in shots:
             for seed in seeds:
                 value = 0.3 + 0.05 * step + 0.02 * SHOTS.index(n) + 0.01 * seed
@@ -69,14 +71,29 @@ def test_markdown(tmp_path):
     write(tmp_path, methods=("linear", "dtl"))
     write(tmp_path, methods=("lora",), shots=(1, 2), seeds=(0, 1))
     lines = few_shot_markdown(root=tmp_path).splitlines()
-    assert lines[2] == "| method | parameters | lr | 1 shot | 2 shots | 4 shots | 8 shots | 16 shots |"
+    assert lines[2] == "| method | parameters | 1 shot | 2 shots | 4 shots | 8 shots | 16 shots | lr |"
     named = {line.split("|")[1].strip(): line for line in lines if line.startswith("| ")}
     assert list(named) == ["method", "Linear probe", "BitFit", "AdaptFormer", "LoRA (r = 8)", "DTL", "DTL+"]
-    assert named["DTL"].startswith("| DTL | 4,000 | 0.01 | 51.0 ± 1.0 | 53.0 ± 1.0 |")
+    assert named["DTL"].startswith("| DTL | 4,000 | 51.0 ± 1.0 | 53.0 ± 1.0 |") and named["DTL"].endswith("| 0.01 |")
     assert "45.5 (2 of 3 seeds) | 47.5 (2 of 3 seeds) | not run | not run | not run |" in named["LoRA (r = 8)"]
     assert named["BitFit"].count("not run") == len(SHOTS)
     assert "34 final runs" in lines[-1] and "34 minutes" in lines[-1] and "ViT-S/14" in lines[-1]
+    assert "5 epochs, batch 32, fp32, CPU; protocol: clean; augmentation: none" in lines[-1]
     assert "1,000 training images" not in lines[-1]  # those are VTAB-1K's
+
+
+def test_several_learning_rates_are_told_with_their_shots(tmp_path):
+    write(tmp_path, methods=("dtl",))
+    rates = {1: 0.01, 2: 0.001, 4: 0.01, 8: 0.001, 16: 0.001}
+    for (shots, lr), seed in product(rates.items(), SEEDS):
+        path = card_path("laptop", "few-shot", "typefaces", "dtl", seed, root=tmp_path, shots=shots)
+        save_card(replace(load_card(path), lr=lr, epochs=[{}] * (100 // shots)), path)
+    path = card_path("laptop", "few-shot", "typefaces", "dtl", 0, 0.001, root=tmp_path, shots=4)
+    save_card(replace(load_card(path.with_name(path.name.replace("0.001", "0.01"))), lr=0.001), path)
+    lines = few_shot_markdown(root=tmp_path).splitlines()
+    assert next(line for line in lines if line.startswith("| DTL |")).endswith("| 0.01 (1, 4), 0.001 (2, 8, 16) |")
+    assert "6 to 100 epochs" in lines[-1]
+    assert "learning rate of 0.001 and 0.01, chosen per method and number of shots on the validation list" in lines[-1]
 
 
 def test_a_table_for_each_set(tmp_path):

@@ -9,7 +9,7 @@ import pandas as pd
 from ..data.fewshot import SEEDS, SHOTS
 from ..profiles import get_profile
 from .cards import load_cards
-from .results import NAMES
+from .results import NAMES, how
 from .runs import COMPARED
 
 COLUMNS = ["method", "set", "shots", "mean", "spread", "seeds", "lr", "parameters_without_head"]
@@ -47,15 +47,16 @@ def few_shot_cells(table: pd.DataFrame, name: str) -> pd.DataFrame:
         name: the set.
 
     Returns:
-        Columns method, parameters (without the head), lr, and one for each of ``SHOTS``.
+        Columns method, parameters (without the head), one for each of ``SHOTS``, and lr: "0.01 (4, 8), 0.001 (16)" says
+        at which numbers of shots the learning rate was which.
     """
     mine, rows = table[table["set"] == name], []
     for method in COMPARED:
         runs = mine[mine["method"] == method].set_index("shots")
         first = runs.iloc[0] if len(runs) else None
-        row = {"method": NAMES[method], "parameters": "–", "lr": "–"}
+        row = {"method": NAMES[method], "parameters": "–"}
         if first is not None:
-            row |= {"parameters": f"{first['parameters_without_head']:,.0f}", "lr": _rates(runs["lr"])}
+            row["parameters"] = f"{first['parameters_without_head']:,.0f}"
         for shots in SHOTS:
             text = "not run"
             if shots in runs.index:
@@ -64,7 +65,7 @@ def few_shot_cells(table: pd.DataFrame, name: str) -> pd.DataFrame:
                 more = f" ± {cell['spread']:.1f}" if whole else f" ({cell['seeds']} of {len(SEEDS)} seeds)"
                 text = f"{cell['mean']:.1f}{more}"
             row[_column(shots)] = text
-        rows.append(row)
+        rows.append({**row, "lr": _rates(runs["lr"])})
     return pd.DataFrame(rows)
 
 
@@ -73,8 +74,12 @@ def _column(shots: int) -> str:
 
 
 def _rates(rates: pd.Series) -> str:
-    """The authors' scripts have a learning rate for each number of shots, so there may be several."""
-    return ", ".join(f"{lr:g}" for lr in sorted(set(rates)))
+    """The learning rates in the order of the shots; where there are several, each with its numbers of shots."""
+    if rates.nunique() < 2:
+        return f"{rates.iloc[0]:g}" if len(rates) else "–"
+    return ", ".join(
+        f"{lr:g} ({', '.join(str(n) for n in SHOTS if rates.get(n) == lr)})" for lr in dict.fromkeys(rates)
+    )
 
 
 def few_shot_markdown(profile: str = "laptop", root: Path | None = None) -> str:
@@ -106,13 +111,14 @@ def few_shot_note(profile: str = "laptop", root: Path | None = None) -> str:
     cards = load_cards(profile, "few-shot", root=root)
     text = (
         f"Test accuracy in percent, mean ± standard deviation over the {len(SEEDS)} split seeds. "
-        f"Setting: {get_profile(profile).network}. Parameters without the head."
+        f"Setting: {get_profile(profile).network}"
     )
     if cards.empty:
-        return f"{text} No run is recorded."
+        return f"{text}. Parameters without the head. No run is recorded."
     augmentations = sorted({recipe["augmentation"] for recipe in cards["recipe"]})
-    protocols = " and ".join(sorted(set(cards["protocol"])))
+    tried = load_cards(profile, "few-shot", purpose="select", root=root)
+    done = how(cards, tried, "per method and number of shots on the validation list")
     return (
-        f"{text} Protocol: {protocols}; augmentation: {' and '.join(augmentations)}. {len(cards)} final runs are "
-        f"recorded; they trained for {cards['seconds'].sum() / 60:.0f} minutes in all."
+        f"{text}; {done}; augmentation: {' and '.join(augmentations)}. Parameters without the head. {len(cards)} final runs "
+        f"are recorded; they trained for {cards['seconds'].sum() / 60:.0f} minutes in all."
     )

@@ -129,9 +129,10 @@ def readme_table(profile: str = "laptop", root: Path | None = None) -> str:
         count = counts[0] if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"  # the paper's kernel differs by task
         lines.append(f"| {NAMES[method]} | {count} | " + " | ".join(cells) + " |")
     cards = final_cards(profile, root)
+    done = how(cards, load_cards(profile, purpose="select", root=root))
     minutes = cards[cards["method"].isin(list(means))]["seconds"].sum() / 60
     note = (
-        f"Test accuracy in percent, mean ± standard deviation over {len(SEEDS)} seeds. Setting: {chosen.setting}; {_how(profile, root)}. "
+        f"Test accuracy in percent, mean ± standard deviation over {len(SEEDS)} seeds. Setting: {chosen.setting}; {done}. "
         f"Parameters without the head. Two averages, never one for the other: *{averages[0]}* is the mean of the three group means "
         f"(natural, specialized, structured), as the paper averages; *{averages[1]}* weighs every task alike. "
         f"The final runs trained for {minutes:.0f} minutes in all. {not_whole(profile, root)}"
@@ -139,21 +140,27 @@ def readme_table(profile: str = "laptop", root: Path | None = None) -> str:
     return "\n".join([*lines, "", note.strip()])
 
 
-def _how(profile: str, root: Path | None) -> str:
-    """How the runs on the cards were done, in words; under a clean protocol also what was chosen, and from what."""
-    cards, tried = final_cards(profile, root), load_cards(profile, purpose="select", root=root)
+def how(cards: pd.DataFrame, tried: pd.DataFrame, chosen: str = "per task and method on val200") -> str:
+    """How runs were done, in words; where settings were chosen, also from what.
+
+    Args:
+        cards: of the final runs.
+        tried: of the runs that chose a setting; may be empty.
+        chosen: for what, and on which images.
+    """
     grid = []
     for name, values in (("learning rate", tried["lr"]), ("drop path", _drop_paths(tried))) if len(tried) else ():
         values = sorted(set(values))
         if len(values) > 1:
             grid.append(f"{name} of {', '.join(f'{v:g}' for v in values[:-1])} and {values[-1]:g}")
-    chosen = f" ({' and '.join(grid)}, chosen per task and method on val200)" if grid else ""
+    choice = f" ({' and '.join(grid)}, chosen {chosen})" if grid else ""
+    epochs = sorted({len(rows) for rows in cards["epochs"]})
     said = [
-        f"{' or '.join(str(n) for n in sorted({len(epochs) for epochs in cards['epochs']}))} epochs",
+        f"{f'{epochs[0]} to {epochs[-1]}' if len(epochs) > 1 else epochs[0]} epochs",
         f"batch {' or '.join(str(n) for n in sorted({recipe['batch_size'] for recipe in cards['recipe']}))}",
         f"{' and '.join(sorted(set(cards['precision'])))}, {' and '.join(sorted(set(cards['device']))).upper()}",
     ]
-    return ", ".join(said) + f"; protocol: {' and '.join(sorted(set(cards['protocol'])))}{chosen}"
+    return ", ".join(said) + f"; protocol: {' and '.join(sorted(set(cards['protocol'])))}{choice}"
 
 
 def _drop_paths(cards: pd.DataFrame) -> list[float]:
