@@ -49,6 +49,7 @@ def test_no_card(tmp_path):
     assert "not run" in text and "ViT-S/14" in text and "|" not in text
     cells = few_shot_cells(few_shot_table(root=tmp_path), "typefaces")
     assert (cells.filter(like="shot") == "not run").all(axis=None) and len(cells) == 6
+    assert (tables.tried_cells(root=tmp_path).filter(like="shot") == "–").all(axis=None)
     figure, sentence = few_shot.draw_curves(root=tmp_path)
     assert [t.get_text() for t in figure.axes[0].texts] == ["not run"]
     assert "0 of 90" in sentence and "Not run: Linear probe, BitFit" in sentence
@@ -93,6 +94,8 @@ def test_several_learning_rates_are_told_with_their_shots(tmp_path):
     lines = few_shot_markdown(root=tmp_path).splitlines()
     assert next(line for line in lines if line.startswith("| DTL |")).endswith("| 0.01 (1, 4), 0.001 (2, 8, 16) |")
     assert "6 to 100 epochs" in lines[-1]
+    seen = tables.tried_cells(root=tmp_path).set_index("method")
+    assert seen.loc["DTL", "4 shots"] == "100.0 / 100.0" and (seen.drop("DTL") == "–").all(axis=None)
     assert "learning rate of 0.001 and 0.01, chosen per method and number of shots on the validation list" in lines[-1]
 
 

@@ -82,6 +82,31 @@ def _rates(rates: pd.Series) -> str:
     )
 
 
+def tried_cells(name: str = "typefaces", profile: str = "laptop", root: Path | None = None) -> pd.DataFrame:
+    """What the choice of a learning rate saw: the accuracy of each rate on the validation list, from selection cards.
+
+    Args:
+        name: the set.
+        profile: whose cards.
+        root: folder of the results, if not the project's.
+
+    Returns:
+        A row per method: method, and for each of ``SHOTS`` the percents in the order of the rates, as in "14.8 / 4.5"; "–"
+        where nothing was chosen.
+    """
+    cards, rows = load_cards(profile, "few-shot", purpose="select", root=root), []
+    for method in COMPARED:
+        row = {"method": NAMES[method]}
+        for shots in SHOTS:
+            mine = cards
+            if len(cards):
+                mine = cards[(cards["method"] == method) & (cards["task"] == name) & (cards["shots"] == shots)]
+                mine = mine.sort_values("lr")
+            row[_column(shots)] = " / ".join(f"{100 * c['accuracy']:.1f}" for _, c in mine.iterrows()) or "–"
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
 def few_shot_markdown(profile: str = "laptop", root: Path | None = None) -> str:
     """The results in Markdown, with their setting: a table per set, a row per method, a column per number of shots.
 
