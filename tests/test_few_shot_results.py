@@ -114,6 +114,7 @@ def test_curves(tmp_path):
     labels = ax.get_legend_handles_labels()[1]
     assert set(labels) == {"Linear probe", "DTL", "LoRA", "guessing"}
     assert ax.get_xscale() == "log" and [t.get_text() for t in ax.get_xticklabels()] == ["1", "2", "4", "8", "16"]
+    assert ax.get_ylim() == (0, 70), "the highest mean with its spread is 60, and a bar does not touch the frame"
     hollow = [line.get_ydata() for line in ax.lines if line.get_markerfacecolor() == "white" and len(line.get_xdata())]
     assert [np.isfinite(y).sum() for y in hollow] == [2]  # LoRA's two cells with one seed
     assert "LoRA (r = 8) (2 of 15 runs)" in sentence and "Not run: BitFit, AdaptFormer, DTL+." in sentence

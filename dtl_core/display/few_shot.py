@@ -176,8 +176,10 @@ def draw_curves(name: str = "typefaces", profile: str = "laptop", root: Path | N
         fig.legend(loc="outside upper center", ncols=3)
     else:
         ax.text(0.5, 0.5, "not run", ha="center", va="center", color="#555555", transform=ax.transAxes)
+    top = (table["mean"].astype(float) + table["spread"].astype(float).fillna(0)).max() if len(table) else 100.0
+    highest = min(100, 10 * np.ceil((top + 1) / 10))  # whole tens: the curves may lie low, and would be one band
     ax.set_xscale("log", base=2)
-    ax.set(xticks=SHOTS, xticklabels=SHOTS, xlim=(0.85, 19), ylim=(0, 100))
+    ax.set(xticks=SHOTS, xticklabels=SHOTS, xlim=(0.85, 19), ylim=(0, highest))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set(xlabel="training images a class (shots)", ylabel=f"test accuracy (%), {name}")
     sentence = (
