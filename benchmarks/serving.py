@@ -65,7 +65,7 @@ def main(bench: Bench) -> None:
     random.seed(0)
     images = torch.randn(bench.batch_size, 3, bench.image_size, bench.image_size)
     work, held, server = answers(bench)
-    turns, read, inside, loads = turns_of(bench, work, server, images), {}, [], []
+    turns, read, inside = turns_of(bench, work, server, images), {}, []
     with tqdm(total=(bench.rounds + 1) * len(turns), desc="answers", unit="turn") as bar:
         for round_ in range(bench.rounds + 1):
             for turn in random.sample(list(turns), len(turns)):
@@ -73,7 +73,6 @@ def main(bench: Bench) -> None:
                     if round_:  # the first round warms up
                         read.setdefault(key, []).append(times)
                 bar.update()
-            loads.append(os.getloadavg()[0])
             inside.append(shares(server, lambda: work[ONE](images, max(bench.tasks))))
 
     def compared(key: tuple, others: list[tuple]) -> dict[str, float]:

@@ -90,12 +90,12 @@ def test_several_learning_rates_are_told_with_their_shots(tmp_path):
         path = card_path("laptop", "few-shot", "typefaces", "dtl", seed, root=tmp_path, shots=shots)
         save_card(replace(load_card(path), lr=lr, epochs=[{}] * (100 // shots)), path)
     path = card_path("laptop", "few-shot", "typefaces", "dtl", 0, 0.001, root=tmp_path, shots=4)
-    save_card(replace(load_card(path.with_name(path.name.replace("0.001", "0.01"))), lr=0.001), path)
+    save_card(replace(load_card(path.with_name(path.name.replace("0.001", "0.01"))), lr=0.001, accuracy=0.5), path)
     lines = few_shot_markdown(root=tmp_path).splitlines()
     assert next(line for line in lines if line.startswith("| DTL |")).endswith("| 0.01 (1, 4), 0.001 (2, 8, 16) |")
     assert "6 to 100 epochs" in lines[-1]
     seen = tables.tried_cells(root=tmp_path).set_index("method")
-    assert seen.loc["DTL", "4 shots"] == "100.0 / 100.0" and (seen.drop("DTL") == "–").all(axis=None)
+    assert seen.loc["DTL", "4 shots"] == "50.0 / 100.0" and (seen.drop("DTL") == "– / –").all(axis=None)
     assert "learning rate of 0.001 and 0.01, chosen per method and number of shots on the validation list" in lines[-1]
 
 

@@ -171,13 +171,13 @@ def draw_curves(name: str = "typefaces", profile: str = "laptop", root: Path | N
         ax.errorbar(x, y, yerr=np.where(whole, mine["spread"].astype(float), np.nan), capsize=3, lw=1.8, **style)
         hollow = {k: style[k] for k in ("color", "marker", "ms")}
         ax.plot(x[~whole], y[~whole], ls="", mfc="white", zorder=5, **hollow)
-    if len(table):
+    highest = 100.0
+    if len(table):  # in whole tens: the curves may lie low, and would be one band
+        highest = min(100, 10 * np.ceil(((table["mean"] + table["spread"].fillna(0)).max() + 1) / 10))
         ax.axhline(100 / cards.loc[cards["task"] == name, "classes"].iloc[0], color="#555555", ls=":", label="guessing")
         fig.legend(loc="outside upper center", ncols=3)
     else:
         ax.text(0.5, 0.5, "not run", ha="center", va="center", color="#555555", transform=ax.transAxes)
-    top = (table["mean"].astype(float) + table["spread"].astype(float).fillna(0)).max() if len(table) else 100.0
-    highest = min(100, 10 * np.ceil((top + 1) / 10))  # whole tens: the curves may lie low, and would be one band
     ax.set_xscale("log", base=2)
     ax.set(xticks=SHOTS, xticklabels=SHOTS, xlim=(0.85, 19), ylim=(0, highest))
     ax.xaxis.set_minor_locator(NullLocator())

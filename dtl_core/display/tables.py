@@ -68,7 +68,8 @@ def table(frame: pd.DataFrame, text: str, digits: int = 3, index: bool | None = 
     options = {"index": index, "float_format": lambda value: f"{value:,.{digits}f}", "na_rep": "–"}
     formats = dict(zip(frame.columns, _formats(frame), strict=True))
     # the sentence stands outside the box that scrolls, so that a phone shows it whole
-    box = f'<div style="overflow-x:auto">{_to_html(frame, options)}</div>'
+    rows = _to_html(frame, options).replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}")  # one number, one line
+    box = f'<div style="overflow-x:auto">{rows}</div>'
     bundle = {
         "text/html": f'<figure style="margin:0">{caption(text)}{box}</figure>',
         "text/plain": f"{text}\n{frame.to_string(formatters=formats, **options)}",

@@ -91,20 +91,17 @@ def tried_cells(name: str = "typefaces", profile: str = "laptop", root: Path | N
         root: folder of the results, if not the project's.
 
     Returns:
-        A row per method: method, and for each of ``SHOTS`` the percents in the order of the rates, as in "14.8 / 4.5"; "–"
-        where nothing was chosen.
+        A row per method: method, and for each of ``SHOTS`` the percents in the order of the rates, as in "14.8 / 4.5"; "–" for
+        a rate that was not tried, and where nothing was.
     """
-    cards, rows = load_cards(profile, "few-shot", purpose="select", root=root), []
-    for method in COMPARED:
-        row = {"method": NAMES[method]}
-        for shots in SHOTS:
-            mine = cards
-            if len(cards):
-                mine = cards[(cards["method"] == method) & (cards["task"] == name) & (cards["shots"] == shots)]
-                mine = mine.sort_values("lr")
-            row[_column(shots)] = " / ".join(f"{100 * c['accuracy']:.1f}" for _, c in mine.iterrows()) or "–"
-        rows.append(row)
-    return pd.DataFrame(rows)
+    cards = load_cards(profile, "few-shot", purpose="select", root=root).to_dict("records")
+    seen = {(c["method"], c["shots"], c["lr"]): f"{100 * c['accuracy']:.1f}" for c in cards if c["task"] == name}
+    rates = sorted({lr for _, _, lr in seen}) or [None]
+    return pd.DataFrame(
+        {"method": NAMES[method]}
+        | {_column(n): " / ".join(seen.get((method, n, lr), "–") for lr in rates) for n in SHOTS}
+        for method in COMPARED
+    )
 
 
 def few_shot_markdown(profile: str = "laptop", root: Path | None = None) -> str:
