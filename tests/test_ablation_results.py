@@ -138,7 +138,7 @@ def test_the_widget_draws_what_the_static_call_draws(tmp_path):
         assert [value for _, value in where.options] == [("laptop", "mnist"), ("laptop", TASK)]
         assert "M = 0" in page.value and "k = 3" not in page.value
         quantity.value, where.value = "dwconv_kernel", ("laptop", TASK)
-        assert "k = 3" in page.value and "79.0 ± 1.0" in page.value and "M = 0" not in page.value
+        assert "k = 3" in page.value and "79.0\u00a0±\u00a01.0" in page.value and "M = 0" not in page.value
         _, sentence = display.draw_ablation(["dwconv_kernel"], root=tmp_path)
         assert sentence.replace("'", "&#x27;") in page.value
         quantity.value, where.value = "rank", ("laptop", "mnist")

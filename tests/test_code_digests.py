@@ -3,8 +3,10 @@
 import pytest
 
 from dtl_core.baselines import METHODS
+from dtl_core.data.augment import AUTHORS
 from dtl_core.evidence import code
-from dtl_core.evidence.code import PACKAGE, bare, changed_since, code_of
+from dtl_core.evidence.code import PACKAGE, VIEWS, age_of, bare, changed_since, code_of
+from dtl_core.evidence.reads import takes_views
 
 SOURCE = '''"""About."""
 
@@ -50,3 +52,21 @@ def test_a_change_is_named(monkeypatch):
     monkeypatch.setattr(code, "digest_of", lambda name: "0" if name == "csn.py" else before.get(name))
     assert changed_since(before, code_of("dtl")) == ["csn.py"]
     assert len(changed_since({}, code_of("dtl"))) == len(before)
+
+
+@pytest.mark.parametrize(
+    "benchmark, task, augmentation, views",
+    [
+        ("vtab-1k", "caltech101", "none", False),
+        ("few-shot", "typefaces", "none", False),
+        ("few-shot", "typefaces", AUTHORS, True),
+        ("few-shot", "oxford-pets", "none", True),  # photographs are cropped for the test
+        ("domain", "mnist", "none", False),
+    ],
+)
+def test_random_views_and_crops_count_where_images_go_through_them(benchmark, task, augmentation, views):
+    assert takes_views(benchmark, task, augmentation) == views
+    now = code_of("dtl", views)
+    assert (VIEWS in now) == views
+    older = {**code_of("dtl"), VIEWS: "0" * 12}
+    assert age_of(older, now) == ([f"the code has changed since: {VIEWS}"] if views else [])

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from PIL import Image
-from timm.data.auto_augment import rand_augment_transform
+from PIL import Image, ImageOps
+from timm.data.auto_augment import RandAugment, rand_augment_transform
 from torchvision.transforms import InterpolationMode, v2
 
 from .transforms import EvalTransform
@@ -47,7 +47,7 @@ class TrainTransform:
             [
                 v2.RandomResizedCrop(size, interpolation=InterpolationMode.BICUBIC, antialias=True, **crop),
                 *([] if letters else [v2.RandomHorizontalFlip()]),
-                rand_augment_transform(AUTHORS, grey, transforms=KEEPS_LETTERS if letters else None),
+                _rand_augment(grey, KEEPS_LETTERS if letters else None),
                 v2.PILToTensor(),
                 v2.ToDtype(torch.float32, scale=True),
                 v2.Normalize(self.mean, self.std),
@@ -60,6 +60,23 @@ class TrainTransform:
 
     def __repr__(self) -> str:
         return f"TrainTransform({self.augmentation}, size={self.size})"
+
+
+def _rand_augment(grey: dict, names: list[str] | None) -> RandAugment:
+    """timm's, with a posterize that works at its highest magnitude."""
+    transform = rand_augment_transform(AUTHORS, grey, transforms=names)
+    for operation in transform.ops:
+        if operation.name.startswith("Posterize"):
+            operation.aug_fn = _posterize
+    return transform
+
+
+def _posterize(image: Image.Image, bits: int, **_) -> Image.Image:
+    """Keeps so many bits a channel. With magnitude 10 timm asks for none, which Pillow refuses since version 13; before,
+    the image became black, and so it did in the authors' runs."""
+    if bits < 1:
+        return Image.new(image.mode, image.size)
+    return ImageOps.posterize(image, bits)
 
 
 def train_transform(

@@ -15,25 +15,28 @@ PACKAGE = Path(__file__).resolve().parents[1]
 # the network, what the images go through, the steps and the score: the same for every method. What is assembled of them
 # (recipe, config, switches, data) stands on the card by value
 SHARED = (
-    "backbones.py", "walks.py", "data/transforms.py", "data/augment.py",
-    "training/evaluate.py", "training/loop.py", "training/recipe.py",
+    "backbones.py", "walks.py", "data/transforms.py", "training/evaluate.py", "training/loop.py", "training/recipe.py",
 )  # fmt: skip
+VIEWS = (
+    "data/augment.py"  # random views for training, the centre crop of photographs; not every run's images go through it
+)
 DTL_FILES = ("config.py", "csn.py", "dtl.py")
 SERVING_FILES = ("serving/cache.py", "serving/multitask.py", "serving/path.py")
 
 
-def code_of(method: str) -> dict[str, str]:
+def code_of(method: str, views: bool = True) -> dict[str, str]:
     """The digest of each file that a run of this method passes through, by its path in the package.
 
     Args:
         method: a key of ``baselines.METHODS``.
+        views: whether its images were augmented or cropped, see ``reads.takes_views``.
 
     Returns:
         Path -> 12 hexadecimal digits. Comments, docstrings and blank lines do not count.
     """
     module = METHODS[method].__module__.split(".")[-1]
     own = DTL_FILES if method in ("dtl", "dtl+") else _with_imports("classifier" if method == "full" else module)
-    return {name: digest_of(name) for name in sorted({*SHARED, *own})}
+    return {name: digest_of(name) for name in sorted({*SHARED, *own, *([VIEWS] if views else [])})}
 
 
 def serving_code() -> dict[str, str]:
@@ -91,5 +94,7 @@ def age_of(code: dict[str, str], now: dict[str, str]) -> list[str]:
     """
     if not code:
         return ["cards do not name the code that made them"]
+    if VIEWS not in now:  # some cards name it although none of their images went through it
+        code = {name: digest for name, digest in code.items() if name != VIEWS}
     changed = changed_since(code, now)
     return [f"the code has changed since: {', '.join(changed)}"] if changed else []

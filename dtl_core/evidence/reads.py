@@ -57,6 +57,11 @@ def is_official(benchmark: Benchmark, task: str) -> bool:
     return name is not None and name(task) is not None
 
 
+def takes_views(benchmark: Benchmark, task: str, augmentation: str) -> bool:
+    """Whether images of a run go through ``data.augment``: random views for training, or the centre crop of photographs."""
+    return augmentation != "none" or is_official(benchmark, task)
+
+
 def open_images(
     profile: Profile,
     benchmark: Benchmark,

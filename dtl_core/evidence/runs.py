@@ -16,7 +16,7 @@ from .cards import RunCard, card_path, load_card
 from .code import code_of
 from .preflight import preflight
 from .prepare import DROP_PATH_METHODS, Prepared, prepare
-from .reads import Benchmark
+from .reads import Benchmark, takes_views
 from .switches import Switches
 
 METHODS = ("linear", "lora", "dtl", "dtl+")  # what a sweep runs if not told
@@ -137,7 +137,7 @@ def run(
         peak_bytes=record.peak_bytes, cache=kind if use_cache else None, cache_inexact=inexact, device=record.device,
         threads=torch.get_num_threads(), precision=record.precision, backbone_dtype=kind, protocol=ready.protocol,
         shots=reads.shots, kept_epoch=record.kept_epoch, targets=targets,
-        switches=turned, code=code_of(method),
+        switches=turned, code=code_of(method, takes_views(ready.benchmark, task, recipe.augmentation)),
     )  # fmt: skip
     return card, model
 

@@ -14,7 +14,7 @@ from ...training import Recipe
 from ..ablations import BASE
 from ..cards import RunCard, load_card
 from ..code import age_of, code_of
-from ..reads import VTAB_SPLITS
+from ..reads import VTAB_SPLITS, takes_views
 from ..recipes import profile_recipe
 from ..runs import SEEDS
 
@@ -154,7 +154,8 @@ def lists_of(benchmark: str, seed: int, shots: int | None) -> tuple[str, str]:
 
 def aged(card: RunCard) -> list[str]:
     """What has changed since a card was made: files of the code, values of the recipe."""
-    found = age_of(card.code, code_of(card.method))
+    views = takes_views(card.benchmark, card.task, card.recipe.get("augmentation", "none"))
+    found = age_of(card.code, code_of(card.method, views))
     now = profile_recipe(
         get_profile(card.profile), card.method, card.task, card.lr, card.seed,
         benchmark=card.benchmark, shots=card.shots, protocol=card.protocol,
