@@ -30,7 +30,7 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        with open(temporary, "rb") as file:
+        with open(temporary, "r+b") as file:  # Windows flushes only what may be written to
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)  # mkstemp makes it private; a class shares its data folder
         os.replace(temporary, path)

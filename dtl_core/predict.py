@@ -9,7 +9,8 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from .data import eval_transform, open_rgb
+from .data import eval_transform
+from .data.opening import open_named
 from .dtl import DTL
 from .serving import MultiTask
 from .training import pick_device
@@ -37,8 +38,10 @@ def predict(
         class_1, probability_1, ..., error (empty, or why the file could not be read).
 
     Raises:
-        ValueError: no adapter, two of one name, or one that was trained on another backbone.
+        ValueError: no image, no adapter, two of one name, or one that was trained on another backbone.
     """
+    if not images:
+        raise ValueError("no image was given: name one or more image files")
     paths = [Path(a) for a in ([adapter] if isinstance(adapter, str | Path) else adapter)]
     if not paths or len({p.stem for p in paths}) < len(paths):
         raise ValueError(
@@ -65,7 +68,7 @@ def predict(
         about = [{"image": str(path)} | ({"task": p.stem} if len(paths) > 1 else {}) | {"error": ""} for p in paths]
         rows += about
         try:
-            waiting.append((dict(zip([p.stem for p in paths], about, strict=True)), transform(open_rgb(path))))
+            waiting.append((dict(zip([p.stem for p in paths], about, strict=True)), transform(open_named(path))))
         except (OSError, ValueError) as error:  # one bad file must not cost the answers for the others
             for row in about:
                 row["error"] = str(error)

@@ -10,8 +10,11 @@ import torch
 from dtl_core import DTL, DTLConfig, load_backbone
 from dtl_core.csn import swish
 from dtl_core.data import build_suite
+from dtl_core.data.vtab import official_tasks
 from dtl_core.evidence import card_path, load_card
 from dtl_core.sweep import ablate, measure_pitfalls, variants
+from dtl_core.sweep import ablations as sweep_ablations
+from dtl_core.sweep import pitfalls as sweep_pitfalls
 
 
 def test_each_variant_differs_in_one_value():
@@ -77,3 +80,13 @@ def test_pitfalls_are_recorded_beside_the_benchmark(tmp_path, monkeypatch):
     expected = {f"{m}-{v}-seed0": s for m in ("linear", "dtl") for v, s in turned.items()}
     assert {k: c.switches for k, c in cards.items()} == expected | {"linear-cls-seed0": {"readout": "cls"}}
     assert cards["linear-cls-seed0"].readout == "cls" and len(results) == 7
+
+
+def test_the_paper_profile_takes_official_tasks(monkeypatch):
+    planned = []
+    for module in (sweep_ablations, sweep_pitfalls):
+        monkeypatch.setattr(module, "sweep_jobs", lambda jobs, *_, **__: planned.append({job.task for job in jobs}))
+    ablate("paper", lr=1e-3)
+    measure_pitfalls("paper", lr=1e-3)
+    assert planned == [{"dsprites_loc"}, {"svhn", "cifar"}]
+    assert all(task in official_tasks() for tasks in planned for task in tasks)

@@ -9,7 +9,7 @@ from official import domains, few_shot
 from dtl_core.baselines import METHODS
 from dtl_core.data import build_suite
 from dtl_core.data.augment import AUTHORS, LETTERS, CropTransform
-from dtl_core.evidence import card_path, load_card, prepare, run, save_card
+from dtl_core.evidence import card_path, load_card, prepare, run, runs, save_card
 from dtl_core.evidence.recipes import at_least, profile_recipe
 from dtl_core.paths import domain_dir, few_shot_dir
 from dtl_core.profiles import PROFILES, get_profile
@@ -75,9 +75,27 @@ def test_augmentation_keeps_letters_and_is_named_on_the_card():
     assert plain.recipe["augmentation"] == "none" and plain.cache == "float32"
 
 
-def test_the_authors_protocol_keeps_the_best_epoch_on_the_validation_list():
+def test_a_large_test_set_is_not_stored_and_scores_the_same(tmp_path, monkeypatch):
+    options = dict(benchmark="few-shot", shots=2, lr=1e-2, **QUIET)
+    stored, _ = run("dtl", "typefaces", cache_root=tmp_path / "both", **options)
+    monkeypatch.setattr(runs, "STORED_TEST_BYTES", 1000)
+    opened, _ = run("dtl", "typefaces", cache_root=tmp_path / "one", **options)
+    assert [len(list((tmp_path / n).glob("*.bin"))) for n in ("both", "one")] == [2, 1]
+    assert (opened.accuracy, opened.loss) == pytest.approx((stored.accuracy, stored.loss), rel=1e-6)
+    assert opened.cache == "float32", "the training images are"
+
+
+def test_the_authors_protocol_keeps_the_best_epoch_on_the_validation_list(monkeypatch):
     options = dict(benchmark="few-shot", shots=2, lr=1e-2, epochs=12)
+    lists, real = [], runs.evaluate
+
+    def noted(model, data, **kwargs):
+        lists.append(getattr(data, "data", data).list_path.name)
+        return real(model, data, **kwargs)
+
+    monkeypatch.setattr(runs, "evaluate", noted)
     card, _ = run("dtl", "typefaces", protocol="authors", **options, **QUIET)
+    assert lists == ["val_meta.list"] * 2 + ["test_meta.list"], "the test list is seen once, after the choice"
     scored = {row["epoch"]: row["score"] for row in card.epochs if row["score"] is not None}
     assert list(scored) == [10, 12] and card.protocol == "authors"
     assert card.kept_epoch == max(scored, key=lambda e: (scored[e], -e))

@@ -37,11 +37,11 @@ def book(tmp_path_factory):
     )
     write(folder, "02_fails", "ready = True", "rank = 0\nassert rank > 0, 'rank must be positive'", "print('never')")
     write(folder, "03_dies", "import os\nos._exit(1)")
-    write(folder, "04_hangs", "import time\ntime.sleep(60)")
+    write(folder, "04_hangs", "import time\ntime.sleep(600)")
     (folder / "05_damaged.ipynb").write_text('{"cells": [')
     write(folder, "06_good", "import os", "print(os.environ['DTL_PROFILE'])")
     before = {path.name: path.read_bytes() for path in folder.glob("*.ipynb")}
-    runs = run_notebooks(profile="smoke", folder=folder, out=folder / "out", in_place=True, timeout=20)
+    runs = run_notebooks(profile="smoke", folder=folder, out=folder / "out", in_place=True, timeout=60)
     return {
         "folder": folder,
         "runs": {ran.info.number: ran for ran in runs},
@@ -57,7 +57,7 @@ def test_failures_name_their_cell_and_the_others_run(book):
     assert runs["02"].error == "AssertionError: rank must be positive"
     assert "failed in cell [2] “rank = 0”" in runs["02"].status
     assert "kernel died" in runs["03"].error and runs["03"].cell == 1
-    assert "longer than 20 s" in runs["04"].error and runs["04"].first_line == "import time"
+    assert "longer than 60 s" in runs["04"].error and runs["04"].first_line == "import time"
     assert "05_damaged.ipynb" in runs["05"].error and "not a notebook" in runs["05"].error
     assert exit_code(list(runs.values())) == 1 and exit_code([runs["01"]]) == 0
 

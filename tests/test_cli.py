@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from dtl_core import DTL, cli
+from dtl_core.predict import predict
 
 
 @pytest.fixture
@@ -55,6 +56,12 @@ def test_train_on_a_folder_then_predict(folder, tmp_path, capsys):
     lines = capsys.readouterr().out.strip().split("\n")
     assert len(lines) == 4 and "broken.png" in lines[2]
     assert "dark" in lines[1].split("1.png")[1] and "bright" in lines[3].split("2.png")[1]
+
+
+def test_predict_without_an_image_says_so(tmp_path):
+    DTL("toy/vit", 2).save_adapter(tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match="no image was given"):
+        predict(tmp_path / "a.safetensors", [])
 
 
 def test_predict_with_several_adapters(folder, tmp_path, capsys):

@@ -1,8 +1,6 @@
 """One run on several devices: under DistributedDataParallel, with no search for unused parameters, two processes of gloo
 give the gradients of one. A parameter that no gradient reaches would stop the second step, or give another average."""
 
-import socket
-
 import pytest
 import torch
 from toys import SIZES, ToyImages, shaken
@@ -17,10 +15,7 @@ def parallel(processes, tmp_path_factory):
     if not torch.distributed.is_available() or not torch.distributed.is_gloo_available():
         pytest.skip("this torch is built without gloo")
     folder = tmp_path_factory.mktemp("ranks")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    ranks = [processes.Process(target=data_parallel_process, args=(r, port, CASES, str(folder))) for r in (0, 1)]
+    ranks = [processes.Process(target=data_parallel_process, args=(r, CASES, str(folder))) for r in (0, 1)]
     for process in ranks:
         process.start()
     for process in ranks:

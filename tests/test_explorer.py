@@ -191,7 +191,8 @@ def test_the_last_change_wins_and_the_earlier_ones_stop(monkeypatch):
         page.parts["headline"].observe(lambda change: shown.append(change["new"]), names="value")
         for batch in (9, 10, 11):
             page.batch.value = batch
-            await asyncio.sleep(0.05)
+            while begun[-1:] != [batch]:
+                await asyncio.sleep(0.005)
         await asyncio.wait_for(page._task, 10)
         return shown
 

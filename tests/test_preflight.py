@@ -155,8 +155,22 @@ def test_free_memory(monkeypatch):
     psutil = pytest.importorskip("psutil")
     assert 0 < module.free_memory(CPU) < psutil.virtual_memory().total
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (5 * GIB, 8 * GIB))
-    assert module.free_memory(torch.device("cuda")) == 5 * GIB
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 3 * GIB)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 1 * GIB)
+    assert module.free_memory(torch.device("cuda")) == 7 * GIB, "what PyTorch keeps from earlier runs is free"
     assert module.fits(10**15, None, 1.0), "a device that does not tell is hoped for"
+
+
+@pytest.mark.parametrize("method, kernel", [("dtl", 0), ("dtl+", 5)])
+def test_a_swin_has_the_recipes_of_the_swin_scripts(method, kernel):
+    paper = profiles.PROFILES["paper"]
+    swin, vit = (profile_recipe(paper, method, "svhn", None, 0, backbone=kind) for kind in ("swin", "vit"))
+    assert swin.config == DTLConfig.paper("swin", plus=method == "dtl+") and swin.config.dwconv_kernel == kernel
+    rows = authors_table().query("benchmark == 'vtab-1k' and dataset == 'svhn'")
+    row = rows[rows.backbone.str.startswith("swin") & (rows.method.str.lower() == method)].iloc[0]
+    assert (swin.lr, swin.drop_path) == (row.lr, row.drop_path) and swin != vit
+    few = profile_recipe(paper, method, "oxford-pets", None, 0, benchmark="few-shot", shots=4, backbone="swin")
+    assert few.config.inject_from == 14, "where the authors have no script, the paper's configuration stays"
 
 
 def test_a_paper_task_has_its_recipe_under_both_of_its_names():

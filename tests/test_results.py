@@ -93,6 +93,13 @@ def test_the_paper_profile_has_the_official_19_under_their_folders(tmp_path):
     assert dtl.endswith(f"| {(50 + 90 + 50) / 3:.1f} ± 0.0 | {(15 * 50 + 4 * 90) / 19:.1f} ± 0.0 |")
 
 
+def test_a_run_under_both_names_of_its_task_is_named(tmp_path):
+    for task in ("cifar", "cifar_100"):
+        put(tmp_path, profile="paper", task=task)
+    with pytest.raises(ValueError, match="dtl, seed 0 is recorded twice, as the task cifar and as cifar_100"):
+        readme_table("paper", root=tmp_path)
+
+
 def test_a_missing_task_has_no_mean():
     scores = pd.DataFrame([ACCURACIES, ACCURACIES])
     scores.loc[1, "elpv"] = float("nan")

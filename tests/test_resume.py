@@ -35,7 +35,7 @@ def run_until_done(processes, arguments, rng=None, kills=0):
         if len(codes) < kills:
             while written() == before and process.is_alive():
                 time.sleep(0.002)
-            time.sleep(rng.uniform(0, 0.04))
+            time.sleep(rng.uniform(0, 0.1))
             process.kill()
         process.join(120)
         codes.append(process.exitcode)
@@ -123,6 +123,15 @@ def test_a_checkpoint_of_another_method_or_another_number_of_images_is_refused(s
         fit(toy_model("lora"), ToyImages(), SHORT, checkpoint=state, **CPU)
     with pytest.raises(ValueError, match="differs in .*images"):
         fit(toy_model("dtl"), ToyImages(16), SHORT, checkpoint=state, **CPU)
+
+
+def test_a_checkpoint_of_other_images_or_another_backbone_is_refused(state):
+    with pytest.raises(ValueError, match="differs in data"):
+        fit(toy_model("dtl"), ToyImages(seed=1), SHORT, checkpoint=state, **CPU)
+    model = toy_model("dtl")
+    model.info = replace(model.info, sha256="0" * 64)
+    with pytest.raises(ValueError, match="differs in backbone"):
+        fit(model, ToyImages(), SHORT, checkpoint=state, **CPU)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "header", "other"])

@@ -111,7 +111,11 @@ def test_a_card_of_another_run_is_not_taken_for_this_one(place):
     with open_pool() as pool:
         sweep([job], pool)
     assert recorded(LINEAR).lr == 1e-3, "where no learning rate is asked for, any will do"
-    for other, said in ((replace(job, lr=1e-2), "lr 0.001, not 0.01"), (replace(job, epochs=5), "epochs 2, not 5")):
+    others = {
+        "lr 0.001, not 0.01": replace(job, lr=1e-2), "epochs 2, not 5": replace(job, epochs=5),
+        "protocol clean, not authors": replace(job, protocol="authors"), "batch_size 8, not 4": replace(job, batch_size=4),
+    }  # fmt: skip
+    for said, other in others.items():
         with open_pool() as pool, pytest.raises(ValueError, match=f"{said}: move it away"):
             sweep([KILLED, other], pool, work=lambda job: pytest.fail("ran"))
     job.card.write_text("{")

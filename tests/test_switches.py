@@ -6,10 +6,12 @@ import torch
 from PIL import Image
 
 from dtl_core import DTL, load_backbone
-from dtl_core.data import build_suite
+from dtl_core.data import build_suite, eval_transform, open_rgb
 from dtl_core.evidence import Switches, prepare, run
 from dtl_core.evidence.switches import ThroughJpeg
+from dtl_core.predict import predict
 from dtl_core.serving import MultiTask
+from dtl_core.training.checkpoint import Checkpoint
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -29,8 +31,9 @@ def first_image(**switches):
 
 def test_the_defaults_change_nothing():
     assert Switches().turned() == {}
-    (_, plain), (_, switched) = first_image(), (None, prepare("linear", "shape_location", profile="smoke").test[0][0])
-    assert torch.equal(plain, switched)
+    ready, switched = first_image()
+    plain = eval_transform(32, ready.info.mean, ready.info.std)(open_rgb(ready.test.samples[0][0]))
+    assert torch.equal(plain, switched) and ready.info == load_backbone("toy/vit").dtl_info
 
 
 @pytest.mark.parametrize("name, mean, std", [("half", 0.5, 0.5), ("imagenet", 0.485, 0.229)])
@@ -74,6 +77,29 @@ def test_the_card_says_what_was_switched():
     assert run("linear", "shape_location", **quiet)[0].switches == {}
 
 
+def test_a_killed_run_is_not_continued_by_one_with_other_switches(monkeypatch):
+    write, epochs = Checkpoint.write, []
+
+    def stop(self, rows):
+        write(self, rows)
+        raise KeyboardInterrupt
+
+    def note(self, rows):
+        epochs.append(len(rows))
+        write(self, rows)
+
+    quiet = dict(profile="smoke", progress=False, lr=3e-3)
+    monkeypatch.setattr(Checkpoint, "write", stop)
+    for options in (dict(switches=Switches(jpeg=30)), dict(backbone_dtype=torch.bfloat16)):
+        with pytest.raises(KeyboardInterrupt):
+            run("linear", "shape_location", **quiet, **options)
+    monkeypatch.setattr(Checkpoint, "write", note)
+    run("linear", "shape_location", **quiet)
+    assert epochs == [1, 2], "from the start"
+    run("linear", "shape_location", **quiet, switches=Switches(jpeg=30))
+    assert epochs == [1, 2, 2], "its own it continues"
+
+
 def test_an_adapter_carries_the_normalisation_it_was_trained_with(tmp_path):
     path, imagenet = tmp_path / "other.safetensors", (0.485, 0.456, 0.406)
     ready = prepare("dtl", "shape_location", profile="smoke", switches=Switches(normalisation="imagenet"))
@@ -82,6 +108,10 @@ def test_an_adapter_carries_the_normalisation_it_was_trained_with(tmp_path):
     assert own.dtl_info.mean != imagenet and DTL.from_adapter(path, own).info.mean == imagenet
     with pytest.raises(ValueError, match="task 'other' was trained on images of mean"):
         MultiTask(own, {"other": path})
+    picture = ready.test.samples[0][0]
+    seen = eval_transform(32, imagenet, (0.229, 0.224, 0.225))(open_rgb(picture))
+    wanted = DTL.from_adapter(path, own).eval()(seen[None]).softmax(1).max().item()
+    assert predict(path, [picture], device="cpu")["probability_1"].item() == pytest.approx(wanted, rel=1e-5)
 
 
 @pytest.mark.parametrize("wrong", [dict(normalisation="none"), dict(readout="max"), dict(jpeg=100), dict(jpeg=-1)])

@@ -44,6 +44,7 @@ def fit_process(method: str, checkpoint: str, out: str, die: str = "", write: in
         if die == "before" and len(writes) == write + 1:
             _die()
         rename(source, target)
+        time.sleep(0.05)  # whoever kills this process at a random moment has the time to
         if die == "after" and len(writes) == write + 1:
             _die()
 
@@ -117,12 +118,11 @@ def _wait_for(path: Path) -> None:
         time.sleep(0.002)
 
 
-def data_parallel_process(rank: int, port: int, cases: list[tuple[str, str, str]], folder: str) -> None:
+def data_parallel_process(rank: int, cases: list[tuple[str, str, str]], folder: str) -> None:
     """One of two processes of gloo: takes two steps on its half of 8 images and saves the gradients.
 
     Args:
         rank: 0 or 1.
-        port: on this machine, where the two meet.
         cases: of ``shaken``.
         folder: where ``<rank>.pt`` is written: gradients of both steps by case; "local", those of the first case without
             an exchange; "unused", what is said of a parameter that takes no part.
@@ -132,7 +132,7 @@ def data_parallel_process(rank: int, port: int, cases: list[tuple[str, str, str]
     from torch.nn.parallel import DistributedDataParallel
 
     torch.set_num_threads(1)
-    distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
 
     def steps(model: torch.nn.Module, parallel: torch.nn.Module, backbone: str) -> list[dict[str, torch.Tensor]]:
         images, gradients = ToyImages(8, SIZES[backbone], torch.float64), []

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..files import written_whole
+from ..files import one_writer, written_whole
 
 BUILT = "built.json"
 
@@ -63,7 +63,7 @@ class Album:
         for name, text in texts.items():
             path = self.folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
+            path.write_bytes(text.encode())  # the same bytes, and so the same digest, on every system
         digest = hashlib.sha256("".join([*texts.values(), *self._seen]).encode()).hexdigest()
         return {
             "counts": self.counts,
@@ -105,15 +105,19 @@ def build_folder(target: Path, wanted: dict, fill: Callable[[Album], dict[str, s
         return False
     if target.exists() and not (target / BUILT).is_file():
         raise FileExistsError(f"{target} exists and was not built by `dtl data build`: move it away, or set DTL_DATA")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    fresh = target.parent / f".{target.name}.part"
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir()
-    album = Album(fresh, wanted["task"])
-    facts = album.close(fill(album))
-    with written_whole(fresh / BUILT) as part:
-        part.write_text(json.dumps({**wanted, **facts}, indent=1))
-    if target.exists():
-        shutil.rmtree(target)
-    fresh.rename(target)
+    fresh, old = (target.parent / f".{target.name}.{kind}" for kind in ("part", "old"))
+    with one_writer(target.parent / f".{target.name}.build", f"{target.name}: another run is building it; waiting"):
+        if is_whole(target, wanted):
+            return False
+        for left in (fresh, old):  # of a run that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        fresh.mkdir()
+        album = Album(fresh, wanted["task"])
+        facts = album.close(fill(album))
+        with written_whole(fresh / BUILT) as part:
+            part.write_text(json.dumps({**wanted, **facts}, indent=1))
+        if target.exists():
+            target.rename(old)  # at no moment half of it stands under its name
+        fresh.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
     return True

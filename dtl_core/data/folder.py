@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 from tqdm.auto import tqdm
 
 from .lists import BadDataset
-from .transforms import open_rgb
+from .opening import open_named
 
 SPLITS = {"train": ("train",), "val": ("val",), "trainval": ("train", "val"), "test": ("test",)}
 
@@ -79,7 +79,7 @@ class ImageFolderTask:
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
         path, label = self.samples[index]
-        image = open_rgb(path)
+        image = open_named(path)
         return (image if self.transform is None else self.transform(image)), label
 
     def __repr__(self) -> str:
@@ -151,6 +151,7 @@ def _problem(path: Path, mtime_ns: int, size: int) -> str | None:
         with Image.open(path) as image:
             image.draft("RGB", (32, 32))
             image.load()
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            ImageOps.exif_transpose(image)
+    except Exception as error:  # a malformed EXIF tag raises struct.error, TypeError and others
         return str(error) or type(error).__name__
     return None

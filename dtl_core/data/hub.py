@@ -126,7 +126,7 @@ def _download(repo: str, revision: str, parent: Path, endpoint: str | None) -> t
                 part = path.with_name(path.name + ".part")
                 with open(part, "ab") as file:  # what an earlier call brought stays
                     if known.size is not None and file.tell() > known.size:
-                        file.truncate(0)
+                        file.seek(file.truncate(0))
                     got = file.tell()
                     http_get(
                         url, file, resume_size=got, headers=build_hf_headers(), expected_size=known.size, displayed_filename=name

@@ -10,7 +10,8 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from .transforms import UnreadableImage, open_rgb
+from .opening import open_named
+from .transforms import UnreadableImage
 
 UNPACK = "Unpack the archive again, or run `dtl data build` for a built suite"
 
@@ -108,7 +109,7 @@ class ImageList:
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
         path, label = self.samples[index]
-        image = open_rgb(path)
+        image = open_named(path)
         return (image if self.transform is None else self.transform(image)), label
 
     def verify(self) -> None:
@@ -120,7 +121,7 @@ class ImageList:
         bad = []
         for path, _ in tqdm(self.samples, desc=f"verify {self.task} {self.list_path.name}", unit="image", leave=False):
             try:
-                open_rgb(path)
+                open_named(path)
             except (UnreadableImage, FileNotFoundError) as error:
                 bad.append(str(error))
         if bad:

@@ -135,10 +135,13 @@ def _bytes(folder: Path) -> int:
 
 
 def clean_cache() -> int:
-    """Empties the prefix caches. Fetched and built data stay. Returns the bytes that were freed."""
-    folder = paths.cache_dir() / "prefix"
-    freed = _bytes(folder)
-    if folder.exists():
-        shutil.rmtree(folder)
-    print(f"{folder}: {freed / 1e6:,.1f} MB freed" if freed else f"{folder}: nothing to clean")
+    """Empties the prefix caches, those of sweeps too. Fetched and built data stay. Returns the bytes that were freed."""
+    sweeps = (p for p in (paths.cache_dir() / "sweep").glob("*") if p.name != "logs")
+    freed = 0
+    for folder in (paths.cache_dir() / "prefix", *sorted(sweeps)):
+        size = _bytes(folder)
+        if folder.exists():
+            shutil.rmtree(folder)
+        print(f"{folder}: {size / 1e6:,.1f} MB freed" if size else f"{folder}: nothing to clean")
+        freed += size
     return freed

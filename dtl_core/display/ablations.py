@@ -25,6 +25,7 @@ from dtl_core.evidence.ablations import (
     GROUP,
     LETTERS,
     NOT_RUN,
+    OFFICIAL,
     PLANNED,
     TASK,
     VALUES,
@@ -53,7 +54,6 @@ NAMES = {
 }
 ACCURACY, PLAIN, DEFAULT = "#0072B2", "#C77C00", "#1B6E5A"
 LEAST_SPAN = 10  # points on the axis of accuracy: a smaller span would make a mountain of a seed's luck
-OFFICIAL = "dsprites_loc"  # the official task that shape_location is drawn after
 
 
 @dataclass(frozen=True)

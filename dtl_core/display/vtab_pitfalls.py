@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
-from dtl_core.evidence.pitfalls import METHODS, SWITCHES, TASKS, is_run, pitfalls_status, pitfalls_table
+from dtl_core.evidence.pitfalls import METHODS, SWITCHES, is_run, pitfalls_status, pitfalls_table, tasks_of
 from dtl_core.evidence.switches import ThroughJpeg
 from dtl_core.profiles import get_profile
 
@@ -40,8 +40,9 @@ def draw_pitfalls(profile: str = "laptop", root: Path | None = None) -> tuple[Fi
     """
     rows = pitfalls_table(profile, root).set_index(["task", "method", "pitfall"])
     y = dict(zip(SWITCHES, np.arange(len(SWITCHES))[::-1], strict=True))
-    fig, axes = plt.subplots(1, len(TASKS), figsize=(6.4, 3.9), sharex=True, sharey=True)
-    for ax, task in zip(axes, TASKS, strict=True):
+    tasks = tasks_of(profile)
+    fig, axes = plt.subplots(1, len(tasks), figsize=(6.4, 3.9), sharex=True, sharey=True)
+    for ax, task in zip(axes, tasks, strict=True):
         ax.axvline(0, color="#333333", lw=1.4)
         for method, shift in zip(METHODS, np.linspace(0.15, -0.15, len(METHODS)), strict=True):
             names = [pitfall for pitfall in SWITCHES if is_run(method, pitfall)]

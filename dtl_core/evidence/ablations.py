@@ -19,6 +19,7 @@ from .cards import load_cards
 from .runs import SEEDS
 
 TASK = "shape_location"  # where DTL gains most on a linear probe among the laptop's tasks that are drawn from a seed
+OFFICIAL = "dsprites_loc"  # what it is drawn after: the task of the paper profile
 GROUP, BASE = "ablations", DTLConfig()
 VALUES = {
     "inject_from": (0, 2, 4, 6, 8, 10),
@@ -52,9 +53,14 @@ def label_of(varied: str, value: float) -> str:
 
 
 def ablated_tasks(profile: str = "laptop", root: Path | None = None) -> tuple[str, ...]:
-    """The tasks that have cards of ablations; ``TASK`` where none has."""
+    """The tasks that have cards of ablations; the profile's own where none has."""
     found = {p.parent.name for p in ((root or results_dir()) / profile / GROUP).glob("*/*.json")}
-    return tuple(sorted(found)) or (TASK,)
+    return tuple(sorted(found)) or (task_of(profile),)
+
+
+def task_of(profile: str) -> str:
+    """The task that a profile runs the ablations on."""
+    return OFFICIAL if profile == "paper" else TASK
 
 
 def ablation_runs(profile: str = "laptop", task: str = TASK, root: Path | None = None) -> pd.DataFrame:

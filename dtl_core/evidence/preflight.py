@@ -143,7 +143,8 @@ def free_memory(device: torch.device) -> int | None:
     Without psutil the whole memory of the machine is taken, and None on a system that does not tell even that.
     """
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # of earlier runs, free again
+        return torch.cuda.mem_get_info(device)[0] + cached
     try:
         import psutil
 

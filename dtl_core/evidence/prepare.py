@@ -14,6 +14,7 @@ from ..baselines import build
 from ..dtl import DTLConfig
 from ..profiles import Profile, get_profile
 from ..training import Recipe, seed_everything
+from ..walks import walk
 from .reads import Benchmark, Reads, open_images
 from .recipes import at_least, profile_recipe
 from .switches import Switches
@@ -98,13 +99,17 @@ def prepare(
             "which walk through the frozen blocks themselves"
         )
     protocol = protocol or chosen.protocol
-    recipe = profile_recipe(chosen, method, task, lr, seed, benchmark=benchmark, shots=shots, protocol=protocol)
+    switches = switches or Switches()
+    named = switches.weights or chosen.backbone
+    kind = "swin" if "swin" in named else "vit"
+    recipe = profile_recipe(
+        chosen, method, task, lr, seed, benchmark=benchmark, shots=shots, protocol=protocol, backbone=kind
+    )
     recipe = replace(
         recipe, batch_size=batch_size or recipe.batch_size, augmentation=augmentation or recipe.augmentation
     )
     recipe = recipe if drop_path is None else replace(recipe, drop_path=drop_path)
-    switches = switches or Switches()
-    backbone = load_backbone(switches.weights or chosen.backbone, image_size=chosen.image_size)
+    backbone = load_backbone(named, image_size=chosen.image_size)
     info = backbone.dtl_info = switches.normalised(backbone.dtl_info)  # an adapter file carries it on
     reads = open_images(
         chosen, benchmark, task, info, purpose=purpose, splits=(train_split, test_split),
@@ -123,7 +128,8 @@ def prepare(
     seed_everything(seed)
     options = dict(options or {})
     if method in DROP_PATH_METHODS:
-        own = recipe.config if chosen.name == "paper" and not folder else None
+        known = len(walk(backbone).widths) == {"vit": 12, "swin": 24}[kind]  # of another depth M has to be another
+        own = recipe.config if chosen.name == "paper" and known and not folder else None
         config = options.pop("config", own) or DTLConfig.for_backbone(backbone, plus=method == "dtl+")
         recipe = replace(recipe, config=config)
         options = {"config": config, "drop_path": recipe.drop_path, **options}

@@ -37,6 +37,7 @@ def profile_recipe(
     benchmark: Benchmark = "vtab-1k",
     shots: int | None = None,
     protocol: str | None = None,
+    backbone: str = "vit",
 ) -> Recipe:
     """The recipe of a profile: the authors' schedule in ``paper``; else a short cosine with a tenth of warm-up.
 
@@ -51,18 +52,20 @@ def profile_recipe(
         lr: learning rate; the recipe's own if None.
         seed: of the run.
         protocol: the profile's if None.
+        backbone: "vit" or "swin": whose scripts and configuration ``paper`` takes.
     """
     if profile.name == "paper":
         rows, script = authors_table(), script_name(benchmark, task)
+        rows = rows[rows.backbone.str.startswith(backbone)]
         named = set(rows.dataset[rows.benchmark == BENCHMARKS.get(benchmark)])
         if (protocol or profile.protocol) == "authors" and method in ("dtl", "dtl+") and script in named:
             drawn = None if benchmark == "vtab-1k" else shots or 16
             row = Recipe.authors(
-                backbone="vit", benchmark=BENCHMARKS[benchmark], task=script, method=method, shot=drawn
+                backbone=backbone, benchmark=BENCHMARKS[benchmark], task=script, method=method, shot=drawn
             )
             return replace(row, seed=seed, lr=lr or row.lr)
         augmentation = AUTHORS if benchmark in ("few-shot", "domain") else "none"
-        config = DTLConfig.paper("vit", plus=method == "dtl+")
+        config = DTLConfig.paper(backbone, plus=method == "dtl+")
         return Recipe(lr=lr or 1e-3, seed=seed, augmentation=augmentation, config=config)
     return short(Recipe(lr=lr or 1e-3, batch_size=profile.batch_size, precision="fp32", seed=seed), profile.epochs)
 

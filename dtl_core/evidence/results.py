@@ -53,10 +53,21 @@ def both_means(accuracies: pd.DataFrame, groups: Mapping[str, tuple[str, ...]]) 
 
 
 def final_cards(profile: str = "laptop", root: Path | None = None) -> pd.DataFrame:
-    """The final cards of VTAB-1K, each task under its folder's name (three official ones have another)."""
+    """The final cards of VTAB-1K, each task under its folder's name (three official ones have another).
+
+    Raises:
+        ValueError: a run is recorded under both of its task's names.
+    """
     cards, official = load_cards(profile, root=root), official_tasks()
     if len(cards):
-        cards["task"] = [official[t]["folder"] if t in official else t for t in cards["task"]]
+        named = cards["task"]
+        cards["task"] = [official[t]["folder"] if t in official else t for t in named]
+        for _, same in cards.assign(named=named).groupby(["task", "method", "seed"]):
+            if len(same) > 1:
+                run = f"{same['method'].iloc[0]}, seed {same['seed'].iloc[0]}"
+                raise ValueError(
+                    f"{run} is recorded twice, as the task {' and as '.join(same['named'])}: move one of the cards away"
+                )
     return cards
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ..evidence import SEEDS, RunCard, best_setting
-from ..evidence.ablations import GROUP, TASK, variants
+from ..evidence.ablations import GROUP, task_of, variants
 from ..paths import results_dir
 from ..profiles import get_profile
 from .grid import sweep_jobs
@@ -15,7 +15,7 @@ from .loop import Result
 
 def ablate(
     profile: str | None = None,
-    task: str = TASK,
+    task: str | None = None,
     seeds: Sequence[int] = SEEDS,
     *,
     lr: float | None = None,
@@ -26,7 +26,7 @@ def ablate(
 
     Args:
         profile: see ``get_profile``.
-        task: of VTAB-1K.
+        task: of VTAB-1K; the profile's own (``task_of``) if None.
         seeds: of initialisation and order.
         lr: for all; the one that was chosen for DTL on this task if None.
         workers, work: see ``sweep_grid``.
@@ -38,6 +38,7 @@ def ablate(
         FileNotFoundError: no learning rate was chosen for DTL on this task yet.
     """
     name = get_profile(profile).name
+    task = task or task_of(name)
     lr = lr or best_setting(name, task, "dtl").lr
     jobs = [
         Job(task, "dtl", seed, lr, profile=name, config=config, group=GROUP, variant=variant)

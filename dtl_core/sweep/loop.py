@@ -107,7 +107,7 @@ def record_failure(job: Job, tried: list[Outcome]) -> Path:
     log.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(log) as temporary:
         parts = [f"--- try {i} of {len(tried)}: {o.error}\n{o.log}" for i, o in enumerate(tried, 1)]
-        temporary.write_text("\n".join(parts))
+        temporary.write_text("\n".join(parts), encoding="utf-8", errors="replace")
     note = {
         "job": asdict(job), "tries": [{"error": o.error, "seconds": o.seconds} for o in tried], "log": log.name,
         "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),

@@ -71,5 +71,5 @@ def write_summary(table: pd.DataFrame, folder: Path) -> tuple[Path, Path]:
     rows = json.loads(table.to_json(orient="records"))  # pandas' NaN as null
     for path, text in zip(paths, (json.dumps(rows, indent=1) + "\n", table.to_csv(index=False)), strict=True):
         with written_whole(path) as temporary:
-            temporary.write_text(text)
+            temporary.write_text(text, encoding="utf-8")
     return paths

@@ -26,6 +26,18 @@ def corner():
     return image
 
 
+def operations(name):
+    """Those that RandAugment draws from."""
+    (transform,) = [t for t in TrainTransform((64, 64), *HALF, name)._view.transforms if hasattr(t, "ops")]
+    return transform.ops
+
+
+def at(operation, magnitude):
+    """The operation, for certain and at this magnitude."""
+    operation.prob, operation.magnitude, operation.magnitude_std = 1, magnitude, 0
+    return operation
+
+
 @pytest.mark.parametrize("name", [AUTHORS, LETTERS])
 def test_the_same_seed_draws_the_same_view(photo, name):
     transform = train_transform((64, 96), *HALF, name)
@@ -62,6 +74,24 @@ def test_nothing_turns_or_slants_a_letter():
     assert names == KEEPS_LETTERS
     full = [op.name for op in TrainTransform((8, 8), *HALF, AUTHORS)._view.transforms[2].ops]
     assert set(full) - set(names) == {"Rotate", "ShearX", "ShearY"}
+
+
+@pytest.mark.parametrize("name", [AUTHORS, LETTERS])
+@pytest.mark.parametrize("magnitude", [0, 9, 10])
+def test_every_operation_runs_at_every_magnitude(photo, name, magnitude):
+    """Magnitudes are drawn from N(9, 0.5) and cut at 10, so 10 comes once in fifty draws."""
+    for operation in operations(name):
+        assert (operation.magnitude, operation.magnitude_std) == (9, 0.5)
+        changed = at(operation, magnitude)(photo)
+        assert (changed.mode, changed.size) == ("RGB", photo.size), operation.name
+
+
+@pytest.mark.parametrize("magnitude, bits", [(0, 4), (9, 1), (10, 0)])
+def test_posterize_keeps_the_highest_bits_and_none_at_the_highest_magnitude(photo, magnitude, bits):
+    (posterize,) = [o for o in operations(AUTHORS) if o.name == "PosterizeIncreasing"]
+    out = np.asarray(at(posterize, magnitude)(photo))
+    assert np.array_equal(out, np.asarray(photo) & (256 - (1 << (8 - bits))))
+    assert (out == 0).all() == (bits == 0)
 
 
 @pytest.mark.parametrize("shape", [(300, 200), (200, 300), (224, 224), (100, 500)])

@@ -4,6 +4,7 @@ import hashlib
 import json
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -122,7 +123,10 @@ def test_damage_is_found_and_mended(tmp_path, damage):
     whole = files(target)
     damage(target)
     assert build_task("shape_orientation", target, TINY, 0, stand_in=False)
-    assert files(target) == whole and [p.name for p in tmp_path.iterdir()] == ["shape_orientation"]
+    assert files(target) == whole and {p.name for p in tmp_path.iterdir()} == {
+        "shape_orientation",
+        ".shape_orientation.lock",
+    }
 
 
 def test_another_seed_or_size_builds_anew(tmp_path):
@@ -146,7 +150,24 @@ def test_kill_in_the_middle_leaves_no_half_task(tmp_path, processes):
     assert list(tmp_path.glob(".object_count.part/images/train/*.png")) and not target.exists()
     build_task("object_count", target, TINY, 0, False)
     VTAB1k(tmp_path, "object_count", "test").verify()
-    assert [p.name for p in tmp_path.iterdir()] == ["object_count"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".object_count.lock", "object_count"]
+
+
+def test_two_that_build_at_once_build_once(tmp_path):
+    target = tmp_path / "object_count"
+    with ThreadPoolExecutor(2) as pool:
+        built = list(pool.map(lambda _: build_task("object_count", target, TINY, 0, False), range(2)))
+    assert sorted(built) == [False, True]
+    VTAB1k(tmp_path, "object_count", "test").verify()
+
+
+def test_a_kill_while_the_old_folder_is_taken_away_loses_nothing(tmp_path):
+    target, old = tmp_path / "object_count", tmp_path / ".object_count.old"
+    build_task("object_count", target, TINY, 0, False)
+    target.rename(old)  # here a run with another seed was killed
+    (old / BUILT).unlink()
+    assert build_task("object_count", target, TINY, 1, False) and not old.exists()
+    VTAB1k(tmp_path, "object_count", "test").verify()
 
 
 def test_a_folder_of_someone_else_is_not_touched(tmp_path, monkeypatch):

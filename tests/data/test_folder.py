@@ -1,5 +1,6 @@
 """A user's own images: opened as they are meant to be seen, split evenly, and every fault named."""
 
+import struct
 import warnings
 
 import numpy as np
@@ -7,7 +8,9 @@ import pytest
 from PIL import Image
 
 from dtl_core.data import ImageFolderTask, open_rgb
+from dtl_core.data.check.images import inspect
 from dtl_core.data.lists import BadDataset
+from dtl_core.data.opening import open_named
 from dtl_core.data.transforms import UnreadableImage
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
@@ -15,6 +18,14 @@ RED, WHITE = (255, 0, 0), (255, 255, 255)
 
 def near(pixel, expected, tolerance=3):
     return all(abs(a - b) <= tolerance for a, b in zip(pixel, expected, strict=True))
+
+
+def turned_with_bad_tag(path):
+    """Sound pixels, to be turned (tag 0x0112), and a resolution that is text (tag 0x011a, type 2)."""
+    tags = [(0x0112, 3, 1, struct.pack("<HH", 6, 0)), (0x011A, 2, 4, b"abc\0")]
+    entries = b"".join(struct.pack("<HHI", *tag[:3]) + tag[3] for tag in tags)
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, len(tags)) + entries + struct.pack("<I", 0)
+    left_right().save(path, exif=exif)
 
 
 def left_right(mode="RGB", left=RED, right=WHITE):
@@ -91,6 +102,14 @@ class TestOddImages:
         out = self.opened(tmp_path, left_right(), "x.jpg", exif=exif, quality=100, subsampling=0)
         assert out.size == (10, 20)
         assert near(out.getpixel((5, 3)), RED, 12) and near(out.getpixel((5, 16)), WHITE, 12)
+
+    def test_a_malformed_tag_of_a_turned_photograph_is_named(self, tmp_path):
+        turned_with_bad_tag(tmp_path / "turned.jpg")
+        with pytest.raises(UnreadableImage, match=r"turned.jpg cannot be turned as its EXIF data say \(TypeError"):
+            open_named(tmp_path / "turned.jpg")
+        assert inspect(str(tmp_path / "turned.jpg")).problem == "unreadable_image"
+        left_right().save(tmp_path / "plain.png")
+        assert open_named(tmp_path / "plain.png").size == (20, 10)
 
     def test_missing_and_broken_files_are_named(self, tmp_path):
         with pytest.raises(FileNotFoundError, match="gone.png: no such image"):

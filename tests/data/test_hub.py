@@ -165,6 +165,16 @@ def test_broken_download_goes_on_where_it_stopped(shop, monkeypatch):
     assert len(VTAB1k(paths.vtab_dir("paper"), "svhn", "train800")) == 1
 
 
+def test_a_part_that_is_too_long_is_fetched_from_the_start(shop):
+    archive = shop["files"]["vtab-1k.zip"]
+    work = paths.data_dir() / "paper" / f".fetch-someone--VTAB-1k-{COMMIT[:12]}" / "archives"
+    work.mkdir(parents=True)
+    (work / "vtab-1k.zip.part").write_bytes(archive + b"of another file")
+    get(shop)
+    assert downloads(shop) == [("vtab-1k.zip", None)]
+    assert len(VTAB1k(paths.vtab_dir("paper"), "svhn", "train800")) == 1
+
+
 def stop(*_):
     raise KeyboardInterrupt
 

@@ -37,6 +37,10 @@ def test_clean_empties_the_prefix_caches_only(tmp_path, monkeypatch, capsys):
     (tmp_path / "cache/prefix/a").mkdir(parents=True)
     (tmp_path / "cache/prefix/a/x.prefix.safetensors").write_bytes(b"1" * 1000)
     (tmp_path / "cache/keep.txt").write_text("keep")
-    assert clean_cache() == 1000
+    (tmp_path / "cache/sweep/laptop-vtab-1k-mnist").mkdir(parents=True)
+    (tmp_path / "cache/sweep/laptop-vtab-1k-mnist/x.bin").write_bytes(b"1" * 500)  # of a sweep that was killed
+    (tmp_path / "cache/sweep/logs").mkdir()
+    assert clean_cache() == 1500
+    assert [p.name for p in (tmp_path / "cache/sweep").iterdir()] == ["logs"]
     assert not (tmp_path / "cache/prefix").exists() and (tmp_path / "cache/keep.txt").exists()
     assert clean_cache() == 0 and "nothing to clean" in capsys.readouterr().out

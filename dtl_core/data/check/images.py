@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from tqdm.auto import tqdm
 
-from ..transforms import UnreadableImage, open_rgb
+from ..opening import open_named
+from ..transforms import UnreadableImage
 from .lists import ImageSet, ListFile
 from .report import few
 
@@ -41,7 +42,7 @@ def inspect(path: str) -> ImageFact:
         return ImageFact(None, problem="unreadable_image", detail=error.strerror or str(error))
     jpeg = start == b"\xff\xd8\xff"  # by content: the name may say anything
     try:
-        image = open_rgb(path)
+        image = open_named(path)
     except UnreadableImage as error:
         cause = str(error.__cause__ or error)
         cut = not start or "truncated" in cause.lower()

@@ -11,7 +11,7 @@ import numpy as np
 from ...data.domain import official_domain
 from ...data.fewshot import SETS, SHOTS
 from ...profiles import get_profile
-from ..ablations import BASE, GROUP, TASK, VALUES
+from ..ablations import BASE, GROUP, VALUES, task_of
 from ..domain import domains_of
 from ..results import NAMES, groups_of
 from .claim import Finding, paper_number, today
@@ -190,10 +190,11 @@ def accuracy_by_m(tolerance: float, root: Path | None = None) -> Finding:
     tried = VALUES["inject_from"]
 
     def judge(profile: str):
+        task = task_of(profile)
         rests = [
-            scores(profile, "vtab-1k", TASK, "dtl", root=root)
+            scores(profile, "vtab-1k", task, "dtl", root=root)
             if m == BASE.inject_from
-            else scores(profile, "vtab-1k", TASK, "dtl", group=GROUP, config=replace(BASE, inject_from=m), root=root)
+            else scores(profile, "vtab-1k", task, "dtl", group=GROUP, config=replace(BASE, inject_from=m), root=root)
             for m in tried
         ]
         if not all(s.whole for s in rests):
@@ -204,7 +205,7 @@ def accuracy_by_m(tolerance: float, root: Path | None = None) -> Finding:
         numbers = ", ".join(f"M = {m}: {said(v)}" for m, v in means.items())
         return (
             2 * len(close) >= len(tried),
-            f"{TASK}: {numbers}; {len(close)} of {len(tried)} within {tolerance:g}",
+            f"{task}: {numbers}; {len(close)} of {len(tried)} within {tolerance:g}",
             rests,
         )
 
