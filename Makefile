@@ -66,6 +66,7 @@ site: setup
 
 test: setup-test
 	@$(DTL) data fetch $(if $(WITHOUT),--without $(WITHOUT))
+	@$(DTL) data build --tasks mnist typefaces digits $(if $(findstring elpv,$(WITHOUT)),,elpv)  # the quick ones, which are looked at
 	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist worksteal
 
 # apart from the tests: an environment of its own for each Python that is here, which takes minutes and the network
