@@ -26,6 +26,9 @@ FORMAT = "dtl-adapter-1"
 def save_adapter(model: DTL, path: str | Path) -> None:
     """Writes the side network and head, a few hundred KB; config, classes and the backbone's identity in the metadata.
 
+    ``model.view``, where there is one, goes with them: "crop" where it was tested on the centre of each photograph, "resize"
+    on the whole.
+
     A kill in the middle leaves an older file of this name whole.
     """
     config = asdict(model.config)
@@ -37,6 +40,7 @@ def save_adapter(model: DTL, path: str | Path) -> None:
         "num_classes": str(model.head.out_features),
         "class_names": json.dumps(list(model.class_names) if model.class_names else None),
         "backbone": json.dumps(asdict(model.info)),
+        "view": getattr(model, "view", "resize"),
     }
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items() if not k.startswith("backbone.")}
     with written_whole(path) as temporary:
@@ -117,5 +121,6 @@ def load_adapter(path: str | Path, backbone: nn.Module | str | None = None, **op
         raise DamagedFile(f"{path}: {bad[0]} has the wrong shape or holds NaN; train again")
     model.load_state_dict(tensors, strict=False)
     model.class_names = tuple(names) if names else None
+    model.view = metadata.get("view", "resize")
     model.info = replace(found, **normal)  # its images were normalised so, whatever the backbone's own is
     return model

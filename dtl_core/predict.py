@@ -9,8 +9,10 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from .data import eval_transform
+from .adapters import read_metadata
+from .data.augment import CropTransform
 from .data.opening import open_named
+from .data.transforms import EvalTransform
 from .dtl import DTL
 from .serving import MultiTask
 from .training import pick_device
@@ -38,7 +40,8 @@ def predict(
         class_1, probability_1, ..., error (empty, or why the file could not be read).
 
     Raises:
-        ValueError: no image, no adapter, two of one name, or one that was trained on another backbone.
+        ValueError: no image, no adapter, two of one name, one that was trained on another backbone, or adapters that see
+            different parts of a photograph.
     """
     if not images:
         raise ValueError("no image was given: name one or more image files")
@@ -50,7 +53,13 @@ def predict(
     first = DTL.from_adapter(paths[0]).to(pick_device(device))
     first.backbone.dtl_info = first.info  # with the normalisation that it was trained with
     server = MultiTask(first.backbone, {p.stem: first if p == paths[0] else p for p in paths})
-    transform = eval_transform(server.info.image_size, server.info.mean, server.info.std)
+    views = {read_metadata(p).get("view", "resize") for p in paths}
+    if len(views) > 1:
+        raise ValueError(
+            "some of these adapters see the centre of a photograph and some the whole: ask them one by one"
+        )
+    view = CropTransform if views == {"crop"} else EvalTransform
+    transform = view(server.info.image_size, server.info.mean, server.info.std)
     rows, waiting = [], []
 
     def flush() -> None:

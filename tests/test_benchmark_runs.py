@@ -170,6 +170,10 @@ def test_few_shot_end_to_end_on_the_official_shape(paper):
     assert [r["epoch"] for r in card.epochs if r["score"] is not None] == [10, 11], "scored on val_meta.list"
     ready = prepare("dtl+", "oxford_pets", benchmark="few-shot", shots=1, seed=2, profile="paper")
     assert type(ready.test.transform) is CropTransform and len(ready.train) == 6, "three classes, every image twice"
+    assert (
+        ready.model.view == "crop"
+        and prepare("dtl", "typefaces", profile="smoke", benchmark="few-shot").model.view == "resize"
+    )
 
 
 def test_domains_end_to_end_on_the_official_shape(paper):

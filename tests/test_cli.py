@@ -8,6 +8,9 @@ import torch
 from PIL import Image
 
 from dtl_core import DTL, cli
+from dtl_core.data import open_rgb
+from dtl_core.data.augment import CropTransform
+from dtl_core.data.transforms import EvalTransform
 from dtl_core.predict import predict
 
 
@@ -62,6 +65,24 @@ def test_predict_without_an_image_says_so(tmp_path):
     DTL("toy/vit", 2).save_adapter(tmp_path / "a.safetensors")
     with pytest.raises(ValueError, match="no image was given"):
         predict(tmp_path / "a.safetensors", [])
+
+
+def test_predict_shows_an_adapter_what_it_was_tested_on(folder, tmp_path):
+    """The centre of a photograph, as the official few-shot and domain sets are tested; the whole otherwise."""
+    torch.manual_seed(0)
+    model, picture, answers = DTL("toy/vit", 3).eval(), tmp_path / "wide.png", {}
+    ramp = np.linspace(0, 255, 90).astype(np.uint8)
+    Image.fromarray(np.broadcast_to(ramp[None, :, None], (40, 90, 3)).copy()).save(picture)
+    for view, transform in (("crop", CropTransform), ("resize", EvalTransform)):
+        model.view = view
+        model.save_adapter(tmp_path / f"{view}.safetensors")
+        pixels = transform(model.info.image_size, model.info.mean, model.info.std)(open_rgb(picture))
+        answers[view] = predict(tmp_path / f"{view}.safetensors", [picture], device="cpu")["probability_1"].item()
+        assert answers[view] == pytest.approx(model(pixels[None]).softmax(1).max().item(), rel=1e-5)
+        assert DTL.from_adapter(tmp_path / f"{view}.safetensors").view == view
+    assert answers["crop"] != pytest.approx(answers["resize"], rel=1e-4)
+    with pytest.raises(ValueError, match="one by one"):
+        predict([tmp_path / "crop.safetensors", tmp_path / "resize.safetensors"], [picture])
 
 
 def test_predict_with_several_adapters(folder, tmp_path, capsys):

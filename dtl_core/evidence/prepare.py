@@ -15,7 +15,7 @@ from ..dtl import DTLConfig
 from ..profiles import Profile, get_profile
 from ..training import Recipe, seed_everything
 from ..walks import walk
-from .reads import Benchmark, Reads, open_images
+from .reads import Benchmark, Reads, is_official, open_images
 from .recipes import at_least, profile_recipe
 from .switches import Switches
 
@@ -139,4 +139,5 @@ def prepare(
         options["backbone_dtype"] = backbone_dtype
     model = build(method, backbone, reads.train.classes, inplace=True, **options)
     model.class_names = reads.train.class_names
+    model.view = "crop" if is_official(benchmark, task) else "resize"  # an adapter file carries it on
     return Prepared(chosen, benchmark, method, task, recipe, info, reads, protocol, model, options)
