@@ -1,6 +1,8 @@
 """The command line as a person types it, in the smoke profile."""
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ import torch
 from PIL import Image
 
 from dtl_core import DTL, cli
-from dtl_core.data import open_rgb
+from dtl_core.data import build_suite, open_rgb
 from dtl_core.data.augment import CropTransform
 from dtl_core.data.transforms import EvalTransform
 from dtl_core.predict import predict
@@ -59,6 +61,24 @@ def test_train_on_a_folder_then_predict(folder, tmp_path, capsys):
     lines = capsys.readouterr().out.strip().split("\n")
     assert len(lines) == 4 and "broken.png" in lines[2]
     assert "dark" in lines[1].split("1.png")[1] and "bright" in lines[3].split("2.png")[1]
+
+
+def test_train_on_a_benchmark_with_switches(folder, tmp_path, capsys):
+    build_suite("smoke", tasks=("typefaces", "digits"))
+
+    def card_of(*words):
+        cli.main(["train", "--method", "linear", "--lr", "0.01", "--epochs", "2", *words])
+        out = capsys.readouterr().out
+        return json.loads(Path(re.search("run card: (.*)", out)[1]).read_text()), out
+
+    card, out = card_of("--benchmark", "domain", "--task", "mnist", "--normalisation", "half", "--readout", "cls")
+    assert (card["benchmark"], card["readout"]) == ("domain", "cls")
+    assert card["switches"] == {"normalisation": "half", "readout": "cls"}
+    for target in ("uci", "printed", "sketch", "rendition"):
+        assert f"  on {target}: accuracy {card['targets'][target]['accuracy']:.3f}" in out
+    card, out = card_of("--benchmark", "few-shot", "--task", "typefaces", "--shots", "2", "--jpeg", "30")
+    assert (card["shots"], card["switches"], card["readout"]) == (2, {"jpeg": 30}, "mean")
+    assert card["train_split"] == "train_meta.list.num_shot_2.seed_0" and "2shot" in out
 
 
 def test_predict_without_an_image_says_so(tmp_path):

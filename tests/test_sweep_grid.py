@@ -46,6 +46,18 @@ def test_a_grid_chooses_its_learning_rates_and_sums_up(place, capsys):
     assert "pre-flight" not in capsys.readouterr().out, "nothing is missing, so no cluster is asked for"
 
 
+def test_a_grid_in_two_processes_is_the_grid_in_one(place, capsys, monkeypatch):
+    cards = {}
+    for workers in (2, 0):
+        monkeypatch.setenv("DTL_RESULTS", str(place / f"results-{workers}"))
+        found = sweep_grid([TASK], ["linear"], [0, 1], profile="smoke", epochs=3, workers=workers)
+        out = capsys.readouterr().out
+        assert out.startswith(f"pre-flight: 2 runs, {workers or 1} at a time")
+        assert ("for each of the 2 runs that share it" in out) == (workers == 2)
+        cards[workers] = [(r.card.seed, r.card.accuracy, pytest.approx(r.card.loss, rel=1e-5)) for r in found]
+    assert cards[2] == cards[0]
+
+
 def test_a_grid_chooses_drop_path_with_the_learning_rate(place, capsys):
     grid = dict(profile="smoke", epochs=3)
     results = sweep_grid([TASK], ["linear", "dtl+"], [0, 1], [1e-3, 3e-2], [0.0, 0.4], **grid)
