@@ -6,7 +6,7 @@ from dataclasses import MISSING, asdict, fields, replace
 import pandas as pd
 import pytest
 
-from dtl_core.evidence import COMPARED, TASKS, RunCard, readme_table, results_table, save_card
+from dtl_core.evidence import COMPARED, TASKS, RunCard, few_shot, readme_table, recorded, results_table, save_card
 from dtl_core.evidence.cards import card_path
 from dtl_core.evidence.readme import put_between
 from dtl_core.evidence.results import MARKS, both_means, groups_of, means_by_seed, not_whole
@@ -148,3 +148,19 @@ def test_committed_cards_are_of_one_setting():
         assert {c["readout"] for c in mine if "readout" not in c.get("switches", {})} == {"mean"}, task
         for split in {name for c in mine for name in c["data_digest"]}:
             assert len({c["data_digest"][split] for c in mine if split in c["data_digest"]}) <= 1, (task, split)
+
+
+def test_every_table_of_the_readme_is_written_between_its_marks(tmp_path):
+    """One is emptied and another gets foreign text: both are as they were, and nothing else has moved."""
+    whole = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+    spoiled = whole
+    for begin, end in (few_shot.MARKS, MARKS):
+        start, stop = spoiled.index(begin) + len(begin), spoiled.index(end)
+        spoiled = spoiled[:start] + ("\nnot a table\n" if begin == MARKS[0] else "\n") + spoiled[stop:]
+    assert spoiled != whole
+    (tmp_path / "README.md").write_text(spoiled, encoding="utf-8")
+    assert recorded.write_readme(readme=tmp_path / "README.md") == tmp_path / "README.md"
+    assert (tmp_path / "README.md").read_text(encoding="utf-8") == whole
+    (tmp_path / "README.md").write_text(whole.replace(MARKS[1], ""), encoding="utf-8")
+    with pytest.raises(ValueError, match="README.md"):
+        recorded.write_readme(readme=tmp_path / "README.md")
