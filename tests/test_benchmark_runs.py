@@ -1,6 +1,7 @@
 """Few-shot and domain runs: what they read, on which recipe, and what their cards say. Official layouts by stand-ins."""
 
 import json
+import sys
 from dataclasses import asdict, replace
 
 import pytest
@@ -83,6 +84,15 @@ def test_a_large_test_set_is_not_stored_and_scores_the_same(tmp_path, monkeypatc
     assert [len(list((tmp_path / n).glob("*.bin"))) for n in ("both", "one")] == [2, 1]
     assert (opened.accuracy, opened.loss) == pytest.approx((stored.accuracy, stored.loss), rel=1e-6)
     assert opened.cache == "float32", "the training images are"
+
+
+def test_a_stored_prefix_beside_autocast_is_named_on_the_card(monkeypatch):
+    module = sys.modules[prepare.__module__]
+    monkeypatch.setattr(module, "profile_recipe", lambda *a, **k: replace(profile_recipe(*a, **k), precision="bf16"))
+    options = dict(benchmark="few-shot", shots=2, lr=1e-2, epochs=1, **QUIET)
+    stored, opened = (run("dtl", "typefaces", cache=cache, **options)[0] for cache in (True, False))
+    assert stored.cache_inexact == "the prefix is stored in float32; from images it would run in bf16 autocast"
+    assert opened.cache_inexact == "" and opened.precision == stored.precision == "bf16"
 
 
 def test_the_authors_protocol_keeps_the_best_epoch_on_the_validation_list(monkeypatch):

@@ -101,6 +101,8 @@ def run(
         stored = dict(dtype=backbone_dtype or torch.float32, root=cache_root, progress=progress)
         train_data = PrefixCache(model, reads.train, **stored)
         inexact = train_data.inexact
+        if not inexact and check.precision != "fp32":
+            inexact = f"the prefix is stored in {kind}; from images it would run in {check.precision} autocast"
         # the training images are passed many times, the test images once a run
         if train_data.bytes_per_image * len(reads.test) <= STORED_TEST_BYTES:
             test_data = PrefixCache(model, reads.test, **stored)
