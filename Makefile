@@ -1,5 +1,5 @@
 # make workbook   set-up, data, then run every notebook and write them as a site to build/workbook/
-# make test       set-up, then unit tests, notebook checks and every notebook in the smoke profile
+# make test       set-up, the quick laptop data, then unit tests, notebook checks and every notebook in the smoke profile
 # make site       the same site from the outputs that the notebooks hold, to build/site/; nothing runs
 # make lab        open JupyterLab on the notebooks
 # make explorer   open the memory explorer as a page: will it fit, and what would save most?
@@ -8,7 +8,7 @@
 # make record     record the laptop results again (hours; a second call goes on where the first stopped)
 # make clean      remove what can be built again in seconds; data/ and .venv/ stay
 #
-# PYTHON=python3.12 picks the interpreter. Without make, CONTRIBUTING.md has the same commands for a shell.
+# PYTHON=python3.12 picks the interpreter. Without make, README.md has the same commands for a shell.
 
 PYTHON ?= python3
 VENV ?= .venv

@@ -21,6 +21,9 @@ class DTLConfig:
         inject_from: M. The side state is added after block M and every later block; counted from 0 through all stages.
         beta: steepness of the swish gate; infinity is ReLU.
         dwconv_kernel: 0 for DTL; k > 0 for DTL+ with one k x k depthwise convolution per injecting stage.
+
+    Raises:
+        ValueError: a value that cannot be, or taps that begin after the first injection.
     """
 
     rank: int = 2
@@ -48,7 +51,11 @@ class DTLConfig:
 
     @classmethod
     def paper(cls, architecture: Literal["vit", "swin"], plus: bool = False) -> DTLConfig:
-        """The configuration of the authors' scripts for ViT-B/16 or Swin-B."""
+        """The configuration of the authors' scripts for ViT-B/16 or Swin-B.
+
+        Raises:
+            ValueError: for another architecture.
+        """
         if architecture == "vit":
             return cls(dwconv_kernel=3 if plus else 0)
         if architecture == "swin":

@@ -35,6 +35,9 @@ class Classifier(nn.Module):
     Attributes:
         backbone, head: as in ``DTL``.
         info: the backbone's ``BackboneInfo``.
+
+    Raises:
+        ValueError: no class, another readout, or the class token of a backbone that has none.
     """
 
     def __init__(self, backbone: nn.Module, num_classes: int, readout: Literal["mean", "cls"] = "mean"):
@@ -54,6 +57,7 @@ class Classifier(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def train(self, mode: bool = True) -> Classifier:
+        """Sets the mode of the head. The backbone stays in evaluation mode."""
         super().train(mode)
         self.backbone.eval()  # no dropout of timm's own, as in DTL: the methods differ in what they train alone
         return self

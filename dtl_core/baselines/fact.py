@@ -72,6 +72,7 @@ def fact(
 
     Raises:
         UnsupportedBackbone: for a Swin, or layers whose widths are no multiples of d.
+        ValueError: the rank is below 1.
     """
     require_vit(backbone, "FacT", "its factors are shared by all layers, and the blocks of a Swin differ in width")
     if rank < 1:

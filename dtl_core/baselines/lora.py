@@ -22,6 +22,9 @@ class LoRALinear(nn.Module):
     Attributes:
         A: (r, in), Kaiming-uniform with a = sqrt(5).
         B: (out, r), zeros, so that the update is 0 at the start.
+
+    Raises:
+        ValueError: the rank is below 1.
     """
 
     def __init__(self, base: nn.Linear, rank: int = 8, alpha: float = 8.0):
@@ -46,6 +49,13 @@ def lora(backbone: nn.Module, num_classes: int, rank: int = 8, alpha: float = 8.
     shared by query, key and value, and dropout is left out.
 
     The parameters lie inside the backbone, so autograd must keep the activations of every block: this is what DTL avoids.
+
+    Args:
+        backbone, num_classes, readout: see ``Classifier``.
+        rank, alpha: see ``LoRALinear``.
+
+    Raises:
+        ValueError: no attention of the backbone has a fused qkv layer.
     """
     model = Classifier(backbone.requires_grad_(False), num_classes, readout)
     attentions = [m for m in backbone.modules() if isinstance(getattr(m, "qkv", None), nn.Linear)]

@@ -102,7 +102,7 @@ def _download(repo: str, revision: str, parent: Path, endpoint: str | None) -> t
         from huggingface_hub.utils import build_hf_headers
     except ImportError:
         raise FetchError(
-            "huggingface_hub is not installed: run `pip install 'dtl-workbook[hub]'`, or lay the archive's task folders "
+            "huggingface_hub is not installed: run `pip install -e '.[hub]'`, or lay the archive's task folders "
             f"into {paths.vtab_dir('paper')} yourself"
         ) from None
     api = HfApi(endpoint=endpoint)

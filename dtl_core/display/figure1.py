@@ -35,7 +35,7 @@ def figure1_table() -> pd.DataFrame:
     """The readings, best accuracy first.
 
     Returns:
-        Columns method, parameters (M), accuracy (%), +- points, memory (GB). Source: ``resources/figure1_readings.csv``.
+        Columns method, parameters (M), accuracy (%), ± points, memory (GB). Source: ``resources/figure1_readings.csv``.
     """
     read = pd.read_csv(RESOURCES / "figure1_readings.csv")
     frame = pd.DataFrame(

@@ -41,7 +41,7 @@ def domain_scores(profile: str = "laptop", root: Path | None = None) -> pd.DataF
 
     Args:
         profile: whose cards.
-        root: folder of the results; ``results_dir()`` if None.
+        root: folder of the results; ``results_roots()`` if None.
 
     Returns:
         Columns method, seed, domain, accuracy and within (percent; within is missing where all classes occur), lr,
@@ -74,7 +74,7 @@ def domain_table(profile: str = "laptop", root: Path | None = None) -> pd.DataFr
 
     Args:
         profile: whose cards.
-        root: folder of the results; ``results_dir()`` if None.
+        root: folder of the results; ``results_roots()`` if None.
 
     Returns:
         Columns method, domain, mean, spread (standard deviation over the seeds, n - 1), seeds, within and within_spread

@@ -51,7 +51,7 @@ def pitfall_differences(profile: str = "laptop", root: Path | None = None) -> pd
 
     Args:
         profile: whose cards.
-        root: folder of the results; ``results_dir()`` if None.
+        root: folder of the results; ``results_roots()`` if None.
 
     Returns:
         Columns pitfall (a key of ``SWITCHES``), task, method, seed, without, with, difference (with less without), in

@@ -33,7 +33,7 @@ def serving_table(card: dict) -> pd.DataFrame:
     Returns:
         kind, tasks; ratio, low, high: median and quartiles of the seconds, of separate DTL models; cpu_ratio: the same of
         the seconds that the process' threads worked; multiply_adds (of one image), weight_bytes, peak_bytes (beside the
-        weights); arithmetic: blocks that run, of those of separate models (not for LoRA and copies, which share none).
+        weights); arithmetic: blocks that run, of those of separate models (1 for LoRA and copies, which share none).
     """
     table = pd.DataFrame(card["rows"])
     table["arithmetic"] = [

@@ -35,7 +35,7 @@ class OnRay:
             import ray
         except ImportError as error:
             raise RuntimeError(
-                "--cluster needs Ray, which is not installed: pip install 'dtl-workbook[sweep]' (--workers needs none)"
+                "--cluster needs Ray, which is not installed: pip install -e '.[sweep]' (--workers needs none)"
             ) from error
         self._ray, self._local, self._workers = ray, address == "local", workers
         _knock(address)

@@ -55,7 +55,11 @@ def pick_device(device: str | None = None) -> torch.device:
 
 
 def pick_precision(precision: str, device: torch.device) -> str:
-    """What "auto" means on a device: fp16 on CUDA, bf16 on a CPU with instructions for it, else fp32."""
+    """What "auto" means on a device: fp16 on CUDA, bf16 on a CPU with instructions for it, else fp32.
+
+    Raises:
+        ValueError: fp16 on another device.
+    """
     if precision == "auto":
         if device.type == "cuda":
             return "fp16"

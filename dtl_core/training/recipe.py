@@ -33,6 +33,9 @@ class Recipe:
         augmentation: name of the authors' augmentation; "none" is resize and normalise.
         config: configuration of DTL, where the method is one.
         seed: of initialisation, order and augmentation.
+
+    Raises:
+        ValueError: a number that cannot be, such as a learning rate of 0.
     """
 
     lr: float = 1e-3

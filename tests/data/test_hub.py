@@ -16,7 +16,7 @@ from dtl_core.data import VTAB1k
 from dtl_core.data.fetch import FetchError
 from dtl_core.data.hub import RECORD, fetch_vtab
 
-hub = pytest.importorskip("huggingface_hub", reason="pip install 'dtl-workbook[hub]'")
+hub = pytest.importorskip("huggingface_hub", reason="pip install -e '.[hub]'")
 REPO, COMMIT = "someone/VTAB-1k", "0123456789abcdef0123456789abcdef01234567"
 
 
