@@ -32,7 +32,7 @@ def memory(
         num_classes: classes of the head.
         precision: `amp` and `amp-bf16` are CUDA's autocast, `bf16` a frozen backbone and activations in bf16.
         attention: one fused kernel, or written out.
-        optimizer: whose state is counted.
+        optimizer: whose state is counted; `sgd` is without momentum.
         checkpointing: gradient checkpointing of every block.
         recompute: what a DTL computes again in backward (dtl and dtl+ alone).
         compare: `all` prints a table of all methods that run on this backbone.
@@ -41,6 +41,8 @@ def memory(
     """
     from .memory.compare import compare_text, plan_text
 
+    if compare == "all" and gpu is not None:
+        raise ValueError("--gpu tells the largest batch of one method: leave it out, or leave out --compare")
     setting = dict(
         batch_size=batch_size, image_size=image_size, num_classes=num_classes, precision=precision, attention=attention,
         optimizer=optimizer, checkpointing=checkpointing,

@@ -134,6 +134,9 @@ def test_predict_with_several_adapters(folder, tmp_path, capsys):
         (["train", "--data", "somewhere"], "folder:PATH"),
         (["train", "--task", "mnist"], "dtl data build"),
         (["predict", "--adapter", "nowhere.safetensors", "a.png"], "nowhere.safetensors"),
+        (["train", "--task", "mnist", "--epochs", "0"], "epochs=0"),
+        (["sweep", "--tasks", "mnist", "--shots", "4"], "shots belong to the few-shot benchmark"),
+        (["memory", "--compare", "all", "--gpu", "8"], "leave out --compare"),
     ],
 )
 def test_mistakes_are_told_without_a_traceback(folder, words, message, capsys):

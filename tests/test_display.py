@@ -17,7 +17,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from PIL import Image, ImageColor
 
 from dtl_core import display, paths
-from dtl_core.display import catalog, checks, plots, setup
+from dtl_core.display import catalog, checks, plots, setup, welcome
 from dtl_core.profiles import PROFILES
 
 
@@ -111,6 +111,22 @@ def test_table(shown):
     assert "<th>DTL</th>" in shown[2]["text/html"]
     with pytest.raises(ValueError, match="needs its sentence"):
         display.table(frame, "")
+
+
+def test_texts_are_escaped_whatever_else_a_column_holds(shown):
+    display.table(pd.DataFrame({"a": pd.Series(["<b>x</b>", None, 3], dtype=object)}), "rows")
+    page = shown[0]["text/html"]
+    assert "&lt;b&gt;x" in page and "<b>x" not in page and "–" in page and ">3<" in page
+
+
+def test_an_old_package_of_the_workbook_extra_stops_nobody(monkeypatch):
+    """Colab has widgets of its own."""
+    real = welcome.version
+    monkeypatch.setattr(welcome, "version", lambda name: "7.7.1" if name == "ipywidgets" else real(name))
+    packages = welcome.installation()
+    assert "ipywidgets" not in packages["package"].tolist() and packages["fits"].all()
+    monkeypatch.setattr(welcome, "version", lambda name: "0.1" if name == "timm" else real(name))
+    assert welcome.installation().query("not fits")["package"].tolist() == ["timm"]
 
 
 def test_thousands_are_set_apart_in_all_or_no_column_of_a_table(shown):

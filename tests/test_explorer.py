@@ -15,7 +15,7 @@ from bs4 import BeautifulSoup
 from dtl_core import DTLConfig
 from dtl_core.display import explorer, explorer_setting
 from dtl_core.display.explorer import explore_memory
-from dtl_core.display.explorer_page import answer, ranked
+from dtl_core.display.explorer_page import advice, answer, ranked
 from dtl_core.display.explorer_setting import Setting, anatomy, changes, fit, plan
 from dtl_core.memory import MIB, largest_batch, plan_training
 
@@ -200,3 +200,22 @@ def test_the_last_change_wins_and_the_earlier_ones_stop(monkeypatch):
     shown = asyncio.run(play())
     assert begun == [8, 9, 10, 11]
     assert "11, bit 4" in shown[-1] and not any("9, bit 4" in text or "10, bit 4" in text for text in shown)
+
+
+def test_where_no_change_is_left_the_page_says_so():
+    setting = Setting(
+        **{**TOY, "method": "dtl", "inject_from": 11, "recompute": "blocks", "precision": "bf16", "checkpointing": True,
+           "batch_size": 1}
+    )  # fmt: skip
+    assert changes(setting) == {}
+    parts = dict(answer(setting, 8.0))
+    assert "No single change is left" in parts["advice"] == advice(plan(setting), {}, 8.0)
+
+
+def test_no_injection_can_be_asked_for_before_the_first_tap():
+    page = explore_memory(**TOY)
+    assert page.M.min == 0
+    page.backbone.value = "swin_base_patch4_window7_224"
+    assert (page.M.min, page.M.value, page.M.max) == (4, 14, 23)
+    page.backbone.value = "vit_base_patch16_224"
+    assert (page.M.min, page.M.value, page.M.max) == (0, 6, 11)

@@ -75,7 +75,7 @@ class MemoryExplorer(VBox):
         self.backbone = _control(Dropdown, "Backbone", setting.backbone, options=known)
         self.method = _control(Dropdown, "Method", setting.method, options=names)
         m = config.inject_from if setting.inject_from is None else setting.inject_from
-        self.M = _control(IntSlider, "M: inject after", m, min=0, max=depth - 1, **here)
+        self.M = _control(IntSlider, "M: inject after", m, min=config.tap_from, max=depth - 1, **here)
         self.rank = _control(BoundedIntText, "Rank", own if setting.rank is None else setting.rank, min=1, max=256)
         self.batch = _control(BoundedIntText, "Batch, images", setting.batch_size, min=1, max=4096)
         self.size = _control(BoundedIntText, "Image size, px", setting.image_size, min=14, max=1022)
@@ -120,8 +120,8 @@ class MemoryExplorer(VBox):
             self._quiet = True  # what follows sets other controls
             depth, config, _ = anatomy(self.backbone.value)
             if change["owner"] is self.backbone:
-                self.M.max = depth - 1
-                self.M.value = config.inject_from
+                self.M.min, self.M.max = 0, depth - 1
+                self.M.value, self.M.min = config.inject_from, config.tap_from  # no injection before the first tap
             self.rank.value = LORA_RANK if self.method.value == "lora" else config.rank
             self._quiet = False
             self._arrange()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 
 import pandas as pd
@@ -73,6 +74,8 @@ def comparison(plans: dict[str, MemoryPlan], chosen: MemoryPlan, gpu_gib: float)
 
 def advice(now: MemoryPlan, plans: dict[str, tuple[MemoryPlan, str]], gpu_gib: float) -> str:
     """The ranked changes as a sentence and a table, as HTML."""
+    if not plans:
+        return "<p>No single change is left to try: what saves memory is on.</p>"
     frame = ranked(now, plans, gpu_gib)
     best = frame.iloc[0]
     text = (
@@ -107,7 +110,8 @@ def answer(setting: Setting, gpu_gib: float) -> Iterator[tuple[str, str]]:
         for method in others:
             other = replace(setting, method=method, rank=None)
             yield at(other.label)
-            plans[other.label] = plan(other)
+            with suppress(*NOT_PLANNED):  # a method that does not run on this backbone has no bar
+                plans[other.label] = plan(other)
         plans = {**plans, setting.label: mine}
         plans = dict(sorted(plans.items(), key=lambda item: -item[1].peak_bytes))
         yield "comparison", comparison(plans, mine, gpu_gib)

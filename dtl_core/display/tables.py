@@ -34,9 +34,9 @@ def _to_html(frame: pd.DataFrame, options: dict) -> str:
     safe.index.names = [name if name is None else html.escape(str(name)) for name in safe.index.names]
     for at, name in enumerate(frame.columns):
         column = frame.iloc[:, at]
-        if not pd.api.types.is_string_dtype(column) or not len(column):
+        if not any(isinstance(value, str) for value in column):
             continue
-        words = column.fillna(options["na_rep"])
+        words = column.map(lambda value: options["na_rep"] if pd.isna(value) else str(value)).astype("str")
         longest = max(words.str.len().max(), len(str(name)))
         width = longest if longest <= NARROW else min(WIDE, max(NARROW, longest // 3))
         safe.isetitem(at, [_left(text, width) for text in words])

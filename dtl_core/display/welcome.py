@@ -22,7 +22,8 @@ def installation(package: str = "dtl-workbook") -> pd.DataFrame:
 
     Returns:
         Columns package, wanted, here, fits (bool). The first row is Python. The extras for tests are left out, and what
-        is missing of the extra ``workbook``: it makes pages and opens JupyterLab, and a notebook runs without it.
+        is missing or older of the extra ``workbook``: it makes pages and opens JupyterLab, and a notebook runs without it
+        (on Colab, with the widgets that are there).
     """
     rows = [("python", ">=3.11", platform.python_version(), sys.version_info >= (3, 11))]
     for line in requires(package) or []:
@@ -33,9 +34,9 @@ def installation(package: str = "dtl-workbook") -> pd.DataFrame:
             here = version(need.name)
         except PackageNotFoundError:
             here = "missing"
-        if here == "missing" and need.marker:
-            continue
         fits = here != "missing" and need.specifier.contains(here, prereleases=True)
+        if need.marker and not fits:
+            continue
         rows.append((need.name, str(need.specifier), here, fits))
     return pd.DataFrame(rows, columns=["package", "wanted", "here", "fits"])
 

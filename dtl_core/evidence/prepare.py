@@ -90,8 +90,10 @@ def prepare(
     """Loads the backbone, opens the data and builds the model from the seed. The arguments are those of ``run``.
 
     Raises:
-        ValueError: drop path for a method that takes none.
+        ValueError: drop path for a method that takes none; no epoch, or no image a step.
     """
+    if 0 in (epochs, batch_size):
+        raise ValueError(f"epochs={epochs}, batch_size={batch_size}: both must be at least 1, or left out")
     chosen, benchmark = get_profile(profile), "folder" if folder else benchmark
     if drop_path and method not in DROP_PATH_METHODS:
         raise ValueError(

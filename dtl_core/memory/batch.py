@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from .plan import plan_training
 from .report import GIB
 
+FORECASTS = 4  # plans at foretold batches, before the search halves what is left
 PROBES = (8, 16)  # multiples of the parts that a lean DTL takes its batch in
 
 
@@ -47,7 +48,8 @@ def largest_batch(
     """The largest batch whose planned peak fits.
 
     The peak is affine in the batch, up to the rounding of storages and of the parts of a batch: two plans foretell the
-    answer, a third checks it, a fourth that one image more does not fit; where they part it is moved until both hold.
+    answer, a third checks it, a fourth that one image more does not fit; where they part it is moved until both hold. Where
+    small batches have their peak elsewhere than large ones, in the optimizer's step, halving finds it in some ten plans more.
 
     Args:
         method, backbone: as in ``plan_training``.
@@ -85,7 +87,7 @@ def largest_fitting(
             "reserve_gib"
         )
     low, high = (peak(b) for b in probes)
-    slope = (high - low) / (probes[1] - probes[0])
+    slope = max(1.0, (high - low) / (probes[1] - probes[0]))
     fixed = low - slope * probes[0]
     fits, over, seen = 0, None, {}  # the largest batch known to fit, the smallest known not to, their bytes
     n = max(1, int((room - fixed) // slope))
@@ -97,5 +99,9 @@ def largest_fitting(
             over = n
         known = fits or over
         n = max(fits + 1, known + int((room - seen[known]) // slope))
-        n = n if over is None else min(n, over - 1)
+        if over is not None:  # foretold in vain, as where small batches have their peak in the optimizer's step: halve
+            n = min(n, over - 1) if len(seen) < FORECASTS else (fits + over) // 2
+    if fits > 1 and abs(fixed + slope * fits - seen[fits]) > 0.01 * seen[fits]:
+        slope = (seen[fits] - peak(fits // 2)) / (fits - fits // 2)  # of the batches near the answer
+        fixed = seen[fits] - slope * fits
     return BatchFit(fits, seen[fits or 1], fixed, slope, gpu_gib, reserve_gib)

@@ -37,7 +37,9 @@ def plan_methods(
     for method in tqdm(METHODS, desc="planning", unit="method", leave=False, disable=not progress, file=sys.stderr):
         try:
             plans[method] = plan_training(method, backbone, **setting, **options_of(method, recompute))
-        except UnsupportedBackbone as error:
+        except (UnsupportedBackbone, ValueError) as error:
+            if not plans:  # full fine-tuning runs on every backbone: it is the setting that is wrong
+                raise
             reasons[method] = str(error)
     return plans, reasons
 

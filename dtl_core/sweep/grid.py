@@ -70,11 +70,13 @@ def sweep_grid(
 
     Raises:
         CannotFit: a method has no room on the device; nothing was run.
-        ValueError: an empty grid, a drop path that is none or that no method takes, or a card of another run of the same
+        ValueError: an empty grid, shots of another benchmark, a drop path that is none or that no method takes, or a card of another run of the same
             name.
     """
     name = get_profile(profile).name
     shared = dict(benchmark=benchmark, profile=name, protocol=protocol, epochs=epochs, batch_size=batch_size)
+    if shots and benchmark != "few-shot":
+        raise ValueError(f"shots belong to the few-shot benchmark, and this is {benchmark}: leave them out")
     drawn: list[int | None] = list(shots or SHOTS) if benchmark == "few-shot" else [None]
     curves = [(task, method, n) for task in tasks or tasks_of(name, benchmark) for method in methods for n in drawn]
     if not curves or not seeds or retries < 0:

@@ -9,7 +9,7 @@ from toys import SIZES, toy_model
 from dtl_core import DTLConfig, load_backbone
 from dtl_core.backbones import UnsupportedBackbone
 from dtl_core.baselines import METHODS, build
-from dtl_core.memory import MIB, largest_batch, measure_training, plan_training
+from dtl_core.memory import MIB, compare, largest_batch, largest_fitting, measure_training, plan_training
 from dtl_core.memory.step import set_attention
 
 ON_A_SWIN = ("full", "linear", "bitfit", "adaptformer", "lora", "ssf", "repadapter", "dtl", "dtl+")
@@ -185,3 +185,36 @@ def test_the_command(capsys):
     main(["memory", "--compare", "all", "--backbone", "toy/swin", "--image-size", "64"])
     out = capsys.readouterr().out
     assert all(m in out for m in METHODS) and "vpt-deep: not on this backbone" in out
+
+
+@pytest.mark.parametrize("room", [1.0, 1.3, 3.0, 24.0])
+def test_the_search_ends_where_small_batches_have_their_peak_in_the_optimizer(room):
+    """Bytes that hardly grow up to some batch, and then grow with every image."""
+    asked = []
+
+    def peak(batch):
+        asked.append(batch)
+        return int(max(1.2 * 2**30 + 0.5 * MIB * batch, 0.6 * 2**30 + 11 * MIB * batch))
+
+    found = largest_fitting(peak, (8, 16), room, 0)
+    assert len(asked) < 30
+    if room == 1.0:
+        assert found.largest == 0
+        return
+    assert peak(found.largest) <= room * 2**30 < peak(found.largest + 1)
+    assert found.fixed_bytes + found.image_bytes * found.largest == pytest.approx(peak(found.largest), rel=0.01)
+
+
+def test_a_method_that_does_not_run_on_a_backbone_does_not_cost_the_others_their_plans(monkeypatch):
+    real = compare.plan_training
+
+    def plan(method, *args, **kwargs):
+        if method == "lora":
+            raise ValueError("this ViT has no attention with a fused qkv layer")
+        return real(method, *args, **kwargs)
+
+    monkeypatch.setattr(compare, "plan_training", plan)
+    plans, reasons = compare.plan_methods("toy/vit", recompute="side", progress=False, batch_size=2, image_size=32)
+    assert "fused qkv" in reasons["lora"] and {"full", "dtl"} <= plans.keys() and "lora" not in plans
+    with pytest.raises(ValueError, match="batch_size"):
+        compare.plan_methods("toy/vit", recompute="side", progress=False, batch_size=0, image_size=32)
