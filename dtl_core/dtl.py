@@ -128,7 +128,9 @@ class DTL(nn.Module):
 
     @torch.no_grad()
     def prefix(self, images: Tensor) -> Features:
-        """Runs blocks 0..M exactly as pre-trained (but for drop path while training), without autograd. (B, 3, H, W) -> ``Features``.
+        """Runs blocks 0..M exactly as pre-trained, but for drop path while training, without autograd.
+
+        (B, 3, H, W) -> ``Features``.
 
         Raises:
             ValueError: for images of another size than the backbone was built for.

@@ -31,8 +31,8 @@ def noah(
     NOAH trains a network with all of them at several sizes, then searches for each task which modules to keep in which
     block at which size. There is no search here: the sizes are the same in all blocks, and ours. On ViT-B/16 with adapters
     of 8, rank 5 and 10 prompts they make 433,248 parameters beside the head, to meet the field's 0.43 M, which is a mean
-    of what the search found. The prompts are seen from the start, so the function does not begin at the frozen one. The adapter is AdaptFormer's
-    (ReLU, zeros in ``up``); NOAH's own code has QuickGELU and draws ``up`` at random.
+    of what the search found. The prompts are seen from the start, so the function does not begin at the frozen one.
+    The adapter is AdaptFormer's (ReLU, zeros in ``up``); NOAH's own code has QuickGELU and draws ``up`` at random.
 
     Raises:
         UnsupportedBackbone: for a Swin, or blocks that are not timm's standard ones.

@@ -17,9 +17,8 @@ PACKAGE = Path(__file__).resolve().parents[1]
 SHARED = (
     "backbones.py", "walks.py", "data/transforms.py", "training/evaluate.py", "training/loop.py", "training/recipe.py",
 )  # fmt: skip
-VIEWS = (
-    "data/augment.py"  # random views for training, the centre crop of photographs; not every run's images go through it
-)
+# random views for training and the centre crop of photographs: not every run's images go through them
+VIEWS = "data/augment.py"
 DTL_FILES = ("config.py", "csn.py", "dtl.py")
 SERVING_FILES = ("serving/cache.py", "serving/multitask.py", "serving/path.py")
 

@@ -70,8 +70,8 @@ def sweep_grid(
 
     Raises:
         CannotFit: a method has no room on the device; nothing was run.
-        ValueError: an empty grid, shots of another benchmark, a drop path that is none or that no method takes, or a card of another run of the same
-            name.
+        ValueError: an empty grid, shots of another benchmark, a drop path that is none or that no method takes, or a card
+            of another run of the same name.
     """
     name = get_profile(profile).name
     shared = dict(benchmark=benchmark, profile=name, protocol=protocol, epochs=epochs, batch_size=batch_size)
