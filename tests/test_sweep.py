@@ -194,7 +194,7 @@ def test_the_command_says_by_its_exit_what_failed(place, monkeypatch, capsys):
 
 def test_without_ray_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)  # as where it is not installed
-    with pytest.raises(RuntimeError, match=r"pip install 'dtl-workbook\[sweep\]'"), open_pool(0, "local"):
+    with pytest.raises(RuntimeError, match=r"pip install -e '.\[sweep\]'"), open_pool(0, "local"):
         pass
 
 
