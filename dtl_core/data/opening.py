@@ -21,10 +21,10 @@ def open_named(path: str | Path) -> Image.Image:
     """
     try:
         return open_rgb(path)
-    except (FileNotFoundError, UnreadableImage):
+    except (FileNotFoundError, UnreadableImage, MemoryError):
         raise
     except Exception as error:
         raise UnreadableImage(
-            f"{path} cannot be turned as its EXIF data say ({type(error).__name__}: {error}): save it again without them, "
-            "or remove it"
+            f"{path} cannot be opened as it is meant to be seen, most likely for malformed EXIF data "
+            f"({type(error).__name__}: {error}): save it again without them, or remove it"
         ) from error

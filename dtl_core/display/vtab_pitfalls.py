@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
-from dtl_core.evidence.pitfalls import METHODS, SWITCHES, is_run, pitfalls_status, pitfalls_table, tasks_of
+from dtl_core.evidence.pitfalls import METHODS, SWITCHES, is_run, pitfall_tasks, pitfalls_status, pitfalls_table
 from dtl_core.evidence.switches import ThroughJpeg
 from dtl_core.profiles import get_profile
 
@@ -40,7 +40,7 @@ def draw_pitfalls(profile: str = "laptop", root: Path | None = None) -> tuple[Fi
     """
     rows = pitfalls_table(profile, root).set_index(["task", "method", "pitfall"])
     y = dict(zip(SWITCHES, np.arange(len(SWITCHES))[::-1], strict=True))
-    tasks = tasks_of(profile)
+    tasks = pitfall_tasks(profile)
     fig, axes = plt.subplots(1, len(tasks), figsize=(6.4, 3.9), sharex=True, sharey=True)
     for ax, task in zip(axes, tasks, strict=True):
         ax.axvline(0, color="#333333", lw=1.4)

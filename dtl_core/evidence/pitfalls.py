@@ -15,7 +15,10 @@ from .switches import Switches
 
 GROUP = "pitfalls"  # folder of the cards; the runs without a switch are those of the table of VTAB-1K
 TASKS = ("mnist", "elpv")  # the laptop's real pictures
-OFFICIAL = ("svhn", "cifar")  # the paper profile's: released without loss, and JPEG in the common archive
+OFFICIAL = (
+    "svhn",
+    "cifar",
+)  # the paper profile's: released without loss, and JPEG in the common archive, as the field reports
 METHODS = ("linear", "dtl")
 SWITCHES = {
     "half": Switches(normalisation="half"),  # the packaged ViT wants ImageNet's
@@ -33,7 +36,7 @@ MARKS = ("<!-- pitfalls: begin (dtl results --write) -->", "<!-- pitfalls: end -
 NOT_RUN, NO_SUCH = "not run", "–"
 
 
-def tasks_of(profile: str) -> tuple[str, ...]:
+def pitfall_tasks(profile: str) -> tuple[str, ...]:
     """The two tasks that a profile measures the pitfalls on."""
     return OFFICIAL if profile == "paper" else TASKS
 
@@ -82,7 +85,7 @@ def pitfalls_table(profile: str = "laptop", root: Path | None = None) -> pd.Data
         difference, spread (of the difference; standard deviation over seeds, n - 1). Numbers are NaN where nothing is recorded.
     """
     pairs, rows = pitfall_differences(profile, root), []
-    for pitfall, task, method in product(SWITCHES, tasks_of(profile), METHODS):
+    for pitfall, task, method in product(SWITCHES, pitfall_tasks(profile), METHODS):
         if not is_run(method, pitfall):
             continue
         mine = pairs[(pairs["pitfall"] == pitfall) & (pairs["task"] == task) & (pairs["method"] == method)]
@@ -100,7 +103,7 @@ def pitfalls_cells(profile: str = "laptop", root: Path | None = None) -> pd.Data
     table, rows = pitfalls_table(profile, root).set_index(["pitfall", "task", "method"]), []
     for pitfall in SWITCHES:
         row = {"pitfall": TITLES[pitfall]}
-        for task, method in product(tasks_of(profile), METHODS):
+        for task, method in product(pitfall_tasks(profile), METHODS):
             text = NO_SUCH
             if is_run(method, pitfall):
                 cell = table.loc[(pitfall, task, method)]

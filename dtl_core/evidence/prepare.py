@@ -14,7 +14,6 @@ from ..baselines import build
 from ..dtl import DTLConfig
 from ..profiles import Profile, get_profile
 from ..training import Recipe, seed_everything
-from ..walks import walk
 from .reads import Benchmark, Reads, is_official, open_images
 from .recipes import at_least, profile_recipe
 from .switches import Switches
@@ -103,10 +102,10 @@ def prepare(
     protocol = protocol or chosen.protocol
     switches = switches or Switches()
     named = switches.weights or chosen.backbone
-    kind = "swin" if "swin" in named else "vit"
     recipe = profile_recipe(
-        chosen, method, task, lr, seed, benchmark=benchmark, shots=shots, protocol=protocol, backbone=kind
-    )
+        chosen, method, task, lr, seed, benchmark=benchmark, shots=shots, protocol=protocol,
+        backbone="swin" if "swin" in named else "vit",
+    )  # fmt: skip
     recipe = replace(
         recipe, batch_size=batch_size or recipe.batch_size, augmentation=augmentation or recipe.augmentation
     )
@@ -130,9 +129,11 @@ def prepare(
     seed_everything(seed)
     options = dict(options or {})
     if method in DROP_PATH_METHODS:
-        known = len(walk(backbone).widths) == {"vit": 12, "swin": 24}[kind]  # of another depth M has to be another
-        own = recipe.config if chosen.name == "paper" and known and not folder else None
-        config = options.pop("config", own) or DTLConfig.for_backbone(backbone, plus=method == "dtl+")
+        config = options.pop("config", None)
+        if config is None:
+            config = DTLConfig.for_backbone(backbone, plus=method == "dtl+")
+            if chosen.name == "paper" and not folder:  # all else in the scripts is the paper's configuration
+                config = replace(config, dwconv_kernel=recipe.config.dwconv_kernel)
         recipe = replace(recipe, config=config)
         options = {"config": config, "drop_path": recipe.drop_path, **options}
     if switches.readout != "mean":

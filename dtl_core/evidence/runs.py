@@ -25,7 +25,8 @@ COMPARED = ("linear", "bitfit", "adaptformer", "lora", "dtl", "dtl+")  # all tha
 SEEDS = (0, 1, 2)
 # the same values for every method, on a logarithmic scale over the range of the authors' own
 LEARNING_RATES = (1e-3, 1e-2)
-# a larger prefix of the test images (dSprites on a ViT-B/16: 357 GB) fills disks and is read more slowly than computed
+# Test images are passed once a run, so storing them spares a pass to later runs alone: not worth filling a disk (dSprites
+# on a ViT-B/16: 357 GB)
 STORED_TEST_BYTES = 16 * GIB
 
 
@@ -103,7 +104,6 @@ def run(
         inexact = train_data.inexact
         if not inexact and check.precision != "fp32":
             inexact = f"the prefix is stored in {kind}; from images it would run in {check.precision} autocast"
-        # the training images are passed many times, the test images once a run
         if train_data.bytes_per_image * len(reads.test) <= STORED_TEST_BYTES:
             test_data = PrefixCache(model, reads.test, **stored)
     cache_seconds = time.perf_counter() - start

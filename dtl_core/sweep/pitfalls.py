@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ..evidence import SEEDS, RunCard, best_setting
-from ..evidence.pitfalls import GROUP, METHODS, SWITCHES, is_run, tasks_of
+from ..evidence.pitfalls import GROUP, METHODS, SWITCHES, is_run, pitfall_tasks
 from ..paths import results_dir
 from ..profiles import get_profile
 from .grid import sweep_jobs
@@ -26,7 +26,7 @@ def measure_pitfalls(
 
     Args:
         profile: see ``get_profile``.
-        tasks: of VTAB-1K; the profile's two (``tasks_of``) if empty.
+        tasks: of VTAB-1K; the profile's two (``pitfall_tasks``) if empty.
         seeds: of initialisation and order.
         lr: for all; the one that was chosen for the method on the task if None.
         workers, work: see ``sweep_grid``.
@@ -43,7 +43,7 @@ def measure_pitfalls(
             task, method, seed, lr or best_setting(name, task, method).lr, profile=name, switches=switches, group=GROUP,
             variant=variant,
         )
-        for task in tasks or tasks_of(name)
+        for task in tasks or pitfall_tasks(name)
         for method in METHODS
         for variant, switches in SWITCHES.items()
         if is_run(method, variant)
