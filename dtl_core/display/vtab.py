@@ -83,7 +83,7 @@ def benchmark_table() -> pd.DataFrame:
             "folder": tasks["folder"],
             "classes": tasks["classes"],
             "test images": tasks["test_n"],
-            "test size from": tasks["test_n_source"].where(~recalled, "recall").replace(SAID),
+            "test size from": tasks["test_n_source"].where(~recalled, "recall").str.partition(" (")[0].replace(SAID),
         }
     )
 
