@@ -79,7 +79,7 @@ def test_augmentation_keeps_letters_and_is_named_on_the_card():
 def test_a_large_test_set_is_not_stored_and_scores_the_same(tmp_path, monkeypatch):
     options = dict(benchmark="few-shot", shots=2, lr=1e-2, **QUIET)
     stored, _ = run("dtl", "typefaces", cache_root=tmp_path / "both", **options)
-    monkeypatch.setattr(runs, "STORED_TEST_BYTES", 1000)
+    monkeypatch.setattr(sys.modules[prepare.__module__], "STORED_TEST_BYTES", 1000)
     opened, _ = run("dtl", "typefaces", cache_root=tmp_path / "one", **options)
     assert [len(list((tmp_path / n).glob("*.bin"))) for n in ("both", "one")] == [2, 1]
     assert (opened.accuracy, opened.loss) == pytest.approx((stored.accuracy, stored.loss), rel=1e-6)

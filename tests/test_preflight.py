@@ -62,7 +62,8 @@ def test_it_says_what_the_run_will_be(method, monkeypatch):
     assert (told.speed.prefix > 0) is (method != "lora")
     told.refuse()  # does nothing
     text = told.text()
-    assert "\n" not in text
+    stored = f"; the frozen prefix takes {module.sized(told.stored_bytes)}, once a task"
+    assert "\n" not in text and (stored in text) is (method != "lora")
     for part in ("toy/vit", ready.info.sha256[:8], ready.train.digest[:8], ready.test.digest[:8], "cpu, fp32"):
         assert part in text
     assert f"{plan.peak_bytes / MIB:.0f} MiB (planned), 3.00 GiB are free" in text and "from 2 timed steps" in text
@@ -72,10 +73,23 @@ def test_for_the_paper_profile_it_says_all_of_it():
     ready = prepare("dtl", TASK, profile="paper")
     told = preflight(ready, cached=True)
     lines = told.text().split("\n")
-    assert [line.split()[0] for line in lines] == ["pre-flight:", "weights", "data", "data", "device", "memory", "time"]
+    names = ["pre-flight:", "weights", "data", "data", "device", "memory", "disk", "time"]
+    assert [line.split()[0] for line in lines] == names
     assert lines[1].endswith(ready.info.sha256) and lines[2].endswith(ready.train.digest)
     assert lines[3].endswith(ready.test.digest) and "paper: ViT-B/16" in lines[0]
     assert told.batch_size == 32 and told.passes == 110, "the authors' batch, their cosine and its cool-down"
+
+
+def test_the_disk_is_what_the_stored_prefix_takes(tmp_path, monkeypatch):
+    ready = prepare("dtl", TASK, profile="smoke")
+    told = preflight(ready, cached=True, timed=False)
+    run("dtl", TASK, profile="smoke", epochs=1, cache_root=tmp_path, progress=False)
+    assert told.stored_bytes == sum(f.stat().st_size for f in tmp_path.glob("*.bin")) > 0
+    assert preflight(ready, cached=False, timed=False).stored_bytes == 0
+    train, test = ready.stored_bytes()
+    assert train == test == told.stored_bytes / 2, "as many images in both"
+    monkeypatch.setattr(sys.modules[prepare.__module__], "STORED_TEST_BYTES", test - 1)
+    assert preflight(ready, cached=True, timed=False).stored_bytes == train
 
 
 def test_the_time_is_that_of_all_passes():

@@ -40,6 +40,7 @@ class Preflight:
         fit: the largest batch, where this one does not fit.
         speed: of a few timed steps; None where none was taken.
         cached: whether the prefix is run once and stored.
+        stored_bytes: on disk, of the training and test images' prefix; 0 where none is stored.
     """
 
     method: str
@@ -60,6 +61,7 @@ class Preflight:
     fit: BatchFit | None
     speed: Speed | None
     cached: bool
+    stored_bytes: int
 
     def seconds(
         self, train_images: int | None = None, test_images: int | None = None, passes: int | None = None
@@ -80,6 +82,10 @@ class Preflight:
         shared = f" for each of the {self.share} runs that share it" if self.share > 1 else ""
         return f"a step of {self.batch_size} images needs {sized(self.planned_bytes)} (planned), {free} free{shared}"
 
+    def disk(self) -> str:
+        """What the stored prefix takes, in words; empty where none is stored."""
+        return f"the frozen prefix takes {sized(self.stored_bytes)}, once a task" if self.stored_bytes else ""
+
     def text(self) -> str:
         """All of it for the ``paper`` profile, line by line; one line with shortened digests for the others."""
         seconds = self.seconds()
@@ -88,14 +94,15 @@ class Preflight:
             data = ", ".join(f"{n:,} images {split} ({digest[:8]})" for split, (n, digest) in self.data.items())
             return (
                 f"pre-flight: {self.backbone} ({self.backbone_sha256[:8]}); {self.task}: {data}; {self.device}, "
-                f"{self.precision}; {self.memory()}; {takes}"
+                f"{self.precision}; {'; '.join(filter(None, (self.memory(), self.disk(), takes)))}"
             )
         data = [f"data     {self.task}, {split}: {n:,} images, digest {d}" for split, (n, d) in self.data.items()]
         return "\n".join(
             [
                 f"pre-flight: {self.method} on {self.task} ({self.setting})",
                 f"weights  {self.backbone}, sha256 {self.backbone_sha256}", *data,
-                f"device   {self.device}, {self.precision}", f"memory   {self.memory()}", f"time     {takes}",
+                f"device   {self.device}, {self.precision}", f"memory   {self.memory()}",
+                *([f"disk     {self.disk()}"] if self.disk() else []), f"time     {takes}",
             ]
         )  # fmt: skip
 
@@ -192,9 +199,10 @@ def preflight(
             fit = largest_batch(ready.method, info.name, **room, **setting, **dict(options))
     elif timed:
         speed = speed_of(ready, where, precision, cached, batch)
+    stored = sum(ready.stored_bytes()) if cached and fits(planned, free, reserve) else 0
     name = f"cuda ({torch.cuda.get_device_name(where)})" if where.type == "cuda" else where.type
     data = {d.split: (len(d), d.digest) for d in (ready.train, ready.test)}
     return Preflight(
         ready.method, ready.task, ready.profile.name, ready.profile.setting_of(ready.benchmark), info.name, info.sha256, data, name, precision,
-        batch, recipe.total_epochs, planned, free, share, reserve, fit, speed, cached,
+        batch, recipe.total_epochs, planned, free, share, reserve, fit, speed, cached, stored,
     )  # fmt: skip

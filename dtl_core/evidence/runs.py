@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 from torch.utils.data import Dataset
 
-from ..memory import GIB
 from ..paths import cache_dir, recorded_path
 from ..training import Evaluation, PrefixCache, evaluate, fit
 from .cards import RunCard, card_path, load_card
@@ -25,9 +24,6 @@ COMPARED = ("linear", "bitfit", "adaptformer", "lora", "dtl", "dtl+")  # all tha
 SEEDS = (0, 1, 2)
 # the same values for every method, on a logarithmic scale over the range of the authors' own
 LEARNING_RATES = (1e-3, 1e-2)
-# Test images are passed once a run, so storing them spares a pass to later runs alone: not worth filling a disk (dSprites
-# on a ViT-B/16: 357 GB)
-STORED_TEST_BYTES = 16 * GIB
 
 
 def run(
@@ -104,7 +100,7 @@ def run(
         inexact = train_data.inexact
         if not inexact and check.precision != "fp32":
             inexact = f"the prefix is stored in {kind}; from images it would run in {check.precision} autocast"
-        if train_data.bytes_per_image * len(reads.test) <= STORED_TEST_BYTES:
+        if ready.stored_bytes()[1]:
             test_data = PrefixCache(model, reads.test, **stored)
     cache_seconds = time.perf_counter() - start
 

@@ -49,7 +49,7 @@ class Survey:
             mine = [self.seconds(job) for job in jobs if kind_of(job) == method]
             runs = "1 run" if len(mine) == 1 else f"{len(mine)} runs"
             time = f"its {runs} about {spoken(sum(mine))}" if None not in mine else "not timed"
-            lines.append(f"{method:8s} {told.memory()}; {time}")
+            lines.append(f"{method:8s} {'; '.join(filter(None, (told.memory(), told.disk(), time)))}")
         every = [self.seconds(job) for job in jobs]
         if None not in every:
             whole = spoken(sum(every) / at_once)
