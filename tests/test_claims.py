@@ -1,65 +1,20 @@
-"""The claims and their verdicts: what decides, what only shows, and what happens when a card is tampered with."""
+"""The claims and their verdicts: what decides, what only shows, and what is recorded."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, fields, replace
+from dataclasses import fields
 
 import pytest
+from claim_cards import BEST, BETTER, CLAIMS, REACHES, make_card, part, write, write_vtab
 
-from dtl_core.evidence import SEEDS, RunCard, card_path, save_card
-from dtl_core.evidence.claims import VERDICTS, Finding, claims_markdown, find, load_claims, load_verdicts, save_claims
+from dtl_core.evidence import SEEDS
+from dtl_core.evidence.claims import VERDICTS, Finding, claims_markdown, find, load_verdicts, save_claims
 from dtl_core.evidence.claims.claim import paper_number
-from dtl_core.evidence.claims.trust import lists_of
 from dtl_core.evidence.claims.verdicts import COMPUTED, RECORDED, Judged, judge
-from dtl_core.evidence.code import code_of, serving_code
-from dtl_core.evidence.recipes import profile_recipe
-from dtl_core.evidence.results import groups_of
+from dtl_core.evidence.code import serving_code
 from dtl_core.files import DamagedFile
 from dtl_core.paths import project_dir
-from dtl_core.profiles import get_profile
-
-CLAIMS = {c.id: c for c in load_claims()}
-
-
-def part(claim, about):
-    return next(p for p in CLAIMS[claim].parts if about in p.about)
-
-
-REACHES, BETTER, BEST = part("C4", "DTL reaches"), part("C6", "more accurate"), part("C4", "other methods")
-
-
-def make_card(method, task, seed, accuracy, profile="paper", benchmark="vtab-1k", shots=None, **other):
-    """A card of a final run as this code would write it."""
-    chosen = get_profile(profile)
-    recipe = profile_recipe(chosen, method, task, None, seed, benchmark=benchmark, shots=shots)
-    if profile != "paper":  # there the config comes with the backbone
-        recipe = replace(recipe, config=replace(recipe.config, dwconv_kernel=3 if method == "dtl+" else 0))
-    lists = lists_of(benchmark, seed, shots)
-    facts = dict.fromkeys(f.name for f in fields(RunCard)) | dict(
-        method=method, profile=profile, benchmark=benchmark, task=task, purpose="final", seed=seed, lr=recipe.lr,
-        recipe=asdict(recipe), backbone=chosen.backbone, backbone_sha256="ab", image_size=[chosen.image_size] * 2,
-        train_split=lists[0], test_split=lists[1], accuracy=accuracy, loss=0.5, protocol=chosen.protocol, shots=shots,
-        backbone_dtype="float32", targets={}, switches={}, code=code_of(method), created="2026-01-02T03:04:05Z",
-        precision="fp16", parameters_without_head=1,
-    )  # fmt: skip
-    return RunCard(**{**facts, **other})
-
-
-def write(root, card):
-    shots = card.shots if card.benchmark == "few-shot" else None  # a domain's card does not name them
-    return save_card(
-        card, card_path(card.profile, card.benchmark, card.task, card.method, card.seed, root=root, shots=shots)
-    )
-
-
-def write_vtab(root, methods, profile="paper", levels=(0.768, 0.778)):
-    tasks = [t for group in groups_of(profile).values() for t in group]
-    for method, level in zip(methods, levels, strict=True):
-        for task in tasks:
-            for seed in SEEDS:
-                write(root, make_card(method, task, seed, level + 0.001 * (seed - 1), profile))
-    return tasks
 
 
 def test_every_claim_is_whole():
@@ -114,75 +69,6 @@ def test_a_stand_in_decides_nothing(tmp_path, levels):
         found = find(p, tmp_path)
         assert found.verdict == "different setting" and found.setting.startswith("laptop")
     assert "76.69" not in find(REACHES, tmp_path).numbers, "no number of the paper beside a stand-in's"
-
-
-TAMPERED = {
-    "a missing seed": (None, "no card of seed 1"),
-    "another backbone": (dict(backbone="vit_base_patch16_224.augreg_in21k"), "backbone is vit_base"),
-    "other weights under the name": (dict(backbone_sha256="cd"), "differ in backbone_sha256"),
-    "a wrong split": (dict(train_split="train800"), "lists train800 and test"),
-    "a NaN": (dict(accuracy=float("nan")), "accuracy is nan"),
-    "a loss that is no number": (dict(loss=float("inf")), "loss is inf"),
-    "an impossible accuracy": (dict(accuracy=76.0), "outside 0 to 1"),
-    "a switch": (dict(switches={"jpeg": 75}), "switched: jpeg"),
-    "a selection run": (dict(purpose="select"), "purpose is select"),
-    "another seed inside": (dict(seed=7), "seed is 7"),
-    "another method inside": (dict(method="dtl+"), "method is dtl+"),
-    "smaller images": (dict(image_size=[98, 98]), "images of"),
-    "frozen weights in bf16": (dict(backbone_dtype="bfloat16"), "backbone_dtype is bfloat16"),
-    "another protocol": (dict(protocol="clean"), "differ in protocol"),
-}
-
-
-@pytest.mark.parametrize("name", TAMPERED)
-def test_a_tampered_card_changes_the_verdict(tmp_path, name):
-    task = write_vtab(tmp_path, ["dtl"], levels=[0.768])[3]
-    assert find(REACHES, tmp_path).verdict == "supported"
-    change, reason = TAMPERED[name]
-    path = card_path("paper", "vtab-1k", task, "dtl", 1, root=tmp_path)
-    path.unlink()
-    if change is not None:
-        card = make_card("dtl", task, 1, 0.768)
-        save_card(RunCard(**{**asdict(card), **change}), path)
-    found = find(REACHES, tmp_path)
-    assert found.verdict == "not run" and reason in found.numbers and task in found.numbers
-
-
-def test_another_config_may_not_speak(tmp_path):
-    p = part("C5", "half of the values")
-    for m in (0, 2, 4, 6, 8, 10):
-        for seed in SEEDS:
-            card = make_card("dtl", "shape_location", seed, 0.9 if m else 0.7, "laptop")
-            config = {**card.recipe["config"], "inject_from": m}
-            name = "vtab-1k/shape_location/dtl" if m == 6 else f"ablations/shape_location/dtl-M{m}"
-            path = tmp_path / "laptop" / f"{name}-seed{seed}.json"
-            save_card(replace(card, recipe={**card.recipe, "config": config}), path)
-    found = find(p, tmp_path)
-    assert found.verdict == "different setting" and "5 of 6 within 1" in found.numbers
-    save_card(replace(card, seed=2, recipe={**card.recipe, "config": {**config, "inject_from": 4}}), path)
-    assert "inject_from is 4" in find(p, tmp_path).numbers
-    save_card(replace(card, recipe={**card.recipe, "config": {**config, "rank": 8}}), path)
-    assert "rank is 8" in find(p, tmp_path).numbers and find(p, tmp_path).verdict == "not run"
-
-
-def test_a_damaged_card_is_named(tmp_path):
-    task = write_vtab(tmp_path, ["dtl"], levels=[0.768])[0]
-    path = card_path("paper", "vtab-1k", task, "dtl", 1, root=tmp_path)
-    path.write_text(path.read_text()[:100])
-    with pytest.raises(DamagedFile, match="dtl-seed1.json is no whole run card"):
-        find(REACHES, tmp_path)
-
-
-def test_stale_evidence_says_so(tmp_path):
-    task = write_vtab(tmp_path, ["dtl"], levels=[0.768])[0]
-    write(tmp_path, make_card("dtl", task, 0, 0.768, code={**code_of("dtl"), "csn.py": "0" * 12}))
-    found = find(REACHES, tmp_path)
-    assert found.verdict == "supported" and found.stale == ("the code has changed since: csn.py",)
-    recipe = {**make_card("dtl", task, 0, 0.7).recipe, "epochs": 50}
-    write(tmp_path, make_card("dtl", task, 0, 0.768, recipe=recipe))
-    assert "epochs 50, now 100" in find(REACHES, tmp_path).stale[0]
-    write(tmp_path, make_card("dtl", task, 0, 0.768, code={}))
-    assert "do not name the code" in find(REACHES, tmp_path).stale[0]
 
 
 def test_few_shot(tmp_path):

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from test_claims import CLAIMS, make_card, part, write
+from claim_cards import CLAIMS, make_card, part, write
 
 from dtl_core.evidence import SEEDS, card_path, save_card
 from dtl_core.evidence.ablations import BASE, GROUP, OFFICIAL, VALUES
