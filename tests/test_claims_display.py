@@ -30,5 +30,7 @@ def test_a_claim_shows_all_that_it_rests_on(capsys):
         assert "Supported if:" in said and "Refuted if:" in said and "Doubt it?" in said
         assert said.count("Again:") == len({p["command"] for p in row["parts"]} - {""})
         assert said.count("Stale?") == len(row["stale"])
+        planned = sum("not measured on a GPU" in p["setting"] for p in row["parts"])
+        assert said.count("not measured on a GPU") == min(planned, 1), "said once, however many rows rest on it"
     with pytest.raises(ValueError, match="C13"):
         show_claim(ROWS, "C13")
