@@ -49,16 +49,16 @@ def recorded_status(profile: str = "laptop", root: Path | None = None) -> str:
 
 
 def recorded_table(profile: str = "laptop", root: Path | None = None) -> pd.DataFrame:
-    """Test accuracy in percent, mean ± standard deviation over the seeds: a row per task, a column per method.
+    """Test accuracy in percent, mean ± standard deviation over the seeds: a row per task, group by group, a column per method.
 
     The last two rows are the mean of the three group means and the mean of all tasks, only for a method that is recorded
     in full. A pair without all of its seeds says how many it has; one without any says "not run".
     """
     results, groups = results_table(profile, root).set_index(["task", "method"]), groups_of(profile)
     methods, rows = shown_methods(profile, root), []
-    for group, tasks in groups.items():
+    for tasks in groups.values():
         for task in tasks:
-            cells = {"group": group, "task": task}
+            cells = {"task": task}
             for method in methods:
                 cells[LABELS[method]] = NOT_RUN
                 if (task, method) in results.index:
@@ -70,7 +70,7 @@ def recorded_table(profile: str = "laptop", root: Path | None = None) -> pd.Data
     means = means_by_seed(profile, root)
     for name in (OF_GROUPS, of_tasks(groups)):
         told = {m: f"{means[m][name].mean():.1f} ± {means[m][name].std(ddof=1):.1f}" for m in means}
-        rows.append({"group": "all", "task": name} | {LABELS[m]: told.get(m, "–") for m in methods})
+        rows.append({"task": name} | {LABELS[m]: told.get(m, "–") for m in methods})
     return pd.DataFrame(rows)
 
 

@@ -15,10 +15,8 @@ from .switches import Switches
 
 GROUP = "pitfalls"  # folder of the cards; the runs without a switch are those of the table of VTAB-1K
 TASKS = ("mnist", "elpv")  # the laptop's real pictures
-OFFICIAL = (
-    "svhn",
-    "cifar",
-)  # the paper profile's: released without loss, and JPEG in the common archive, as the field reports
+# the paper profile's: released without loss, and JPEG in the common archive, as the field reports
+OFFICIAL = ("svhn", "cifar")
 METHODS = ("linear", "dtl")
 SWITCHES = {
     "half": Switches(normalisation="half"),  # the packaged ViT wants ImageNet's

@@ -40,7 +40,7 @@ class Preflight:
         fit: the largest batch, where this one does not fit.
         speed: of a few timed steps; None where none was taken.
         cached: whether the prefix is run once and stored.
-        stored_bytes: on disk, of the training and test images' prefix; 0 where none is stored.
+        stored_bytes: on disk, of the prefix of the training and of the test images; 0 where none is stored.
     """
 
     method: str
@@ -61,7 +61,7 @@ class Preflight:
     fit: BatchFit | None
     speed: Speed | None
     cached: bool
-    stored_bytes: int
+    stored_bytes: tuple[int, int]
 
     def seconds(
         self, train_images: int | None = None, test_images: int | None = None, passes: int | None = None
@@ -84,7 +84,8 @@ class Preflight:
 
     def disk(self) -> str:
         """What the stored prefix takes, in words; empty where none is stored."""
-        return f"the frozen prefix takes {sized(self.stored_bytes)}, once a task" if self.stored_bytes else ""
+        total = sum(self.stored_bytes)
+        return f"the frozen prefix takes {sized(total)} on disk, shared by the runs of a task" if total else ""
 
     def text(self) -> str:
         """All of it for the ``paper`` profile, line by line; one line with shortened digests for the others."""
@@ -199,7 +200,7 @@ def preflight(
             fit = largest_batch(ready.method, info.name, **room, **setting, **dict(options))
     elif timed:
         speed = speed_of(ready, where, precision, cached, batch)
-    stored = sum(ready.stored_bytes()) if cached and fits(planned, free, reserve) else 0
+    stored = ready.stored_bytes() if cached and fits(planned, free, reserve) else (0, 0)
     name = f"cuda ({torch.cuda.get_device_name(where)})" if where.type == "cuda" else where.type
     data = {d.split: (len(d), d.digest) for d in (ready.train, ready.test)}
     return Preflight(

@@ -73,10 +73,9 @@ class Prepared:
         Test images that would take more than ``STORED_TEST_BYTES`` are not stored: 0.
         """
         dtype = self.options.get("backbone_dtype") or torch.float32
-        train, test = (
-            PrefixCache.plan_bytes(self.model, d[0][0], len(d), dtype) for d in (self.train, self.test)
-        )  # fmt: skip
-        return train, test if test <= STORED_TEST_BYTES else 0
+        an_image = PrefixCache.plan_bytes(self.model, self.train[0][0], 1, dtype)
+        test = an_image * len(self.test)
+        return an_image * len(self.train), test if test <= STORED_TEST_BYTES else 0
 
 
 def prepare(

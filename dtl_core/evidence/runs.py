@@ -100,7 +100,7 @@ def run(
         inexact = train_data.inexact
         if not inexact and check.precision != "fp32":
             inexact = f"the prefix is stored in {kind}; from images it would run in {check.precision} autocast"
-        if ready.stored_bytes()[1]:
+        if check.stored_bytes[1]:
             test_data = PrefixCache(model, reads.test, **stored)
     cache_seconds = time.perf_counter() - start
 
