@@ -18,10 +18,13 @@ def claims(ids: Annotated[tuple[str, ...], tyro.conf.Positional] = (), write: bo
 
     Args:
         ids: only these claims, e.g. `C4`; all if not given.
-        write: also write results/claims.json, the table of README.md and a page, build/claims.html (all claims).
+        write: also write results/claims.json, results/behaviour.json where the code changed, the table of README.md and a page,
+            build/claims.html (all claims).
     """
     from .display.front import write_claims_html
+    from .evidence.behaviour import record_behaviour
     from .evidence.claims import judge, save_claims, write_readme_claims
+    from .evidence.code import recorded_code
     from .paths import shown
 
     if write and ids:
@@ -45,6 +48,8 @@ def claims(ids: Annotated[tuple[str, ...], tyro.conf.Positional] = (), write: bo
             "\n",
         )
     if write:
+        if path := record_behaviour(recorded_code()):
+            print(f"written: {shown(path)}")
         print(f"written: {shown(save_claims(judged))}")
         print(f"written: {shown(write_readme_claims())}")
         print(f"written: {shown(write_claims_html())}")

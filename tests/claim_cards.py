@@ -8,6 +8,7 @@ from dtl_core.evidence import SEEDS, RunCard, card_path, save_card
 from dtl_core.evidence.claims import load_claims
 from dtl_core.evidence.claims.trust import lists_of
 from dtl_core.evidence.code import code_of
+from dtl_core.evidence.reads import takes_views
 from dtl_core.evidence.recipes import profile_recipe
 from dtl_core.evidence.results import groups_of
 from dtl_core.profiles import get_profile
@@ -33,7 +34,8 @@ def make_card(method, task, seed, accuracy, profile="paper", benchmark="vtab-1k"
         method=method, profile=profile, benchmark=benchmark, task=task, purpose="final", seed=seed, lr=recipe.lr,
         recipe=asdict(recipe), backbone=chosen.backbone, backbone_sha256="ab", image_size=[chosen.image_size] * 2,
         train_split=lists[0], test_split=lists[1], accuracy=accuracy, loss=0.5, protocol=chosen.protocol, shots=shots,
-        backbone_dtype="float32", targets={}, switches={}, code=code_of(method), created="2026-01-02T03:04:05Z",
+        backbone_dtype="float32", targets={}, switches={}, code=code_of(method, takes_views(benchmark, task, recipe.augmentation)),
+        created="2026-01-02T03:04:05Z",
         precision="fp16", parameters_without_head=1,
     )  # fmt: skip
     return RunCard(**{**facts, **other})

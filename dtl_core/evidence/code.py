@@ -1,4 +1,4 @@
-"""Which code made a card: a digest of each file that the numbers of a run pass through."""
+"""Which code made a card: a digest of each file that the numbers of a run pass through, and whether today's still gives them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from ..baselines import METHODS
+from . import behaviour
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # the network, what the images go through, the steps and the score: the same for every method. What is assembled of them
@@ -85,15 +86,22 @@ def _with_imports(module: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def age_of(code: dict[str, str], now: dict[str, str]) -> list[str]:
-    """What there is to say about the age of a card's code, in words; nothing where it is as it was.
+def recorded_code() -> dict[str, str]:
+    """Return today's digest of every file that a recorded run or the benchmark of many tasks passes through."""
+    runs = [code_of(method) for method in behaviour.METHODS]
+    return {name: digest for code in (*runs, serving_code()) for name, digest in code.items()}
+
+
+def age_of(code: dict[str, str], now: dict[str, str], *cases: str) -> list[str]:
+    """What there is to say about the age of a card's code, in words; nothing where it computes what it computed.
 
     Args:
         code, now: see ``changed_since``.
+        *cases: of ``behaviour.CASES``, those that the card's numbers hang on. Files may change as long as these do not.
     """
     if not code:
         return ["cards do not name the code that made them"]
-    if VIEWS not in now:  # some cards name it although none of their images went through it
-        code = {name: digest for name, digest in code.items() if name != VIEWS}
     changed = changed_since(code, now)
-    return [f"the code has changed since: {', '.join(changed)}"] if changed else []
+    if not changed or (cases and all(behaviour.behaves_as(case, code, now) for case in cases)):
+        return []
+    return [f"the code has changed since: {', '.join(changed)}"]

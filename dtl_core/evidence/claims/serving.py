@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ...files import DamagedFile
 from ...paths import recorded_path, results_dir
+from ..behaviour import SERVING
 from ..code import age_of, serving_code
 from .claim import Finding, today
 
@@ -50,5 +51,5 @@ def serving_saves(quantity: str, high: float, root: Path | None = None) -> Findi
         numbers,
         setting,
         date,
-        tuple(age_of(card.get("code", {}), serving_code())),
+        tuple(age_of(card.get("code", {}), serving_code(), SERVING)),
     )

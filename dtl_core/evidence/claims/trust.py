@@ -12,6 +12,7 @@ from ...paths import recorded_path, results_dir
 from ...profiles import get_profile
 from ...training import Recipe
 from ..ablations import BASE
+from ..behaviour import VIEWS
 from ..cards import RunCard, load_card
 from ..code import age_of, code_of
 from ..reads import VTAB_SPLITS, takes_views
@@ -155,7 +156,7 @@ def lists_of(benchmark: str, seed: int, shots: int | None) -> tuple[str, str]:
 def aged(card: RunCard) -> list[str]:
     """What has changed since a card was made: files of the code, values of the recipe."""
     views = takes_views(card.benchmark, card.task, card.recipe.get("augmentation", "none"))
-    found = age_of(card.code, code_of(card.method, views))
+    found = age_of(card.code, code_of(card.method, views), card.method, *([VIEWS] if views else []))
     now = profile_recipe(
         get_profile(card.profile), card.method, card.task, card.lr, card.seed,
         benchmark=card.benchmark, shots=card.shots, protocol=card.protocol,
