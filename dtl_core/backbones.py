@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import timm
@@ -79,14 +80,14 @@ def load_backbone(name: str, image_size: int | tuple[int, int] | None = None, pr
         cls, options = TOYS[name]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            model = cls(num_classes=0, **options)
+            model = _built(cls, num_classes=0, **options)
     elif name == PACKAGED_VIT:
         path = packaged_vit_weights()
         if pretrained and not path.is_file():
             raise FileNotFoundError(
                 f"{path} is missing: run `dtl data fetch` (or point DTL_DATA at a folder that has it)"
             )
-        model = timm.create_model("vit_small_patch14_dinov2", pretrained=False, num_classes=0)
+        model = _built(timm.create_model, "vit_small_patch14_dinov2", pretrained=False, num_classes=0)
         if pretrained:
             try:
                 model.load_state_dict(load_file(path))
@@ -98,7 +99,7 @@ def load_backbone(name: str, image_size: int | tuple[int, int] | None = None, pr
         own = ", ".join((PACKAGED_VIT, *TOYS))
         raise ValueError(f"no backbone is called {name!r}: choose {own}, or a name of timm.list_models()")
     else:
-        model = timm.create_model(name, pretrained=pretrained, num_classes=0)
+        model = _built(timm.create_model, name, pretrained=pretrained, num_classes=0)
     walk(model)  # refuse an unsupported architecture before anything else is done with it
     sha256 = weights_sha256(model)
     if image_size is not None:
@@ -112,6 +113,17 @@ def load_backbone(name: str, image_size: int | tuple[int, int] | None = None, pr
         mean = std = (0.5, 0.5, 0.5)  # the authors normalise so for both of their backbones
     model.dtl_info = BackboneInfo(name, sha256, tuple(model.patch_embed.img_size), tuple(mean), tuple(std))
     return model.eval()
+
+
+def _built(make: Callable[..., nn.Module], *args, **options) -> nn.Module:
+    """``make(...)``, on the meta device too: timm before 1.0.20 reads numbers off tensors, and those on meta have none."""
+    try:
+        return make(*args, **options)
+    except RuntimeError:
+        if torch.empty(0).device.type != "meta":
+            raise
+    with torch.device("cpu"):
+        return make(*args, **options).to("meta")
 
 
 def _set_input_size(model: nn.Module, size: tuple[int, int], antialias: bool) -> None:

@@ -188,3 +188,18 @@ def test_unsupported(make, reason):
 def test_a_model_with_a_classifier_is_refused(cls, options):
     with pytest.raises(ValueError, match="num_classes=0"):
         DTL(cls(num_classes=7, **options), 3)
+
+
+def test_a_shape_is_had_where_timm_reads_numbers_off_tensors_while_it_builds(monkeypatch):
+    """As before 1.0.20: on the meta device there are no numbers to read."""
+    cls, options = TOYS["toy/vit"]
+
+    def older(**kwargs):
+        torch.linspace(0, 0.1, 12)[1].item()
+        return cls(**kwargs)
+
+    monkeypatch.setitem(TOYS, "toy/vit", (older, options))
+    with torch.device("meta"):
+        shape = load_backbone("toy/vit", image_size=64)
+    assert {p.device.type for p in shape.parameters()} == {"meta"} and shape.patch_embed.grid_size == (8, 8)
+    assert torch.empty(0).device.type == "cpu" and load_backbone("toy/vit").pos_embed.device.type == "cpu"

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import copy
 from functools import lru_cache
+from types import SimpleNamespace
 from typing import Literal
+from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
@@ -112,10 +114,13 @@ def plan_training(
     ledger = Ledger()
     with torch.device("meta"):
         model = build(method, shape, num_classes, inplace=True, **options)
-        set_attention(model, attention)
+        images, labels = torch.empty(batch_size, 3, *_pair(image_size)), torch.zeros(batch_size, dtype=torch.int64)
+    set_attention(model, attention)
+    # outside the device's context, as a training on CUDA runs: AdamW's counter of steps then lies on the CPU, where
+    # torch before 2.14 has to read it
+    with patch.object(torch, "meta", SimpleNamespace(), create=True):  # torch 2.4's checkpoint asks for such a module
         saved = run_step(
-            ledger, model.train(), torch.empty(batch_size, 3, *_pair(image_size)),
-            torch.zeros(batch_size, dtype=torch.int64), optimizer=optimizer,
+            ledger, model.train(), images, labels, optimizer=optimizer,
             autocast=CudaAutocast(AUTOCAST[precision]) if precision in AUTOCAST else None,
             kernels=FusedAttention(), checkpointing=checkpointing, keep_gradients=keep_gradients,
         )  # fmt: skip

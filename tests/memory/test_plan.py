@@ -9,7 +9,7 @@ from toys import SIZES, toy_model
 from dtl_core import DTLConfig, load_backbone
 from dtl_core.backbones import UnsupportedBackbone
 from dtl_core.baselines import METHODS, build
-from dtl_core.memory import MIB, compare, largest_batch, largest_fitting, measure_training, plan_training
+from dtl_core.memory import MIB, compare, largest_batch, largest_fitting, measure_training, plan_training, step
 from dtl_core.memory.step import set_attention
 
 ON_A_SWIN = ("full", "linear", "bitfit", "adaptformer", "lora", "ssf", "repadapter", "dtl", "dtl+")
@@ -121,6 +121,15 @@ def test_plans_are_the_same_twice_and_need_no_data(monkeypatch, tmp_path):
     monkeypatch.setenv("DTL_DATA", str(tmp_path))
     first, second = (plan_training("dtl", "packaged/vit-s14", batch_size=4, image_size=98) for _ in range(2))
     assert first == second and first.setting["image_size"] == (98, 98)
+
+
+def test_the_optimizers_counter_of_steps_can_be_read(monkeypatch):
+    """On meta it holds no number, and torch before 2.14 reads it in every step of AdamW."""
+    made, make = [], step.make_optimizer
+    monkeypatch.setattr(step, "make_optimizer", lambda *args: made.append(make(*args)) or made[-1])
+    plan_training("dtl", "toy/vit", image_size=32)
+    counters = [state["step"] for state in made[0].state.values()]
+    assert counters and {c.device.type for c in counters} == {"cpu"} and {c.item() for c in counters} == {2.0}
 
 
 def test_wrong_settings_are_named():
