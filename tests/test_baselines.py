@@ -74,7 +74,7 @@ def test_what_each_method_trains(method, family):
         "vpt-shallow": head + 100 * steps.widths[0],
         "vpt-deep": head + 61 * sum(steps.widths),
         "adaptformer": head + sum(2 * 8 * d + 8 + d for d in steps.widths),
-        "fact": head + 17 * 2 * steps.widths[0] + 17 * 17 * 12 * len(steps.widths),
+        "fact": head + 32 * 2 * steps.widths[0] + 32**3 + 32 * 12 * len(steps.widths),
         # qkv and fc1 of every block read tokens of width d
         "repadapter": head + sum(2 * (8 * d + 8 + 8 * d // 2 + d) for d in steps.widths),
         "noah": head + sum(10 * d + 5 * 4 * d + 2 * 8 * d + 8 + d for d in steps.widths),

@@ -11,7 +11,7 @@ from torch import nn
 from dtl_core.baselines import build
 from dtl_core.baselines.adaptformer import Bottleneck
 from dtl_core.baselines.fact import FacTLinear
-from dtl_core.baselines.lora import LoRALinear
+from dtl_core.baselines.lora import LoRALinear, LoRAQueryValue, merge
 from dtl_core.baselines.repadapter import RepAdapter
 from dtl_core.baselines.ssf import ScaledShifted
 from dtl_core.walks import walk
@@ -72,11 +72,15 @@ def test_ssf_merged(family):
 
 
 @pytest.mark.parametrize("family", VITS)
+@pytest.mark.parametrize("form", ["tucker", "train"])
 @pytest.mark.parametrize("rank, scale", [(17, 1.0), (3, 0.5)])
 @torch.no_grad()
-def test_fact_merged(family, rank, scale):
-    """W_i + s V C_i U for each d x d piece W_i, with the same U and V everywhere."""
-    model, backbone, images = rival_of("fact", family, rank=rank, scale=scale)
+def test_fact_merged(family, rank, scale, form):
+    """W_i + s V C_i U for each d x d piece W_i, with the same U and V everywhere.
+
+    C_i is of the layer in a tensor train; in a Tucker form it is mixed of the slices of one core.
+    """
+    model, backbone, images = rival_of("fact", family, rank=rank, scale=scale, form=form)
     d, layers = backbone.embed_dim, modules_of(model, FacTLinear)
     factors = model.shared_factors
     pieces = 0
@@ -84,10 +88,30 @@ def test_fact_merged(family, rank, scale):
         weight = backbone.get_submodule(name).weight
         for a in range(weight.shape[0] // d):
             for b in range(weight.shape[1] // d):
-                core = layer.core[a * rank : (a + 1) * rank, b * rank : (b + 1) * rank]
+                if form == "train":
+                    core = layer.core[a * rank : (a + 1) * rank, b * rank : (b + 1) * rank]
+                else:
+                    core = sum(factors.mix[pieces, k] * factors.core[k] for k in range(rank))
                 weight[a * d : (a + 1) * d, b * d : (b + 1) * d] += scale * factors.V @ core @ factors.U
                 pieces += 1
     assert pieces == 12 * len(backbone.blocks)
+    assert_computes(model, images, backbone)
+
+
+@pytest.mark.parametrize("family", VITS)
+@torch.no_grad()
+def test_lora_of_query_and_value_merged(family):
+    """W_q + (alpha / r) B_q A_q and W_v + (alpha / r) B_v A_v; the key stays."""
+    model, backbone, images = rival_of("lora", family, rank=4, alpha=6, separate=True)
+    d, layers = backbone.embed_dim, modules_of(model, LoRAQueryValue)
+    assert len(layers) == len(backbone.blocks)
+    for name, layer in layers.items():
+        weight = backbone.get_submodule(name).weight
+        for i, start in enumerate((0, 2 * d)):
+            weight[start : start + d] += 6 / 4 * layer.B[i] @ layer.A[i]
+    assert_computes(model, images, backbone)
+    merge(model)
+    assert not modules_of(model, LoRAQueryValue)
     assert_computes(model, images, backbone)
 
 
@@ -159,7 +183,7 @@ def test_the_start_of_the_prompts():
 
 @pytest.mark.parametrize("family", VITS)
 def test_lst_written_out(family):
-    """s_i = block_i(mu_i down_i x_i + (1 - mu_i) s_(i-1)), mu_i = sigmoid(gate_i / 0.1), and x_L + up s_L is read."""
+    """s_i = block_i(mu_i s_(i-1) + (1 - mu_i) down_i x_i), mu_i = sigmoid(gate_i / 0.1), and x_L + up s_L is read."""
     model, backbone, images = rival_of("lst", family)
     side = model.side
     state = []
@@ -171,7 +195,7 @@ def test_lst_written_out(family):
     def run_block(i, block, x):
         x, rung = block(x), side.rungs[i]
         mu = 1 / (1 + math.exp(-rung.gate.item() / 0.1))
-        state.append(side.blocks[i](mu * (x @ rung.down.weight.T + rung.down.bias) + (1 - mu) * state[-1]))
+        state.append(side.blocks[i](mu * state[-1] + (1 - mu) * (x @ rung.down.weight.T + rung.down.bias)))
         return x
 
     def last(x):

@@ -75,8 +75,8 @@ def build(
         backbone_dtype: keep the frozen weights, and run the tokens, in this type (``torch.bfloat16``); what is trained,
             the head and the optimizer stay fp32. See ``Classifier.cast_frozen``.
         **options: of the method: ``prompts`` (vpt-shallow, vpt-deep); ``bottleneck``, ``scale`` (adaptformer); ``rank``,
-            ``alpha`` (lora); ``rank``, ``scale`` (fact); ``hidden``, ``groups``, ``scale`` (repadapter); ``reduction``
-            (lst); ``adapter``, ``rank``, ``prompts`` (noah); ``config``, ``recompute``, ``drop_path`` (dtl, dtl+);
+            ``alpha``, ``separate`` (lora); ``rank``, ``scale``, ``form``, ``dropout`` (fact); ``hidden``, ``groups``, ``scale`` (repadapter); ``reduction``,
+            ``dropout`` (lst); ``adapter``, ``rank``, ``prompts`` (noah); ``config``, ``recompute``, ``drop_path`` (dtl, dtl+);
             ``readout`` (all but dtl, dtl+).
 
     Raises:

@@ -51,15 +51,18 @@ class Classifier(nn.Module):
             raise ValueError(f"this {type(backbone).__name__} has no class token to read: use readout='mean'")
         self.info = info_of(backbone)
         self.backbone, self.readout, self.class_names = backbone.eval(), readout, None
+        self.drops: tuple[nn.Module, ...] = ()  # a method's own dropout, which trains though the backbone does not
         self._tokens_dtype: torch.dtype | None = None  # of ``cast_frozen``; else the backbone's own
         self.head = nn.Linear(self._walk.widths[-1], num_classes)
         trunc_normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
 
     def train(self, mode: bool = True) -> Classifier:
-        """Sets the mode of the head. The backbone stays in evaluation mode."""
+        """Sets the mode of the head and of the method's own dropout. The backbone stays in evaluation mode."""
         super().train(mode)
         self.backbone.eval()  # no dropout of timm's own, as in DTL: the methods differ in what they train alone
+        for drop in self.drops:
+            drop.train(mode)
         return self
 
     def cast_frozen(self, dtype: torch.dtype) -> Classifier:

@@ -1,9 +1,11 @@
-"""FacT (Jie and Deng, AAAI 2023), in its tensor-train form: one factorisation for the updates of all layers."""
+"""FacT (Jie and Deng, AAAI 2023): one factorisation for the updates of all layers, as Tucker or as a tensor train."""
 
 from __future__ import annotations
 
 import math
+from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -13,82 +15,144 @@ from .support import replace_linears, require_vit
 
 
 class SharedFactors(nn.Module):
-    """The two factors that all layers share.
+    """The factors that all layers share.
+
+    Args:
+        dim: d.
+        rank: r.
+        pieces: of a Tucker form, the number n of d x d pieces that all layers come to; 0 for a tensor train.
+        like: a tensor whose type and device the parameters take.
 
     Attributes:
         U: (r, d), Kaiming-uniform with a = sqrt(5): reads the tokens.
         V: (d, r), zeros, so that every update is 0 at the start: writes the tokens.
+        core: (r, r, r), of a Tucker form.
+        mix: (n, r), of a Tucker form: piece i has the matrix ``C_i = sum_k mix[i, k] core[k]``.
     """
 
-    def __init__(self, dim: int, rank: int, like: Tensor):
+    def __init__(self, dim: int, rank: int, pieces: int, like: Tensor):
         super().__init__()
         self.U = nn.Parameter(like.new_empty(rank, dim))
         self.V = nn.Parameter(like.new_zeros(dim, rank))
         nn.init.kaiming_uniform_(self.U, a=math.sqrt(5))
+        if pieces:
+            self.core = nn.Parameter(like.new_empty(rank, rank, rank))
+            self.mix = nn.Parameter(like.new_empty(pieces, rank))
+            nn.init.kaiming_uniform_(self.core.view(rank, -1), a=math.sqrt(5))
+            nn.init.kaiming_uniform_(self.mix, a=math.sqrt(5))
 
 
 class FacTLinear(nn.Module):
-    """A frozen linear layer with an update from the shared factors and a core of its own.
+    """A frozen linear layer with an update from the shared factors: ``W x + s V drop(C U x)``, piece by piece.
 
-    The layer maps ``a`` pieces of width d to ``b`` pieces (qkv 1 to 3, fc1 1 to 4, fc2 4 to 1), and its core holds an
-    r x r matrix for each pair of pieces.
+    The layer maps ``a`` pieces of width d to ``b`` pieces (qkv 1 to 3, fc1 1 to 4, fc2 4 to 1), and each pair of pieces
+    has an r x r matrix.
 
     Args:
         base: the layer, frozen.
-        factors: U and V.
+        factors: U and V, and the core of a Tucker form.
         scale: s.
+        dropout: rate of ``drop``, on the vectors of width r.
+        first: number of this layer's first piece among those of all layers.
+        reads: how often U reads the tokens: the authors' Tucker form reads them for query, key and value each.
 
     Attributes:
-        core: (b r, a r), Kaiming-uniform with a = sqrt(5).
+        core: (b r, a r), Kaiming-uniform with a = sqrt(5); of a tensor train alone.
     """
 
-    def __init__(self, base: nn.Linear, factors: SharedFactors, scale: float):
+    def __init__(self, base: nn.Linear, factors: SharedFactors, scale: float, dropout: float, first: int, reads: int):
         super().__init__()
         rank, dim = factors.U.shape
-        self.base, self.scale = base, scale
+        self.base, self.scale, self.dropout = base, scale, nn.Dropout(dropout)
+        self._first, self._reads = first, reads
         self._factors = (factors,)  # in a tuple: the model owns them once, not every layer again
         self._pieces = base.in_features // dim, base.out_features // dim
         inputs, outputs = self._pieces
-        self.core = nn.Parameter(base.weight.new_empty(outputs * rank, inputs * rank))
-        nn.init.kaiming_uniform_(self.core, a=math.sqrt(5))
+        if not hasattr(factors, "mix"):
+            self.core = nn.Parameter(base.weight.new_empty(outputs * rank, inputs * rank))
+            nn.init.kaiming_uniform_(self.core, a=math.sqrt(5))
+
+    def matrices(self) -> Tensor:
+        """The r x r matrix of each pair of pieces: (b, a, r, r)."""
+        (factors,), (inputs, outputs) = self._factors, self._pieces
+        rank = len(factors.U)
+        if not hasattr(factors, "mix"):
+            return self.core.unflatten(0, (outputs, rank)).unflatten(2, (inputs, rank)).transpose(1, 2)
+        mine = factors.mix[self._first : self._first + inputs * outputs]  # (b a, r)
+        return torch.tensordot(mine, factors.core, 1).unflatten(0, (outputs, inputs))
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., a d) -> (..., b d)."""
-        (factors,), (inputs, outputs) = self._factors, self._pieces
-        read = F.linear(x.unflatten(-1, (inputs, -1)), factors.U).flatten(-2)  # (..., a r)
-        mixed = F.linear(read, self.core).unflatten(-1, (outputs, -1))  # (..., b, r)
-        return self.base(x) + self.scale * F.linear(mixed, factors.V).flatten(-2)
+        (factors,), (inputs, _) = self._factors, self._pieces
+        updates = []
+        for matrices in self.matrices().chunk(self._reads):  # (b / reads, a, r, r)
+            read = F.linear(x.unflatten(-1, (inputs, -1)), factors.U).flatten(-2)  # (..., a r)
+            mixed = F.linear(read, matrices.transpose(1, 2).flatten(2).flatten(0, 1))  # (..., b / reads r)
+            mixed = self.dropout(mixed)
+            updates.append(F.linear(mixed.unflatten(-1, (len(matrices), -1)), factors.V).flatten(-2))
+        update = updates[0] if self._reads == 1 else torch.cat(updates, dim=-1)
+        return self.base(x) + self.scale * update
 
 
 def fact(
-    backbone: nn.Module, num_classes: int, rank: int = 17, scale: float = 1.0, readout: str = "mean"
+    backbone: nn.Module,
+    num_classes: int,
+    rank: int | None = None,
+    scale: float = 1.0,
+    form: Literal["tucker", "train"] = "tucker",
+    dropout: float | None = None,
+    readout: str = "mean",
 ) -> Classifier:
-    """``W_i x + s V C_i U x`` for every d x d piece W_i of qkv, proj, fc1 and fc2: 12 pieces a block of a ViT.
+    """``W_i x + s V drop(C_i U x)`` for every d x d piece W_i of qkv, proj, fc1 and fc2: 12 pieces a block of a ViT.
 
-    U and V are shared by all pieces of all blocks, C_i is r x r, and all three are trained. It starts at the frozen
-    function, since V is 0. On ViT-B/16 with r = 17: 67,728 parameters beside the head; r = 16 makes 61,440. The field's
-    0.07 M is a mean of several ranks over the tasks of VTAB-1K, and r = 17 is our choice to meet it. The paper tunes s by
-    task between 0.01 and 100 (from memory); the default is 1.
+    U and V are shared by all pieces of all blocks, and C_i is r x r. In the Tucker form, that of the paper's Figure 1, the
+    matrices C_i are mixed of one shared (r, r, r) core by r numbers a piece; as a tensor train each is trained itself. It
+    starts at the frozen function, since V is 0. Its authors take rank 32 on 13 tasks of VTAB-1K and 16 on the other six
+    (their configurations): 86,528 and 30,976 parameters beside the head of a ViT-B/16, 68,985 in the mean, the field's
+    0.07 M. A tensor train of rank 16 has 61,440. Their dropout on the vectors of width r is 0.1. They tune s by task between
+    0.01 and 100 (from memory); the default is 1.
+
+    Args:
+        backbone, num_classes, readout: see ``Classifier``.
+        rank: r; 32 if None, of a tensor train 16.
+        scale: s.
+        form: "tucker" or "train".
+        dropout: rate in training; 0.1 if None, of a tensor train 0.
 
     Raises:
         UnsupportedBackbone: for a Swin, or layers whose widths are no multiples of d.
-        ValueError: the rank is below 1.
+        ValueError: the rank is below 1, or there is no such form.
     """
     require_vit(backbone, "FacT", "its factors are shared by all layers, and the blocks of a Swin differ in width")
+    if form not in ("tucker", "train"):
+        raise ValueError(f"form is {form!r}: choose 'tucker' or 'train'")
+    tucker = form == "tucker"
+    rank = (32 if tucker else 16) if rank is None else rank
+    dropout = (0.1 if tucker else 0.0) if dropout is None else dropout
     if rank < 1:
         raise ValueError(f"rank is {rank}: FacT needs a rank of at least 1")
-    dim = backbone.embed_dim
+    dim, layers = backbone.embed_dim, []
 
     def updated(base: nn.Linear) -> FacTLinear:
+        reads = 3 if tucker and base.out_features == 3 * dim else 1
+        layers.append(FacTLinear(base, factors, scale, dropout, sum(_pieces_of(x.base, dim) for x in layers), reads))
+        return layers[-1]
+
+    linears = [m for block in backbone.blocks for m in block.modules() if isinstance(m, nn.Linear)]
+    for base in linears:
         if base.in_features % dim or base.out_features % dim:
             raise UnsupportedBackbone(
                 f"FacT cuts every layer into pieces of {dim} x {dim}, and this {type(backbone).__name__} has a layer of "
                 f"{base.out_features} x {base.in_features}: use a backbone whose MLP is a whole multiple as wide"
             )
-        return FacTLinear(base, factors, scale)
-
     model = Classifier(backbone.requires_grad_(False), num_classes, readout)
-    factors = SharedFactors(dim, rank, next(backbone.blocks.parameters()))
+    pieces = sum(_pieces_of(base, dim) for base in linears) if tucker else 0
+    factors = SharedFactors(dim, rank, pieces, next(backbone.blocks.parameters()))
     replace_linears(backbone, "FacT", ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"), updated)
     model.shared_factors = factors
+    model.drops = tuple(layer.dropout.eval() for layer in layers)  # still until train(), as the backbone is
     return model
+
+
+def _pieces_of(layer: nn.Linear, dim: int) -> int:
+    return (layer.in_features // dim) * (layer.out_features // dim)

@@ -20,18 +20,18 @@ class Rung(nn.Module):
 
     Attributes:
         down: linear, d -> width.
-        gate: a number, 0 at the start: both sides count alike.
+        gate: (1,), 0 at the start: both sides count alike.
     """
 
     def __init__(self, dim: int, width: int, temperature: float = 0.1):
         super().__init__()
         self.down, self.temperature = nn.Linear(dim, width), temperature
-        self.gate = nn.Parameter(torch.zeros(()))
+        self.gate = nn.Parameter(torch.zeros(1))
 
     def forward(self, tap: Tensor, side: Tensor) -> Tensor:
         """(B, N, d) and (B, N, width) -> (B, N, width)."""
         share = torch.sigmoid(self.gate / self.temperature)
-        return share * self.down(tap) + (1 - share) * side
+        return share * side + (1 - share) * self.down(tap)
 
 
 class LadderSideNetwork(nn.Module):
@@ -42,6 +42,7 @@ class LadderSideNetwork(nn.Module):
         depth: L, blocks of both networks.
         heads: heads of the attention, as in the frozen network.
         reduction: d over the side network's width.
+        dropout: of the side blocks, in attention and behind every layer, as in T5.
 
     Attributes:
         first: linear, d -> d / reduction, for the tokens that enter block 0.
@@ -50,7 +51,7 @@ class LadderSideNetwork(nn.Module):
         up: linear, d / reduction -> d, zeros, so that the function is the frozen one at the start.
     """
 
-    def __init__(self, dim: int, depth: int, heads: int, reduction: int):
+    def __init__(self, dim: int, depth: int, heads: int, reduction: int, dropout: float):
         super().__init__()
         width = dim // reduction if reduction > 0 else 0
         if not width or dim % reduction or width % heads:
@@ -60,7 +61,9 @@ class LadderSideNetwork(nn.Module):
             )
         self.first = nn.Linear(dim, width)
         self.rungs = nn.ModuleList(Rung(dim, width) for _ in range(depth))
-        self.blocks = nn.ModuleList(Block(width, heads, qkv_bias=True) for _ in range(depth))
+        self.blocks = nn.ModuleList(
+            Block(width, heads, qkv_bias=True, proj_drop=dropout, attn_drop=dropout) for _ in range(depth)
+        )
         self.up = nn.Linear(width, dim)
         for layer in (m for m in self.modules() if isinstance(m, nn.Linear)):
             nn.init.trunc_normal_(layer.weight, std=0.02)
@@ -78,7 +81,7 @@ class LadderSideNetwork(nn.Module):
 class LST(Classifier):
     """A frozen ViT, run without autograd, and a ``LadderSideNetwork`` whose output is added to its last tokens.
 
-    ``s_0 = first x_0``; ``s_i = block_i(mu_i down_i x_i + (1 - mu_i) s_(i-1))`` with ``mu_i = sigmoid(gate_i / T)``;
+    ``s_0 = first x_0``; ``s_i = block_i(mu_i s_(i-1) + (1 - mu_i) down_i x_i)`` with ``mu_i = sigmoid(gate_i / T)``;
     ``x = x_L + up s_L`` goes to the readout. Gradients never reach the backbone.
 
     On ViT-B/16 with reduction 8: 2,376,300 parameters beside the head (the field's 2.38 M). Gates at 0 with T = 0.1 are
@@ -88,6 +91,7 @@ class LST(Classifier):
     Args:
         backbone, num_classes, readout: as in ``Classifier``.
         reduction: d over the side network's width.
+        dropout: of the side blocks in training, in attention and behind every layer, as in T5.
 
     Attributes:
         side: the ``LadderSideNetwork``.
@@ -96,13 +100,15 @@ class LST(Classifier):
         UnsupportedBackbone: for a Swin, or blocks that are not timm's standard ones.
     """
 
-    def __init__(self, backbone: nn.Module, num_classes: int, reduction: int = 8, readout: str = "mean"):
+    def __init__(
+        self, backbone: nn.Module, num_classes: int, reduction: int = 8, dropout: float = 0.0, readout: str = "mean"
+    ):
         require_vit(
             backbone, "LST", "its side network has one width, and that of a Swin's tokens changes between stages"
         )
         heads = standard_blocks(backbone, "LST")[0].attn.num_heads
         super().__init__(backbone.requires_grad_(False), num_classes, readout)
-        side = LadderSideNetwork(backbone.embed_dim, len(backbone.blocks), heads, reduction)
+        side = LadderSideNetwork(backbone.embed_dim, len(backbone.blocks), heads, reduction, dropout)
         weight = next(backbone.blocks.parameters())
         self.side = side.to(weight.device, weight.dtype)
 

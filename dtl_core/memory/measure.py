@@ -4,7 +4,8 @@ What a kernel allocates inside itself is in neither the plan nor the ledger. On 
 profiler, agrees with the ledger within 0.3 % of the peak for full, LoRA, SSF, VPT and DTL on the toys (batch 32); DTL+ takes
 more, 1 % on the ViT and 15 % on the Swin, because the CPU's depthwise convolution copies its input. Its attention kernel
 keeps the output and one number a row and head, as CUDA's does; where a mask is trained (full on a Swin) PyTorch writes
-attention out on the CPU; what CUDA does there was not run. Over bf16 tokens the CPU keeps the statistics of a layer norm in
+attention out on the CPU; what CUDA does there was not run. A method's own dropout keeps its factors in full on the CPU, and
+a byte a number on CUDA and in the plan. Over bf16 tokens the CPU keeps the statistics of a layer norm in
 bf16, CUDA and the plan in fp32: up to 0.14 % of the peak (BitFit on a Swin-B).
 """
 

@@ -39,17 +39,16 @@ def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else tuple(size)
 
 
-class FusedAttention(TorchFunctionMode):
-    """Takes attention that asks for a fused kernel to one, as every other device than meta does by itself.
+class CudaKernels(TorchFunctionMode):
+    """Takes operations to the kernels that CUDA has for them, where the meta device would write them out.
 
-    It keeps the output and one number a query and head, as every fused kernel does. A trained bias on the scores (a
-    fully tuned Swin) has no fused backward on the CPU; there attention is written out, as it is in a measured step.
+    Attention that asks for a fused kernel keeps the output and one number a query and head, as every fused kernel does. A
+    trained bias on the scores (a fully tuned Swin) has no fused backward on the CPU; there attention is written out, as it
+    is in a measured step. Dropout keeps one byte a number, where the meta device and the CPU keep the factors in full.
     """
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        if func is not F.scaled_dot_product_attention:
-            return func(*args, **(kwargs or {}))
-        return _attention(*args, **(kwargs or {}))
+        return KERNELS.get(func, func)(*args, **(kwargs or {}))
 
 
 def _attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None):
@@ -59,6 +58,14 @@ def _attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False
         aten._scaled_dot_product_attention_math if trained_bias else aten._scaled_dot_product_flash_attention_for_cpu
     )
     return kernel(query, key, value, dropout_p=dropout_p, is_causal=is_causal, attn_mask=attn_mask, scale=scale)[0]
+
+
+def _dropout(input, p=0.5, training=True, inplace=False, train=None):
+    training = training if train is None else train  # torch.dropout has another name for it
+    return torch.native_dropout(input, p, True)[0] if training and p > 0 else input
+
+
+KERNELS = {F.scaled_dot_product_attention: _attention, F.dropout: _dropout, torch.dropout: _dropout}
 
 
 def plan_training(
@@ -117,11 +124,11 @@ def plan_training(
         images, labels = torch.empty(batch_size, 3, *_pair(image_size)), torch.zeros(batch_size, dtype=torch.int64)
     set_attention(model, attention)
     # outside the device's context, as a training on CUDA runs: AdamW's counter of steps then lies on the CPU, where
-    # torch before 2.14 has to read it
+    # torch up to 2.12 has to read it
     with patch.object(torch, "meta", SimpleNamespace(), create=True):  # torch 2.4's checkpoint asks for such a module
         saved = run_step(
             ledger, model.train(), images, labels, optimizer=optimizer,
             autocast=CudaAutocast(AUTOCAST[precision]) if precision in AUTOCAST else None,
-            kernels=FusedAttention(), checkpointing=checkpointing, keep_gradients=keep_gradients,
+            kernels=CudaKernels(), checkpointing=checkpointing, keep_gradients=keep_gradients,
         )  # fmt: skip
     return summarize(ledger, model, saved, setting, source="planned")

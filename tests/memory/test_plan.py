@@ -9,9 +9,12 @@ from toys import SIZES, toy_model
 from dtl_core import DTLConfig, load_backbone
 from dtl_core.backbones import UnsupportedBackbone
 from dtl_core.baselines import METHODS, build
-from dtl_core.memory import MIB, compare, largest_batch, largest_fitting, measure_training, plan_training, step
+from dtl_core.memory import MIB, compare, largest_batch, largest_fitting, measure_training, plan, plan_training, step
+from dtl_core.memory.ledger import Ledger
 from dtl_core.memory.step import set_attention
 
+# on a CPU dropout keeps more than on CUDA, for which is planned
+STILL = {"fact": dict(dropout=0.0)}
 ON_A_SWIN = ("full", "linear", "bitfit", "adaptformer", "lora", "ssf", "repadapter", "dtl", "dtl+")
 TOYS = [("toy/vit", m) for m in METHODS] + [("toy/swin", m) for m in ON_A_SWIN]
 
@@ -45,8 +48,9 @@ def test_the_first_readings_are_met():
 @pytest.mark.parametrize(("backbone", "method"), TOYS)
 def test_a_real_step_costs_what_was_planned(backbone, method, precision):
     size, options = SIZES[backbone], {"backbone_dtype": torch.bfloat16} if precision == "bf16" else {}
-    plan = plan_training(method, backbone, batch_size=6, image_size=size, num_classes=4, precision=precision)
-    model = toy_model(method, backbone, **options)
+    still = STILL.get(method, {})
+    plan = plan_training(method, backbone, batch_size=6, image_size=size, num_classes=4, precision=precision, **still)
+    model = toy_model(method, backbone, **options, **still)
     set_attention(model, "fused")
     real = measure_training(model, (torch.randn(6, 3, size, size), torch.arange(6) % 4), precision=precision)
     assert real.peak_bytes == pytest.approx(plan.peak_bytes, rel=0.02)
@@ -82,9 +86,10 @@ def test_every_mode_of_a_dtl_costs_what_was_planned(recompute, checkpointing, at
 def test_a_vit_s_costs_what_was_planned(method, precision):
     """The packaged shape with random weights, at 98 px."""
     options = {"backbone_dtype": torch.bfloat16} if precision == "bf16" else {}
-    plan = plan_training(method, "packaged/vit-s14", batch_size=4, image_size=98, num_classes=10, precision=precision)
+    setting, still = dict(batch_size=4, image_size=98, num_classes=10, precision=precision), STILL.get(method, {})
+    plan = plan_training(method, "packaged/vit-s14", **setting, **still)
     backbone = load_backbone("packaged/vit-s14", image_size=98, pretrained=False)
-    model = build(method, backbone, 10, inplace=True, **options)
+    model = build(method, backbone, 10, inplace=True, **options, **still)
     set_attention(model, "fused")
     real = measure_training(model, (torch.randn(4, 3, 98, 98), torch.arange(4)), precision=precision)
     assert real.peak_bytes == pytest.approx(plan.peak_bytes, rel=0.02)
@@ -100,6 +105,45 @@ def test_cuda_costs_what_was_planned(method, precision):
     model = build(method, load_backbone("vit_small_patch16_224", pretrained=False), 100, inplace=True).cuda()
     real = measure_training(model, (torch.randn(32, 3, 224, 224), torch.arange(32)), precision=precision)
     assert real.cuda_peak_bytes == pytest.approx(plan.peak_bytes, rel=0.05)
+
+
+def held(method, attention="math", change=lambda model: None, **options):
+    """Bytes that a step of a ViT-B/16 in fp32 holds for backward, 8 images; ``change`` is made to the model."""
+    ledger, images = Ledger(), torch.empty(8, 3, 224, 224, device="meta")
+    with torch.device("meta"):
+        model = build(method, load_backbone("vit_base_patch16_224", pretrained=False), 10, inplace=True, **options)
+    set_attention(model, attention)
+    change(model)
+    labels = torch.zeros(8, dtype=torch.int64, device="meta")
+    return step.run_step(ledger, model.train(), images, labels, kernels=plan.CudaKernels())
+
+
+def test_dropout_is_planned_as_cuda_has_it():
+    """It keeps a byte a number beside what it gives; on the meta device and on a CPU it would keep the factors in full."""
+
+    def in_blocks(name):
+        def change(model):
+            for block in model.side.blocks:
+                part, _, last = name.rpartition(".")
+                setattr(block.get_submodule(part), last, torch.nn.Dropout(0.1))
+
+        return change
+
+    def about(a_block):
+        return pytest.approx(12 * a_block, abs=12 * 10 * 512)  # storages are rounded up to 512 bytes
+
+    def more(name):
+        return held("lst", change=in_blocks(name)) - plain
+
+    tokens, plain = 8 * 197, held("lst")
+    # the map behind the softmax is kept for the softmax; the dropped one, and which it dropped, for the product
+    assert more("attn.attn_drop") == about(12 * tokens * 197 * (4 + 1))
+    # the layer behind the activation keeps the dropped numbers in the place of those before
+    assert more("mlp.drop1") == about(tokens * 4 * 96 * 1)
+    # a layer's output that is dropped and added: nothing but the byte
+    assert more("attn.proj_drop") == about(tokens * 96 * 1)
+    # FacT: 3 + 1 + 4 + 1 vectors of 32 numbers a token and block
+    assert held("fact") - held("fact", dropout=0.0) == about((3 + 1 + 4 + 1) * tokens * 32 * 1)
 
 
 def test_memory_falls_as_m_grows_and_with_a_smaller_batch():
