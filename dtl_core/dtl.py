@@ -181,6 +181,10 @@ class DTL(nn.Module):
         """(B, 3, H, W) -> logits (B, num_classes)."""
         return self.suffix(self.prefix(images))
 
+    def suffix_parts(self) -> list[nn.Module]:
+        """What ``suffix`` runs. The rest of the model, embedding and blocks 0..M, may lie on another device; see ``suffix_to``."""
+        return [self.csn, self.head, *self._walk.after(self.config.inject_from)]
+
     def trainable_parameters(self) -> list[nn.Parameter]:
         """The side network's parameters and the head's."""
         return [p for p in self.parameters() if p.requires_grad]
@@ -212,6 +216,21 @@ class DTL(nn.Module):
         return load_adapter(path, backbone, **options)
 
 
+def suffix_to(model: nn.Module, device: torch.device | str) -> None:
+    """Move what ``model.suffix`` runs to a device, and the weights of the prefix alone to the CPU, in place.
+
+    Where training starts from stored features, the frozen blocks up to M are not run, so their weights need not take
+    the device's memory.
+
+    Args:
+        model: a ``DTL`` or linear probe.
+        device: of the suffix.
+    """
+    inside = {id(t) for part in model.suffix_parts() for t in (*part.parameters(), *part.buffers())}
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data = tensor.data.to(device if id(tensor) in inside else "cpu")
+
+
 def _check(config: DTLConfig, depth: int, num_classes: int, recompute: str, drop_path: float) -> None:
     if config.inject_from >= depth:
         raise ValueError(
@@ -225,4 +244,4 @@ def _check(config: DTLConfig, depth: int, num_classes: int, recompute: str, drop
         raise ValueError(f"drop_path is {drop_path}: it is a probability below 1")
 
 
-__all__: Sequence[str] = ("DTL", "DTLConfig", "Features")
+__all__: Sequence[str] = ("DTL", "DTLConfig", "Features", "suffix_to")

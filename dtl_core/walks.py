@@ -62,6 +62,10 @@ class ViTWalk:
         x = x + drop(b.ls1(b.attn(b.norm1(x))))
         return x + drop(b.ls2(b.mlp(b.norm2(x))))
 
+    def after(self, i: int) -> list[nn.Module]:
+        """Return what runs after block i: the later blocks, and what the readout runs."""
+        return [*self.model.blocks[i + 1 :], self.model.norm, self.model.fc_norm]
+
     def can_drop_path(self) -> bool:
         return all(type(b) is Block for b in self.model.blocks)
 
@@ -110,6 +114,11 @@ class SwinWalk:
             return b(x)
         x = x + drop(b._attn(b.norm1(x)))
         return x + drop(b.mlp(b.norm2(x)))
+
+    def after(self, i: int) -> list[nn.Module]:
+        """As in ``ViTWalk``; the mergings in front of later stages are among it."""
+        merging = [self.model.layers[s].downsample for first, s in self.first.items() if first > i]
+        return [*self.blocks[i + 1 :], *merging, self.model.norm]
 
     def can_drop_path(self) -> bool:
         return all(type(b) is SwinTransformerBlock for b in self.blocks)

@@ -9,7 +9,9 @@ import torch
 from toys import SHORT, SIZES, ToyImages, toy_model
 
 from dtl_core import DTL, load_backbone
+from dtl_core.dtl import suffix_to
 from dtl_core.training import InexactCache, PrefixCache, evaluate, fit
+from dtl_core.walks import walk
 
 ONE_EPOCH = replace(SHORT, epochs=1, warmup_epochs=0, cooldown_epochs=0)
 QUIET = dict(device="cpu", progress=False)
@@ -150,3 +152,49 @@ def test_a_short_disk_is_refused_before_a_byte_is_written(cache_folder, monkeypa
     assert {p.suffix for p in cache_folder.iterdir()} == {".lock"}, "an empty lock, and nothing else"
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage(0, 0, 2 * needed))
     assert PrefixCache(model, data, **QUIET).path.exists()
+
+
+@pytest.mark.parametrize("backbone", ["toy/vit", "toy/swin"])
+@pytest.mark.parametrize("method", ["linear", "dtl", "dtl+"])
+def test_training_and_scoring_from_the_cache_do_not_touch_the_weights_of_the_prefix(method, backbone):
+    """So these need not be on the device: here they are not even numbers."""
+    data = ToyImages(16, SIZES[backbone])
+    records = []
+    for spoilt in (False, True):
+        model = toy_model(method, backbone)
+        cache = PrefixCache(model, data, **QUIET)
+        run = {id(t) for part in model.suffix_parts() for t in (*part.parameters(), *part.buffers())}
+        outside = [p for p in model.parameters() if id(p) not in run]
+        assert outside and not any(p.requires_grad for p in outside)
+        if spoilt:
+            for p in outside:
+                p.data.fill_(torch.nan)
+        record = fit(
+            model, cache, SHORT, score=lambda m, c=cache: -evaluate(m, c, **QUIET).loss, score_every=1, **QUIET
+        )
+        records.append((record.history[["loss", "score"]], evaluate(model, cache, **QUIET).loss))
+    assert records[0][0].equals(records[1][0]) and records[0][1] == records[1][1]
+
+
+@pytest.mark.parametrize("backbone", ["toy/vit", "toy/swin"])
+def test_only_what_the_suffix_runs_goes_to_the_device(backbone, monkeypatch):
+    model, sent = toy_model("dtl+", backbone), {}
+    names = {t.data_ptr(): n for n, t in (*model.named_parameters(), *model.named_buffers())}
+    monkeypatch.setattr(torch.Tensor, "to", lambda t, device: sent.setdefault(names[t.data_ptr()], device) and t)
+    suffix_to(model, "cuda")
+    monkeypatch.undo()
+    there, here = ({n for n, device in sent.items() if device == d} for d in ("cuda", "cpu"))
+    assert there | here == set(names.values())
+    first = model.config.inject_from
+    walked = walk(model.backbone)
+    late = {t.data_ptr() for b in walked.after(first) for t in (*b.parameters(), *b.buffers())}
+    own = {n for n in names.values() if n.startswith(("csn.", "head."))}
+    assert there == own | {names[i] for i in late} and here
+    if backbone == "toy/vit":
+        assert {n.split(".")[2] for n in there if n.startswith("backbone.blocks")} == {
+            str(i) for i in range(first + 1, 12)
+        }
+    else:
+        merged = {n.split(".")[2] for n in there if "downsample" in n}
+        stages = walked.stages
+        assert merged == {str(s) for s in set(stages) if stages.index(s) > first}

@@ -10,6 +10,7 @@ from torch.utils.data import TensorDataset
 from toys import SHORT, SIZES, ToyImages, toy_model, trained
 
 from dtl_core import DTL, DTLConfig, load_backbone
+from dtl_core.baselines import build
 from dtl_core.training import NonFiniteLoss, PrefixCache, Recipe, evaluate, fit
 
 pytestmark = pytest.mark.gpu
@@ -60,6 +61,22 @@ def test_training_from_the_cache_is_training_from_images(method, tmp_path):
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
     score = evaluate(model, source, **CUDA)
     assert score.loss == pytest.approx(evaluate(model, data, **CUDA).loss, rel=1e-3)
+
+
+@pytest.mark.parametrize("method", ["linear", "dtl+"])
+def test_training_from_the_cache_leaves_the_weights_of_the_prefix_on_the_cpu(method, tmp_path):
+    backbone = load_backbone("vit_small_patch16_224", pretrained=False)
+    data, recipe, peaks = ToyImages(16, 224), replace(SHORT, precision="fp32", epochs=1), []
+    for cached in (False, True):
+        model = build(method, backbone, ToyImages.classes)
+        source = PrefixCache(model, data, root=tmp_path, **CUDA) if cached else data
+        model.cpu()
+        torch.cuda.empty_cache()
+        peaks.append(fit(model, source, recipe, **CUDA).peak_bytes)
+        assert {p.device.type for p in model.parameters()} == {"cuda"}, "whole again, for images"
+    run = {id(p) for part in model.suffix_parts() for p in part.parameters()}
+    prefix = sum(p.numel() * 4 for p in model.parameters() if id(p) not in run)
+    assert peaks[1] < peaks[0] - 0.3 * prefix, "less by the weights, more by the features that are its input"
 
 
 class Breaks(ToyImages):

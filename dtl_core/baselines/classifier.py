@@ -143,6 +143,10 @@ class LinearProbe(Classifier):
         """(B, 3, H, W) -> ``Features`` whose tokens are what the head reads, (B, d)."""
         return Features(self.features(images))
 
+    def suffix_parts(self) -> list[nn.Module]:
+        """The head: all that ``suffix`` runs."""
+        return [self.head]
+
     def suffix(self, features: Features) -> Tensor:
         """The head."""
         return self.head(features.tokens.to(self.head.weight.dtype))

@@ -14,6 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..dtl import Features, suffix_to
 from .ledger import Ledger
 from .plan import AUTOCAST, Precision
 from .report import MemoryPlan, summarize
@@ -22,7 +23,7 @@ from .step import Optimizer, run_step
 
 def measure_training(
     model: nn.Module,
-    batch: tuple[Tensor, Tensor],
+    batch: tuple[Tensor | Features, Tensor],
     *,
     precision: Precision = "fp32",
     optimizer: Optimizer = "adamw",
@@ -33,7 +34,8 @@ def measure_training(
 
     Args:
         model: a ``DTL`` or a model of ``baselines.build``, on the device that is to be measured.
-        batch: images (B, 3, H, W) and labels (B,); moved to the model's device.
+        batch: images (B, 3, H, W) and labels (B,); moved to the model's device. In the place of images what the model's
+            prefix made of them: then its suffix alone is counted, and the weights of its prefix lie on the CPU meanwhile.
         precision: "fp32"; "amp" or "amp-bf16": autocast, on CUDA only; "bf16" for a model that was built with
             ``backbone_dtype=torch.bfloat16``.
         optimizer, checkpointing, keep_gradients: as in ``plan_training``.
@@ -46,7 +48,9 @@ def measure_training(
         ValueError: a precision that this device or model does not have.
     """
     device = model.head.weight.device
-    images, labels = (t.to(device) for t in batch)
+    inputs, labels = (t.to(device) for t in batch)
+    cached = isinstance(inputs, Features)
+    height, width = model.info.image_size
     frozen = {p.dtype for p in model.parameters() if not p.requires_grad and p.is_floating_point()}
     if precision in AUTOCAST and device.type != "cuda":
         raise ValueError(
@@ -60,23 +64,25 @@ def measure_training(
         )
     fused = {m.fused_attn for m in model.modules() if hasattr(m, "fused_attn")}
     setting = {
-        "method": type(model).__name__, "backbone": model.info.name, "batch_size": len(images),
-        "image_size": tuple(images.shape[2:]), "num_classes": model.head.out_features, "precision": precision,
+        "method": type(model).__name__, "backbone": model.info.name, "batch_size": len(labels),
+        "image_size": (height, width) if cached else tuple(inputs.shape[2:]), "num_classes": model.head.out_features, "precision": precision,
         "optimizer": optimizer, "attention": "fused" if fused == {True} else "math" if fused == {False} else "mixed",
-        "checkpointing": checkpointing, "keep_gradients": keep_gradients, "options": {},
+        "checkpointing": checkpointing, "keep_gradients": keep_gradients, "cached": cached, "options": {},
     }  # fmt: skip
+    if cached:
+        suffix_to(model, device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     training, ledger = model.training, Ledger()
     try:
         saved = run_step(
-            ledger, model.train(), images, labels, optimizer=optimizer, checkpointing=checkpointing,
+            ledger, model.train(), inputs, labels, optimizer=optimizer, checkpointing=checkpointing,
             real_autocast=torch.autocast("cuda", AUTOCAST[precision]) if precision in AUTOCAST else None,
             keep_gradients=keep_gradients,
         )  # fmt: skip
+        peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
     finally:
-        model.train(training)
+        model.to(device).train(training)
         for p in model.parameters():
             p.grad = None
-    peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
     return summarize(ledger, model, saved, setting, source=f"measured on {device.type}", cuda_peak=peak)

@@ -80,6 +80,7 @@ def plan_training(
     attention: Attention = "fused",
     checkpointing: bool = False,
     keep_gradients: bool = False,
+    cached: bool = False,
     **options,
 ) -> MemoryPlan:
     """Plans the memory of one training step (the second, so that the optimizer has its state).
@@ -96,6 +97,8 @@ def plan_training(
         attention: "fused" (one kernel, which keeps no attention matrix) or "math" (written out).
         checkpointing: gradient checkpointing of every block.
         keep_gradients: gradients stay allocated between steps, as PyTorch before 2.0 kept them.
+        cached: a step from the stored features of the prefix: they are the input, and the frozen weights up to block M are
+            not on the device, as ``fit`` does it from a ``PrefixCache``.
         **options: of the method, see ``baselines.build``.
 
     Returns:
@@ -113,7 +116,7 @@ def plan_training(
     setting = {
         "method": method, "backbone": backbone, "batch_size": batch_size, "image_size": _pair(image_size),
         "num_classes": num_classes, "precision": precision, "optimizer": optimizer, "attention": attention,
-        "checkpointing": checkpointing, "keep_gradients": keep_gradients, "options": dict(options),
+        "checkpointing": checkpointing, "keep_gradients": keep_gradients, "cached": cached, "options": dict(options),
     }  # fmt: skip
     shape = copy.deepcopy(_shape(backbone, image_size if isinstance(image_size, int) else tuple(image_size)))
     if precision == "bf16":
@@ -121,13 +124,16 @@ def plan_training(
     ledger = Ledger()
     with torch.device("meta"):
         model = build(method, shape, num_classes, inplace=True, **options)
-        images, labels = torch.empty(batch_size, 3, *_pair(image_size)), torch.zeros(batch_size, dtype=torch.int64)
+        inputs, labels = torch.empty(batch_size, 3, *_pair(image_size)), torch.zeros(batch_size, dtype=torch.int64)
+        if cached and not hasattr(model, "prefix"):
+            raise ValueError(f"{method} has no frozen prefix, so there is nothing to store: leave out cached=True")
+        inputs = model.prefix(inputs) if cached else inputs
     set_attention(model, attention)
     # outside the device's context, as a training on CUDA runs: AdamW's counter of steps then lies on the CPU, where
     # torch up to 2.12 has to read it
     with patch.object(torch, "meta", SimpleNamespace(), create=True):  # torch 2.4's checkpoint asks for such a module
         saved = run_step(
-            ledger, model.train(), images, labels, optimizer=optimizer,
+            ledger, model.train(), inputs, labels, optimizer=optimizer,
             autocast=CudaAutocast(AUTOCAST[precision]) if precision in AUTOCAST else None,
             kernels=CudaKernels(), checkpointing=checkpointing, keep_gradients=keep_gradients,
         )  # fmt: skip

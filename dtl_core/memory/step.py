@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 
+from ..dtl import Features
 from .amp import CudaAutocast
 from .ledger import Ledger
 from .regions import block_prefixes, region_of_parameter, replaced, watched
@@ -82,10 +83,19 @@ def again_under(modes: Sequence[TorchFunctionMode], ledger: Ledger, model: nn.Mo
         yield
 
 
-def account_for_model(ledger: Ledger, model: nn.Module) -> None:
-    """Tells the ledger of every parameter and buffer: what it is and to which block it belongs."""
+def account_for_model(ledger: Ledger, model: nn.Module, suffix_only: bool = False) -> None:
+    """Tells the ledger of every parameter and buffer: what it is and to which block it belongs.
+
+    Args:
+        ledger: is told.
+        model: whose they are.
+        suffix_only: leave out what a step from stored features does not run.
+    """
     prefixes = block_prefixes(model)
+    run = {id(t) for part in model.suffix_parts() for t in (*part.parameters(), *part.buffers())} if suffix_only else ()
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if suffix_only and id(tensor) not in run:
+            continue
         kind = "trainable parameters" if tensor.requires_grad else "frozen parameters"
         ledger.adopt([tensor], kind, region_of_parameter(name, prefixes))
 
@@ -93,7 +103,7 @@ def account_for_model(ledger: Ledger, model: nn.Module) -> None:
 def run_step(
     ledger: Ledger,
     model: nn.Module,
-    images: Tensor,
+    inputs: Tensor | Features,
     labels: Tensor,
     *,
     optimizer: Optimizer = "adamw",
@@ -108,7 +118,9 @@ def run_step(
     Args:
         ledger: not yet entered.
         model: in training mode, on the images' device.
-        images, labels: the batch.
+        inputs: images, or what the model's prefix made of them: then its suffix alone runs, and only the weights of
+            that are counted.
+        labels: of the batch.
         optimizer: see ``make_optimizer``.
         autocast: CUDA's rules, emulated.
         real_autocast: a ``torch.autocast`` to run the forward in, for a measurement.
@@ -120,6 +132,8 @@ def run_step(
     Returns:
         Bytes held for backward at the end of forward.
     """
+    cached = isinstance(inputs, Features)
+    batch = [inputs.tokens, *inputs.taps.values()] if cached else [inputs]
     trained = model.trainable_parameters()
     steps = make_optimizer(optimizer, trained)
     for p in trained:  # a first step with gradients of zero makes the state and leaves the weights where they are
@@ -133,8 +147,8 @@ def run_step(
     try:
         with ExitStack() as stack:
             stack.enter_context(ledger)
-            account_for_model(ledger, model)
-            ledger.adopt([images, labels], "input", "input")
+            account_for_model(ledger, model, suffix_only=cached)
+            ledger.adopt([*batch, labels], "input", "input")
             state = [v for s in steps.state.values() for v in s.values() if isinstance(v, Tensor)]
             ledger.adopt(state, "optimizer state", "optimizer")
             ledger.adopt([p.grad for p in trained if p.grad is not None], "gradients", "optimizer")
@@ -147,7 +161,7 @@ def run_step(
                 steps.zero_grad(set_to_none=False)
             ledger.enter("between blocks", "forward")
             with kernels or nullcontext(), autocast or real_autocast or nullcontext():
-                logits = model(images)
+                logits = model.suffix(inputs) if cached else model(inputs)
                 ledger.enter("loss")
                 loss = F.cross_entropy(logits, labels)
             if autocast is not None:

@@ -54,6 +54,8 @@ class PrefixCache(Dataset):
         ValueError: there are no images, or ``dtype`` is not one of the three.
     """
 
+    holds_features = True  # what it yields goes to ``model.suffix``; see ``loop.place``
+
     def __init__(
         self,
         model: nn.Module,

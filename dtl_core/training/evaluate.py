@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from .loop import autocast, logits_of, pick_device, pick_precision
+from .loop import autocast, logits_of, pick_device, pick_precision, place
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,8 @@ def evaluate(
     device = pick_device(device)
     precision = pick_precision(precision, device)
     was_training = model.training
-    model.to(device).eval()
+    place(model, data, device)
+    model.eval()
     loader = DataLoader(data, batch_size=batch_size, num_workers=num_workers, collate_fn=getattr(data, "collate", None))
     labels, predictions, loss, inside = [], [], 0.0, 0
     among = None if within is None else torch.as_tensor(within, device=device)

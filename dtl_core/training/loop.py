@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
+from ..dtl import suffix_to
 from .checkpoint import Checkpoint
 from .recipe import Recipe
 
@@ -94,6 +95,14 @@ def logits_of(model: nn.Module, inputs, device: torch.device) -> Tensor:
     return model(inputs.to(device)) if isinstance(inputs, Tensor) else model.suffix(inputs.to(device))
 
 
+def place(model: nn.Module, data: Dataset, device: torch.device) -> None:
+    """Move the model to a device; from stored features only what its suffix runs, and the prefix's weights to the CPU."""
+    if getattr(data, "holds_features", False):
+        suffix_to(model, device)
+    else:
+        model.to(device)
+
+
 def _epoch_batches(n: int, batch_size: int, seed: int) -> list[list[int]]:
     """Shuffled batches of indices. The last, smaller one is dropped where there is at least one whole batch."""
     if n == 0:
@@ -133,7 +142,8 @@ def fit(
 
     Args:
         model: ``DTL`` or a model of ``baselines.build``.
-        data: yields (image, label), or a ``PrefixCache`` of it.
+        data: yields (image, label), or a ``PrefixCache`` of it. From a cache the frozen weights up to block M stay on the
+            CPU while it trains, and take none of a GPU's memory.
         recipe: optimizer, schedule, precision, seed.
         device: chosen if None.
         checkpoint: file that is written after every epoch and read at the start. A run that was killed continues from
@@ -151,7 +161,8 @@ def fit(
     """
     device = pick_device(device)
     precision = pick_precision(recipe.precision, device)
-    model.to(device).train()
+    place(model, data, device)
+    model.train()
     optimizer = recipe.optimizer(model)
     scheduler = recipe.scheduler(optimizer)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
@@ -223,7 +234,7 @@ def fit(
     bar.close()
     if saved.best is not None:
         saved.put_back(saved.best)
-    model.eval()
+    model.to(device).eval()  # whole again, for images
     history = pd.DataFrame(rows)
     peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
     return FitRecord(history, float(history["seconds"].sum()), peak, device.type, precision, _best(rows))

@@ -10,7 +10,7 @@ from dtl_core import DTLConfig, load_backbone
 from dtl_core.backbones import UnsupportedBackbone
 from dtl_core.baselines import METHODS, build
 from dtl_core.memory import MIB, compare, largest_batch, largest_fitting, measure_training, plan, plan_training, step
-from dtl_core.memory.ledger import Ledger
+from dtl_core.memory.ledger import Ledger, storage_bytes
 from dtl_core.memory.step import set_attention
 
 # on a CPU dropout keeps more than on CUDA, for which is planned
@@ -79,6 +79,44 @@ def test_every_mode_of_a_dtl_costs_what_was_planned(recompute, checkpointing, at
     set_attention(model, attention)
     real = measure_training(model, (torch.randn(8, 3, 32, 32), torch.arange(8) % 4), **setting)
     assert real.peak_bytes == pytest.approx(plan.peak_bytes, rel=0.02)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("backbone", ["toy/vit", "toy/swin"])
+@pytest.mark.parametrize(
+    "method, options",
+    [("linear", {}), *(("dtl+", dict(recompute=r)) for r in ("none", "side", "blocks"))],
+    ids=["linear", "none", "side", "blocks"],
+)
+def test_a_step_from_a_stored_prefix_costs_what_was_planned(backbone, method, options, precision):
+    """Its input are the features, and the frozen blocks up to M are not on the device."""
+    size, half = SIZES[backbone], {"backbone_dtype": torch.bfloat16} if precision == "bf16" else {}
+    setting = dict(batch_size=6, image_size=size, num_classes=4, precision=precision, **options)
+    plan, whole = (plan_training(method, backbone, cached=c, **setting) for c in (True, False))
+    model = toy_model(method, backbone, **half, **options)
+    set_attention(model, "fused")
+    features = model.prefix(torch.randn(6, 3, size, size))
+    real = measure_training(model, (features, torch.arange(6) % 4), precision=precision)
+    assert real.peak_bytes == pytest.approx(plan.peak_bytes, rel=0.02)
+    assert real.setting["cached"] and real.setting["image_size"] == (size, size)
+    run = {id(p): p for part in model.suffix_parts() for p in (*part.parameters(), *part.buffers())}
+    weights = storage_bytes(p for p in run.values() if not (isinstance(p, torch.nn.Parameter) and p.requires_grad))
+    assert (
+        plan.by_kind["frozen parameters"] == pytest.approx(weights, abs=2048)
+        and weights < whole.by_kind["frozen parameters"]
+    )
+    tensors = storage_bytes([features.tokens, *features.taps.values()])
+    assert plan.by_kind["input"] == tensors + 512, "and the labels"
+
+
+def test_the_leanest_form_of_all():
+    """ViT-B/16, 32 images: by arithmetic 135 MiB of weights and 148 of features, and what blocks recomputed hold."""
+    for precision, peak in (("fp32", 475), ("bf16", 238)):
+        plan = plan_training("dtl", precision=precision, recompute="blocks", cached=True)
+        assert plan.peak_bytes / MIB == pytest.approx(peak, rel=0.01)
+        assert plan.by_kind["input"] == pytest.approx(8 * 32 * 197 * 768 * (4 if precision == "fp32" else 2), rel=1e-3)
+    with pytest.raises(ValueError, match="lora has no frozen prefix, so there is nothing to store"):
+        plan_training("lora", "toy/vit", image_size=32, cached=True)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
