@@ -1,6 +1,6 @@
 """Seconds of a training step, side by side in one run, as ratios to the plain DTL of the paper.
 
-    python benchmarks/step_time.py --rounds 9 --out results/benchmarks/step-time.json
+    python benchmarks/step_time.py --out results/benchmarks/step-time.json
 
 Every round takes one step of every kind, one after the other in an order that is shuffled anew, so that a busy machine
 slows all of them alike. A ratio is taken within its round. Random weights, random images: neither changes the time.
@@ -32,11 +32,15 @@ from dtl_core.memory.step import checkpointed, set_attention
 PLAIN = "DTL plain"
 # forward and backward of the frozen and the crossed blocks, in forwards of one block: a backward through a frozen block
 # costs one forward more, one that also makes weight gradients two; the lean forms leave out a third of the last block's
-# products, forward and backward, by taking the mean over the tokens before its last layer
+# products, forward and backward, by taking the mean over the tokens before its last layer; checkpointing adds a forward
+# of every block
 ARITHMETIC = {
     "DTL plain": "17/17", "DTL side": "16.3/17", "DTL blocks": "21/17", "DTL side, cached prefix": "9.3/17",
-    "LoRA (peft)": "24/17", "LoRA (ours)": "24/17", "BitFit": "24/17", "full": "36/17", "full, checkpointing": "48/17",
+    "DTL blocks, cached prefix": "14/17", "LoRA (peft)": "24/17", "LoRA": "24/17", "BitFit": "24/17", "AdaptFormer": "24/17",
+    "full": "36/17", "LoRA, checkpointing": "36/17", "BitFit, checkpointing": "36/17", "AdaptFormer, checkpointing": "36/17",
+    "full, checkpointing": "48/17",
 }  # fmt: skip
+RIVALS = {"LoRA": "lora", "BitFit": "bitfit", "AdaptFormer": "adaptformer"}
 
 
 @dataclass
@@ -53,11 +57,11 @@ class Bench:
         out: JSON file for the figures.
     """
 
-    backbone: str = "vit_small_patch16_224"
+    backbone: str = "vit_base_patch16_224"
     image_size: int = 224
-    batch_size: int = 16
+    batch_size: int = 8
     classes: int = 100
-    rounds: int = 9
+    rounds: int = 7
     threads: int = 2
     out: Path | None = None
 
@@ -98,20 +102,22 @@ def kinds(bench: Bench, images: torch.Tensor) -> dict[str, Callable[[], None]]:
         features = model.prefix(images)
         return lambda: model.suffix(features)
 
-    for mode in ("none", "side", "blocks"):
-        add(f"DTL {'plain' if mode == 'none' else mode}", build("dtl", backbone, bench.classes, recompute=mode))
-    model = build("dtl", backbone, bench.classes)
-    add("DTL side, cached prefix", model, cached(model))
-    half = dict(backbone_dtype=torch.bfloat16)
-    for mode in ("side", "blocks"):
-        add(f"DTL {mode}, bf16", build("dtl", backbone, bench.classes, recompute=mode, **half))
-    model = build("dtl", backbone, bench.classes, **half)
-    add("DTL side, bf16, cached prefix", model, cached(model))
+    for dtype in (None, torch.bfloat16):
+        half, suffix = dict(backbone_dtype=dtype), ", bf16" if dtype else ""
+        for mode in ("none", "side", "blocks"):
+            name = f"DTL {'plain' if mode == 'none' else mode}{suffix}"
+            model = build("dtl", backbone, bench.classes, recompute=mode, **half)
+            add(name, model)
+            if mode != "none":
+                add(f"{name}, cached prefix", model, cached(model))
+        for name, method in RIVALS.items():
+            model = build(method, backbone, bench.classes, **half)
+            add(name + suffix, model)
+            add(f"{name}{suffix}, checkpointing", model, context=checkpointed)
     add("LoRA (peft)", peft_lora(backbone, bench.classes))
-    add("LoRA (ours)", build("lora", backbone, bench.classes))
-    add("BitFit", build("bitfit", backbone, bench.classes))
-    add("full", build("full", backbone, bench.classes))
-    add("full, checkpointing", build("full", backbone, bench.classes), context=checkpointed)
+    model = build("full", backbone, bench.classes)
+    add("full", model)
+    add("full, checkpointing", model, context=checkpointed)
     return steps
 
 
@@ -143,10 +149,10 @@ def main(bench: Bench) -> None:
     print(
         f"\n{bench.backbone}, {bench.image_size} px, batch {bench.batch_size}, {bench.threads} threads, {bench.rounds} rounds"
     )
-    print(f"{'':32s}{'s':>7s}   {'to plain DTL (quartiles)':28s}{'to LoRA of peft':22s}arithmetic")
+    print(f"{'':36s}{'s':>7s}   {'to plain DTL (quartiles)':28s}{'to LoRA of peft':22s}arithmetic")
     for r in rows:
         print(
-            f"{r['kind']:32s}{r['seconds']:7.2f}   {r['to_plain']:.2f} ({r['to_plain_low']:.2f} to {r['to_plain_high']:.2f})"
+            f"{r['kind']:36s}{r['seconds']:7.2f}   {r['to_plain']:.2f} ({r['to_plain_low']:.2f} to {r['to_plain_high']:.2f})"
             f"{'':9s}{r['to_lora']:.2f} ({r['to_lora_low']:.2f} to {r['to_lora_high']:.2f})   {r['arithmetic']}"
         )
     if bench.out:

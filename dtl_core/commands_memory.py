@@ -17,6 +17,7 @@ def memory(
     attention: Literal["fused", "math"] = "fused",
     optimizer: Literal["adamw", "sgd"] = "adamw",
     checkpointing: bool = False,
+    cached: bool = False,
     recompute: Literal["side", "blocks", "none"] = "side",
     compare: Literal["none", "all"] = "none",
     gpu: float | None = None,
@@ -34,13 +35,17 @@ def memory(
         attention: one fused kernel, or written out.
         optimizer: whose state is counted; `sgd` is without momentum.
         checkpointing: gradient checkpointing of every block.
+        cached: from the stored features of the frozen prefix, whose weights are then not on the device (dtl, dtl+, linear).
         recompute: what a DTL computes again in backward (dtl and dtl+ alone).
-        compare: `all` prints a table of all methods that run on this backbone.
+        compare: `all` prints a table of all methods that run on this backbone, each plain and with checkpointing, DTL
+            plain and in its lean forms; with `--checkpointing` each with it alone.
         gpu: memory of a GPU in GiB; adds the largest batch that fits it.
         json: print JSON in place of tables.
     """
     from .memory.compare import compare_text, plan_text
 
+    if compare == "all" and cached:
+        raise ValueError("--cached plans one method; --compare all has a row for each method that can be cached")
     if compare == "all" and gpu is not None:
         raise ValueError("--gpu tells the largest batch of one method: leave it out, or leave out --compare")
     setting = dict(
@@ -50,7 +55,7 @@ def memory(
     print(
         compare_text(backbone, recompute=recompute, as_json=json, **setting)
         if compare == "all"
-        else plan_text(method, backbone, recompute=recompute, gpu_gib=gpu, as_json=json, **setting)
+        else plan_text(method, backbone, recompute=recompute, gpu_gib=gpu, as_json=json, cached=cached, **setting)
     )
 
 

@@ -20,23 +20,51 @@ def options_of(method: str, recompute: str) -> dict:
     return {"recompute": recompute} if method in ("dtl", "dtl+") else {}
 
 
+def forms_of(method: str, recompute: str, checkpointing: bool) -> dict[str, dict]:
+    """The forms of a method that are compared: label -> what it adds to the setting.
+
+    A method whose gradient crosses the blocks stands plain and with gradient checkpointing. A DTL stands plain, as its
+    authors run it, and in its lean forms, of which a cached prefix is one.
+
+    Args:
+        method: a key of ``baselines.METHODS``.
+        recompute: of the only form of a DTL, where checkpointing is asked for.
+        checkpointing: compare all with it, a form each.
+    """
+    if checkpointing:
+        return {f"{method}, checkpointing": options_of(method, recompute)}
+    if method in ("dtl", "dtl+"):
+        lean = {f"{method}, {mode} recomputed": {"recompute": mode} for mode in ("side", "blocks")}
+        cached = {f"{method}, blocks recomputed, cached prefix": {"recompute": "blocks", "cached": True}}
+        return {f"{method}, plain": {"recompute": "none"}, **lean, **cached}
+    if method in ("linear", "lst"):  # no gradient crosses a block
+        return {method: {}}
+    return {method: {}, f"{method}, checkpointing": {"checkpointing": True}}
+
+
 def plan_methods(
-    backbone: str = "vit_base_patch16_224", *, recompute: str = "side", progress: bool = True, **setting
+    backbone: str = "vit_base_patch16_224",
+    *,
+    recompute: str = "side",
+    checkpointing: bool = False,
+    progress: bool = True,
+    **setting,
 ) -> tuple[dict[str, MemoryPlan], dict[str, str]]:
-    """Plans every method on one backbone.
+    """Plans every method on one backbone, in each of its forms.
 
     Args:
         backbone, **setting: of ``plan_training``.
-        recompute: of dtl and dtl+.
+        recompute, checkpointing: see ``forms_of``.
         progress: show a bar.
 
     Returns:
-        The plans by method, and for the methods that do not run on this backbone the reason.
+        The plans by form, and for the methods that do not run on this backbone the reason.
     """
     plans, reasons = {}, {}
     for method in tqdm(METHODS, desc="planning", unit="method", leave=False, disable=not progress, file=sys.stderr):
         try:
-            plans[method] = plan_training(method, backbone, **setting, **options_of(method, recompute))
+            for label, more in forms_of(method, recompute, checkpointing).items():
+                plans[label] = plan_training(method, backbone, **{"checkpointing": checkpointing, **setting, **more})
         except (UnsupportedBackbone, ValueError) as error:
             if not plans:  # full fine-tuning runs on every backbone: it is the setting that is wrong
                 raise
@@ -51,7 +79,9 @@ def memory_table(plans: dict[str, MemoryPlan]) -> pd.DataFrame:
         Columns: trained parameters without the head; peak, static and held for backward in MiB; the peak as a share of
         full fine-tuning, where that is among the plans.
     """
-    full = next((p.peak_bytes for p in plans.values() if p.setting["method"] == "full"), None)
+    full = next(
+        (p.peak_bytes for p in plans.values() if p.setting["method"] == "full"), None
+    )  # plain where it is there
     rows = {
         label: {
             "trained parameters": plan.parameters,
@@ -71,7 +101,7 @@ def compare_text(backbone: str, *, recompute: str = "side", as_json: bool = Fals
     if as_json:
         return json.dumps({"plans": {m: p.to_dict() for m, p in plans.items()}, "unsupported": reasons}, indent=1)
     lines = [
-        f"{backbone}, {', '.join(f'{k} {v}' for k, v in setting.items())}, planned:",
+        f"{backbone}, {', '.join(f'{k} {v}' for k, v in setting.items() if k != 'checkpointing')}, planned:",
         memory_table(plans).to_string(float_format="{:,.3f}".format),
     ]
     return "\n".join(

@@ -276,6 +276,20 @@ def test_the_command(capsys):
     main(["memory", "--compare", "all", "--backbone", "toy/swin", "--image-size", "64"])
     out = capsys.readouterr().out
     assert all(m in out for m in METHODS) and "vpt-deep: not on this backbone" in out
+    main(["memory", "--method", "dtl", *toy, "--cached", "--json"])
+    assert json.loads(capsys.readouterr().out)["setting"]["cached"] is True
+
+
+def test_every_method_is_compared_with_the_same_favours():
+    plans, _ = compare.plan_methods("toy/vit", progress=False, batch_size=4, image_size=32)
+    for method in ("full", "bitfit", "adaptformer", "lora", "ssf", "vpt-deep"):
+        assert plans[f"{method}, checkpointing"].setting["checkpointing"]
+        assert plans[f"{method}, checkpointing"].saved_bytes < 0.3 * plans[method].saved_bytes
+    plain, side, blocks, cached = (p.peak_bytes for label, p in plans.items() if label.startswith("dtl,"))
+    assert plain > side > blocks > cached
+    assert {"linear", "lst"} < plans.keys() and not {"linear, checkpointing", "lst, checkpointing"} & plans.keys()
+    only, _ = compare.plan_methods("toy/vit", progress=False, checkpointing=True, batch_size=4, image_size=32)
+    assert all(plan.setting["checkpointing"] for plan in only.values()) and len(only) == len(METHODS)
 
 
 @pytest.mark.parametrize("room", [1.0, 1.3, 3.0, 24.0])
@@ -306,6 +320,6 @@ def test_a_method_that_does_not_run_on_a_backbone_does_not_cost_the_others_their
 
     monkeypatch.setattr(compare, "plan_training", plan)
     plans, reasons = compare.plan_methods("toy/vit", recompute="side", progress=False, batch_size=2, image_size=32)
-    assert "fused qkv" in reasons["lora"] and {"full", "dtl"} <= plans.keys() and "lora" not in plans
+    assert "fused qkv" in reasons["lora"] and {"full", "dtl, plain"} <= plans.keys() and "lora" not in plans
     with pytest.raises(ValueError, match="batch_size"):
         compare.plan_methods("toy/vit", recompute="side", progress=False, batch_size=0, image_size=32)
