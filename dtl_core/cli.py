@@ -11,6 +11,7 @@ from . import commands as c
 from . import commands_data as d
 from . import commands_memory as m
 from .commands_claims import claims
+from .commands_measure import COMMANDS as MEASURE
 from .commands_sweep import record, sweep
 
 GROUPS: dict[str, Callable | dict[str, Callable]] = {
@@ -24,6 +25,7 @@ GROUPS: dict[str, Callable | dict[str, Callable]] = {
     "memory": m.memory,
     "figure1": m.figure1,
     "explorer": m.explorer,
+    "measure": MEASURE,
     "notebooks": {
         "run": c.notebooks_run, "site": c.notebooks_site, "html": c.notebooks_site,
         "list": c.notebooks_list, "sync": c.notebooks_sync, "lab": c.notebooks_lab,

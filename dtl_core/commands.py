@@ -158,6 +158,12 @@ def results(profile: ProfileName = "laptop", write: bool = False) -> None:
 
     print("\n\n".join(text for _, text in recorded_tables(profile)))
     if write:
+        from .display.trade import save_trade
+        from .evidence.leaner import save_trade_rows, time_against_memory
+
+        frame = time_against_memory()
+        print(f"written to {save_trade_rows(frame)}")
+        print(f"written to {save_trade(frame)}")
         print(f"written to {write_readme(profile)}")
 
 

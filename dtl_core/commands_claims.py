@@ -41,6 +41,8 @@ def claims(ids: Annotated[tuple[str, ...], tyro.conf.Positional] = (), write: bo
             again = f" Again: {part.command}" if part.command else ""
             text = f"- {found.verdict}: {part.about}. {found.numbers} [{found.setting}, {found.date}].{old}{again}"
             print("\n".join(textwrap.wrap(text, WIDTH, initial_indent="    ", subsequent_indent="      ")))
+        for fact in j.claim.context:
+            print("\n".join(textwrap.wrap(f"Others: {fact}", WIDTH, initial_indent="    ", subsequent_indent="      ")))
         print(
             "\n".join(
                 textwrap.wrap(f"Doubt it? {j.claim.doubt}", WIDTH, initial_indent="    ", subsequent_indent="      ")

@@ -9,7 +9,7 @@ from dtl_core.evidence import SEEDS, card_path, save_card
 from dtl_core.evidence.ablations import BASE, GROUP, OFFICIAL, VALUES
 from dtl_core.evidence.claims import find
 from dtl_core.evidence.claims.accuracy import few_shot_sets
-from dtl_core.evidence.claims.verdicts import COMPUTED
+from dtl_core.evidence.claims.verdicts import COMPUTED, RECORDED
 
 
 @pytest.mark.parametrize(
@@ -17,8 +17,8 @@ from dtl_core.evidence.claims.verdicts import COMPUTED
     [
         ("golden", {"kind": "vit", "tolerance": -1.0}),
         ("golden", {"kind": "swin", "tolerance": -1.0}),
-        ("least", {"method": "LoRA", "of": "memory"}),
-        ("least", {"method": "LoRA", "of": "parameters"}),
+        ("fewest_parameters", {"method": "LoRA"}),
+        ("least_memory", {"method": "LoRA"}),
         ("memory_ratio", {"method": "DTL+", "to": "DTL", "high": 1.0}),
         ("memory_read", {"method": "DTL+", "tolerance": 0.001}),
         ("memory_shares", {"methods": ["LoRA"], "low": 0.9, "high": 1.0}),
@@ -28,7 +28,7 @@ from dtl_core.evidence.claims.verdicts import COMPUTED
     ],
 )
 def test_a_computed_check_refutes(check, options):
-    assert COMPUTED[check](**options).verdict == "not supported"
+    assert {**COMPUTED, **RECORDED}[check](**options).verdict == "not supported"
 
 
 @pytest.mark.parametrize("behind, verdict", [((), "supported"), ((4,), "not supported")])

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from dtl_core.evidence.claims import VERDICTS
-from dtl_core.evidence.claims.computed import PLANNED
+from dtl_core.evidence.claims.memory import PLANNED
 from dtl_core.evidence.claims.tables import SIGNS
 
 from .tables import table
@@ -93,6 +93,7 @@ def show_claim(rows: list[dict], name: str) -> dict:
     planned = any(PLANNED in part["setting"] for part in row["parts"])
     words = [f"* {PLANNED}."] if planned else []  # long, and the same in every row
     words += [f"Supported if: {row['supports']}", f"Refuted if: {row['refutes']}", f"Doubt it? {row['doubt']}"]
+    words += [f"Others: {fact}" for fact in row.get("context", ())]
     words += [f"Again: {command}" for command in dict.fromkeys(part["command"] for part in row["parts"]) if command]
     words += [f"Stale? {note[:1].upper()}{note[1:]}." for note in row["stale"]]
     print("\n".join(textwrap.fill(text, WIDTH, subsequent_indent="  ") for text in words))

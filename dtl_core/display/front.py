@@ -11,12 +11,14 @@ from markupsafe import Markup
 from dtl_core import paths
 from dtl_core.evidence.claims import VERDICTS, load_claims, load_verdicts
 from dtl_core.evidence.claims.tables import SIGNS
+from dtl_core.evidence.leaner import load_trade_rows, trade_sentence
 from dtl_core.files import written_whole
 
 from .catalog import NotebookInfo, project_address
 from .kernel import Ran
 
 RAW = "`" * 12 + "{raw} html\n%s\n" + "`" * 12  # a fence longer than any that an error message may hold
+PICTURE = "images/time-memory.png"
 FOLDERS = ("exercises", "solutions")
 
 
@@ -44,7 +46,14 @@ def _claims(titles: dict[str, str], links: dict[str, str], verdicts: Path | None
     for claim in load_claims():
         here = [(number, titles[number], links[number]) for number in claim.notebooks if number in links]
         claims.append(
-            {"id": claim.id, "text": claim.text, "source": claim.source, "here": here, "recorded": found.get(claim.id)}
+            {
+                "id": claim.id,
+                "text": claim.text,
+                "source": claim.source,
+                "here": here,
+                "context": claim.context,
+                "recorded": found.get(claim.id),
+            }  # fmt: skip
         )
     given = [row["verdict"] for row in found.values()]
     counts = {verdict: given.count(verdict) for verdict in reversed(VERDICTS) if verdict in given}
@@ -99,6 +108,19 @@ def _cards(cards: pd.DataFrame) -> list[dict[str, str]]:
     ]
 
 
+def _picture() -> list[str]:
+    """The picture of time against memory with its sentence; nothing where it is not recorded."""
+    if not (paths.project_dir() / "notebooks" / PICTURE).is_file():
+        return []
+    try:
+        sentence = trade_sentence(load_trade_rows())
+    except FileNotFoundError:
+        return []
+    return [
+        f"## Time against memory\n\n![{sentence}]({PICTURE})\n\n{sentence} Memory is planned, time measured on a CPU."
+    ]
+
+
 def front_page(
     infos: list[NotebookInfo],
     docs: set[str],
@@ -136,6 +158,7 @@ def front_page(
             setting=setting,
             address=project_address() if paths.in_checkout() else "",
         ),
+        *_picture(),
         claims_page(titles, links, verdicts),
         "## The notebooks",
         _render("notebooks.html.j2", infos=infos, links=links, runs=runs, extras=extras),

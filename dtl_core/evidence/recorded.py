@@ -26,8 +26,7 @@ def recorded_tables(profile: str = "laptop") -> list[tuple[Marks, str]]:
         (domain.MARKS, domain.domain_markdown(profile)),
         (ablations.MARKS, ablations.ablation_markdown(profile)),
         (pitfalls.MARKS, pitfalls.pitfalls_markdown(profile)),
-        (leaner.MEMORY_MARKS, leaner.memory_markdown()),
-        (leaner.TIME_MARKS, leaner.time_markdown()),
+        (leaner.MARKS, leaner.trade_markdown()),
         (serving.MARKS, serving.serving_markdown()),
     ]
     return tables + ([(half.MARKS, half.half_markdown(profile))] if half.recorded(profile) else [])

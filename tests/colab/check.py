@@ -2,8 +2,8 @@
 
     make colab-check            # or: python tests/colab/check.py
 
-For each of Python 3.11, 3.12 and 3.13 that is found here (on PATH, of pyenv or uv; none is fetched) it makes a fresh
-environment with torch, torchvision and jupyter, lays every notebook beside a wheel of this project in a folder of its
+For each of Python 3.11, 3.12 and 3.13 that is found here (on PATH, of pyenv or uv; none is fetched), and for the first of
+them once more with a torch of the year before, it makes a fresh environment with torch, torchvision and jupyter, lays every notebook beside a wheel of this project in a folder of its
 own, away from the checkout, and runs the set-up cells, each in an environment without dtl_core. Then it runs a few light
 notebooks in full in the smoke profile. The set-up must leave torch, torchvision and numpy as they were and use the device
 that torch sees. One environment at a time, about 7 GB, removed when it is done. Ends with 1 where anything failed.
@@ -24,8 +24,10 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 VERSIONS = ("3.11", "3.12", "3.13")
 GIVEN = ("torch", "torchvision", "jupyter")
+OLDER = ("torch==2.9.1", "torchvision==0.24.1", "jupyter")  # what Colab and GPU nodes have for months
 KEPT = ("torch", "torchvision", "numpy")
-LIGHT = ("00", "03", "05", "09", "14")  # in full; 09 and 14 read the record, which the wheel has to bring
+# in full; 01 and 08 plan, which asks most of an older torch; 09 and 14 read the record, which the wheel has to bring
+LIGHT = ("00", "01", "03", "05", "08", "09", "14")
 SMOKE = {"DTL_PROFILE": "smoke", "OMP_NUM_THREADS": "1"}  # two threads on loaded cores are slower than one
 DISK = 12e9  # bytes: an environment, and what pip unpacks on the way
 LOOK = f"""
@@ -132,8 +134,8 @@ def lay_out(notebook: Path, wheel: Path, folder: Path) -> Path:
     return Path(shutil.copy(notebook, folder))
 
 
-def check_version(python: str, wheel: Path, notebooks: list[Path], folder: Path) -> Check:
-    """Makes the environment in ``folder`` and runs everything in it."""
+def check_version(python: str, given: tuple[str, ...], wheel: Path, notebooks: list[Path], folder: Path) -> Check:
+    """Makes the environment in ``folder``, of the packages that are given, and runs everything in it."""
     dropped = ("PYTHON", "DTL_", "VIRTUAL_ENV", "CONDA", "JUPYTER", "IPYTHON")
     env = {k: v for k, v in os.environ.items() if not k.startswith(dropped)}
     env |= {name: str(folder / "home") for name in ("JUPYTER_DATA_DIR", "JUPYTER_CONFIG_DIR", "IPYTHONDIR")}
@@ -141,7 +143,7 @@ def check_version(python: str, wheel: Path, notebooks: list[Path], folder: Path)
     bin_dir = folder / "env" / ("Scripts" if os.name == "nt" else "bin")
     env["PATH"] = f"{bin_dir}{os.pathsep}{env.get('PATH', '')}"
     check = Check(str(bin_dir / "python"), env)
-    pip(check.python, "install", *GIVEN, env=env)
+    pip(check.python, "install", *given, env=env)
     before, device = json.loads(check.run("-c", LOOK, cwd=folder))
     check.note(
         "before", ", ".join(f"{n} {v}" for n, v in zip(KEPT, before, strict=True)) + f", torch sees {device}", True
@@ -196,12 +198,15 @@ def main() -> int:
         pip(sys.executable, "wheel", "-q", "--no-deps", "-w", scratch, str(ROOT))
         (wheel,) = Path(scratch).glob("dtl_workbook-*.whl")
         print(f"  {wheel.name}, {wheel.stat().st_size / 1e3:.0f} kB")
-        for version, python in found.items():
-            print(f"Python {version}: a fresh environment with {', '.join(GIVEN)} (about 7 GB, minutes)", flush=True)
-            folder = Path(scratch, version)
+        oldest = next(iter(found))
+        wanted = {version: (python, GIVEN) for version, python in found.items()}
+        wanted[f"{oldest}, older torch"] = found[oldest], OLDER
+        for number, (version, (python, given)) in enumerate(wanted.items()):
+            print(f"Python {version}: a fresh environment with {', '.join(given)} (about 7 GB, minutes)", flush=True)
+            folder = Path(scratch, str(number))
             folder.mkdir()
             try:
-                rows += [(version, *row) for row in check_version(python, wheel, notebooks, folder).rows]
+                rows += [(version, *row) for row in check_version(python, given, wheel, notebooks, folder).rows]
             except (Failed, subprocess.CalledProcessError) as error:
                 rows.append((version, "the environment", str(error), False))
                 print(f"  FAILED {error}")
@@ -209,11 +214,11 @@ def main() -> int:
     print()
     for version, what, happened, well in rows:
         print(
-            f"{version:5s} {'ok    ' if well else 'FAILED'} {what:48s} {happened.splitlines()[-1] if happened else ''}"
+            f"{version:18s} {'ok    ' if well else 'FAILED'} {what:48s} {happened.splitlines()[-1] if happened else ''}"
         )
-    print(f"      ok     {len(others)} exercises and solutions{'':25s} hold the same set-up cell, to the letter")
+    print(f"{'':18s} ok     {len(others)} exercises and solutions{'':25s} hold the same set-up cell, to the letter")
     failed = sum(not row[-1] for row in rows)
-    print(f"{len(rows) - failed} of {len(rows)} went well on Python {', '.join(found)}")
+    print(f"{len(rows) - failed} of {len(rows)} went well on Python {'; '.join(wanted)}")
     return 1 if failed else 0
 
 

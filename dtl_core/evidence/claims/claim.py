@@ -43,6 +43,7 @@ class Claim:
         supports, refutes: what would decide it, tolerance included.
         notebooks: numbers of the notebooks that take it up.
         doubt: what a doubter should run next.
+        context: what others found, with its source; it decides nothing.
         parts: what is checked.
     """
 
@@ -53,6 +54,7 @@ class Claim:
     refutes: str
     notebooks: tuple[str, ...]
     doubt: str
+    context: tuple[str, ...]
     parts: tuple[Part, ...]
 
 
@@ -88,7 +90,9 @@ def load_claims() -> tuple[Claim, ...]:
             for p in row["part"]
         )
         facts = {k: row[k] for k in ("id", "text", "source", "supports", "refutes", "doubt")}
-        claims.append(Claim(**facts, notebooks=tuple(row["notebooks"]), parts=parts))
+        claims.append(
+            Claim(**facts, notebooks=tuple(row["notebooks"]), context=tuple(row.get("context", ())), parts=parts)
+        )
     return tuple(claims)
 
 
@@ -105,6 +109,11 @@ def paper_number(name: str) -> tuple[float, float, str]:
     if pd.isna(row["value"]):
         raise ValueError(f"the paper's number {name!r} ({row['what']}) is not known here")
     return float(row["value"]), float(row["plus_minus"]), str(row["source"])
+
+
+def finding(holds: bool, numbers: str, setting: str) -> Finding:
+    """What was computed just now."""
+    return Finding("supported" if holds else "not supported", numbers, setting, today())
 
 
 def today() -> str:

@@ -1,10 +1,9 @@
-"""Checks that are computed at once: parameters counted, memory planned, identities looked at. Nothing is read from cards."""
+"""Checks that are computed at once: parameters counted, identities looked at. Nothing is read from cards."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -12,44 +11,27 @@ import torch.nn.functional as F
 from ...backbones import load_backbone
 from ...csn import swish
 from ...dtl import DTL, DTLConfig
-from ...memory import GIB, MemoryPlan, plan_training
 from ...training import authors_table
 from ...walks import walk
-from ..ablations import VALUES
-from ..figure1 import BACKBONE, NAMES, SETTINGS, figure_options, figure_readings
+from ..figure1 import BACKBONE, NAMES
 from ..golden import golden_swin_case, golden_vit_case
-from .claim import Finding, paper_number, today
+from .claim import Finding, finding, paper_number
+from .memory import planned_row
 
-PLANNED = (
-    "planned: ViT-B/16, batch 32, 224 px, 100 classes, CUDA's fp16 autocast by its rules, attention written out, gradients "
-    "kept through the next forward (as before PyTorch 2.0); not measured on a GPU"
-)
 COUNTED = "counted: ViT-B/16, head left out"
-M_TRIED = VALUES["inject_from"]
-
-
-def finding(holds: bool, numbers: str, setting: str) -> Finding:
-    """What was computed just now."""
-    return Finding("supported" if holds else "not supported", numbers, setting, today())
-
-
-@cache
-def plan(label: str) -> MemoryPlan:
-    """A method of Figure 1, by its name there, in the paper's setting. The authors' form of DTL keeps everything."""
-    return plan_training(NAMES[label], BACKBONE, **SETTINGS["paper"], **figure_options(NAMES[label]))
 
 
 def trained(label: str) -> int:
     """Trained parameters of a method of Figure 1, head left out; DTL+ as the mean over the 19 tasks' kernels."""
-    return round(side_parameters_of("vit", plus=True)) if label == "DTL+" else plan(label).parameters
+    return round(side_parameters_of("vit", plus=True)) if label == "DTL+" else planned_row(label)[1]
 
 
-def memory_shares(methods: Sequence[str], low: float, high: float) -> Finding:
-    """Each needs this share of full fine-tuning's memory."""
-    shares = {m: plan(m).peak_bytes / plan("Full").peak_bytes for m in methods}
-    read = figure_readings()["gpu_GB_read"]
-    words = ", ".join(f"{m} {s:.0%} (read: {read[m] / read['Full']:.0%})" for m, s in shares.items())
-    return finding(all(low <= s <= high for s in shares.values()), f"of full fine-tuning: {words}", PLANNED)
+def fewest_parameters(method: str, among: Sequence[str] = ()) -> Finding:
+    """A method trains the fewest parameters."""
+    rivals = {m: trained(m) for m in among or [m for m in NAMES if m not in (method, f"{method}+")]}
+    nearest, mine = min(rivals, key=rivals.get), trained(method)
+    numbers = f"{method} {mine:,}, next {nearest} {rivals[nearest]:,}, of {len(rivals)} rivals"
+    return finding(mine < rivals[nearest], numbers, COUNTED)
 
 
 def parameter_shares(methods: Sequence[str], high: float) -> Finding:
@@ -91,45 +73,10 @@ def side_parameters(method: str, number: str) -> Finding:
     return finding(abs(here - value) <= around, numbers, f"counted: {where}, head left out")
 
 
-def memory_read(method: str, tolerance: float) -> Finding:
-    """The planned memory meets what was read off Figure 1."""
-    read, here = figure_readings()["gpu_GB_read"][method], plan(method).peak_bytes / GIB
-    off, decimal = here / read - 1, here * GIB / 1e9 / read - 1
-    setting = f"{PLANNED}; the figure's GB taken as GiB (taken as 10^9 bytes: {decimal:+.1%})"
-    return finding(abs(off) <= tolerance, f"{method} {here:.2f} GiB planned, {read:.2f} GB read ({off:+.1%})", setting)
-
-
-def least(method: str, of: str, among: Sequence[str] = ()) -> Finding:
-    """A method has the least parameters or memory."""
-    count = trained if of == "parameters" else lambda m: plan(m).peak_bytes
-    rivals = {m: count(m) for m in among or [m for m in NAMES if m not in (method, f"{method}+")]}
-    nearest, mine = min(rivals, key=rivals.get), count(method)
-    words = (lambda n: f"{n:,.0f}") if of == "parameters" else (lambda n: f"{n / GIB:.2f} GiB")
-    numbers = f"{method} {words(mine)}, next {nearest} {words(rivals[nearest])}, of {len(rivals)} rivals"
-    return finding(mine < rivals[nearest], numbers, COUNTED if of == "parameters" else PLANNED)
-
-
-def memory_ratio(method: str, to: str, high: float) -> Finding:
-    """A method needs at most so many times what another does."""
-    ratio = plan(method).peak_bytes / plan(to).peak_bytes
-    return finding(ratio <= high, f"{ratio:.3f} times the memory of {to}", PLANNED)
-
-
 def parameters_below(method: str, high: int) -> Finding:
     """A method trains fewer parameters than this."""
     here = trained(method)
     return finding(here < high, f"{here:,} (mean over the kernels of the 19 tasks)", COUNTED)
-
-
-def memory_by_m() -> Finding:
-    """The planned memory of DTL falls with every step of M."""
-    paper = DTLConfig.paper("vit")
-    configs = [DTLConfig(paper.rank, 0, m, paper.beta, 0) for m in M_TRIED]
-    peaks = [
-        plan_training("dtl", BACKBONE, **SETTINGS["paper"], recompute="none", config=c).peak_bytes for c in configs
-    ]
-    words = ", ".join(f"M = {m}: {p / GIB:.2f}" for m, p in zip(M_TRIED, peaks, strict=True))
-    return finding(all(a > b for a, b in zip(peaks, peaks[1:], strict=False)), f"GiB: {words}", PLANNED)
 
 
 @torch.no_grad()

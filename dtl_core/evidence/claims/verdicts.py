@@ -12,23 +12,22 @@ from tqdm import tqdm
 
 from ...files import DamagedFile, written_whole
 from ...paths import recorded_path, results_dir
-from . import accuracy, computed
+from . import accuracy, computed, memory
 from .claim import VERDICTS, Claim, Finding, Part, load_claims, today
 from .serving import serving_saves
 
 COMPUTED: dict[str, Callable[..., Finding]] = {
     f.__name__: f
     for f in (
-        computed.gate, computed.golden, computed.least, computed.memory_by_m, computed.memory_ratio, computed.memory_read,
-        computed.memory_shares, computed.parameter_shares, computed.parameters_below, computed.shared_prefix,
-        computed.side_parameters, computed.start, accuracy.never_run,
+        computed.fewest_parameters, computed.gate, computed.golden, computed.parameter_shares, computed.parameters_below,
+        computed.shared_prefix, computed.side_parameters, computed.start, accuracy.never_run,
     )
 }  # fmt: skip
 RECORDED: dict[str, Callable[..., Finding]] = {
     f.__name__: f
     for f in (
         accuracy.accuracy_by_m, accuracy.domain_best, accuracy.few_shot_best, accuracy.vtab_accuracy, accuracy.vtab_best,
-        serving_saves,
+        memory.least_memory, memory.memory_by_m, memory.memory_ratio, memory.memory_read, memory.memory_shares, serving_saves,
     )
 }  # fmt: skip
 
