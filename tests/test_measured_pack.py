@@ -1,6 +1,8 @@
 """What is packed for a machine without a network: which packages, which versions, and how large. No network here either."""
 
 import re
+import subprocess
+import sys
 import zipfile
 
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from dtl_core import cli
 from dtl_core.measured import pack as module
 from dtl_core.measured.pack import NODE, environment_of, read_wheel, resolve, unpack, within
+from dtl_core.paths import CHECKOUT
 
 # name -> version -> Requires-Dist; the newest version stands first
 SHELF = {
@@ -121,3 +124,10 @@ def test_a_folder_that_would_be_too_large_is_refused(shelf, tmp_path, capsys, mo
     with pytest.raises(SystemExit):
         cli.main(["measure", "pack", "--out", str(tmp_path)])
     assert "none can be missing" in capsys.readouterr().err and not (tmp_path / "site").exists()
+
+
+def test_what_measures_needs_neither_onnx_nor_what_only_the_book_does():
+    """A GPU node has PyTorch and timm, and what is packed."""
+    lacking = ("onnx", "sphinx", "voila", "playwright", "ray", "jupyterlab")
+    code = f"import sys; sys.modules.update(dict.fromkeys({lacking})); import dtl_core.cli, dtl_core.measured.run"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=CHECKOUT)

@@ -10,10 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnx
 import timm
 import torch
-from onnx import numpy_helper
 from safetensors.torch import save_file
 
 from ..files import DamagedFile, sha256_of, written_whole
@@ -35,6 +33,9 @@ def state_dict_from_onnx(path: str | Path) -> dict[str, torch.Tensor]:
     Raises:
         DamagedFile: the file is no ONNX file, or not the one that is expected.
     """
+    import onnx  # only the conversion needs it, and a GPU node may not have it
+    from onnx import numpy_helper
+
     path = Path(path)
     try:
         graph = onnx.load(str(path)).graph
