@@ -16,7 +16,7 @@ from dtl_core.evidence import best_setting, load_cards
 from dtl_core.evidence.claims import load_verdicts
 from dtl_core.evidence.claims.trust import scores
 from dtl_core.evidence.figure1 import load_figure1
-from dtl_core.evidence.leaner import time_markdown
+from dtl_core.evidence.leaner import load_trade_rows, step_times
 
 INSIDE = "dtl_core/resources/results/"
 LOOK = """
@@ -30,7 +30,14 @@ print(json.dumps([dtl_core.__file__, paths.in_checkout(), len(load_cards("laptop
 def recorded_files():
     """What git would keep of results/: the same as .gitignore says."""
     found = (path.relative_to(paths.CHECKOUT / "results") for path in (paths.CHECKOUT / "results").rglob("*.json"))
-    return {p.as_posix() for p in found if p.parts[0] != "smoke" and "failed" not in p.parts and p.name != "sweep.json"}
+    return {
+        p.as_posix()
+        for p in found
+        if p.parts[0] != "smoke"
+        and p.parts[:2] != ("measured", "cpu")
+        and "failed" not in p.parts
+        and p.name != "sweep.json"
+    }
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +135,7 @@ def test_an_own_card_stands_before_the_one_that_came_along(installed):
 
 
 def test_single_files_are_found_too(installed, monkeypatch, tmp_path):
-    assert load_figure1()["rows"] and time_markdown().startswith("| step |")
+    assert load_figure1()["rows"] and step_times()["rows"] and len(load_trade_rows())
     assert [row["id"] for row in load_verdicts()] == [f"C{i}" for i in range(1, 13)]
     assert len(scores("laptop", "vtab-1k", "mnist", "dtl").cards) == 3
     assert best_setting("laptop", "mnist", "dtl").lr in (0.001, 0.01)

@@ -91,7 +91,7 @@ def rehearse(specs: list[dict], folder: Path, device: torch.device, backbone: st
         with open(said, "wb") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", "dtl_core.measured.rehearsal", json.dumps(job)], env=environment,
-                stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
             )  # fmt: skip
         try:
             read = 0

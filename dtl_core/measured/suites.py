@@ -130,7 +130,7 @@ def run_file(file: Path, options: list[str], device: torch.device, deadline: flo
         with open(said, "wb") as output:
             process = subprocess.Popen(
                 [*command, str(file)], cwd=CHECKOUT, env=environment, stdout=output, stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL, start_new_session=True,
+                stdin=subprocess.DEVNULL, process_group=0,
             )  # fmt: skip
         try:
             code = process.wait(max(0.0, deadline - time.monotonic()))
