@@ -12,7 +12,9 @@ from dtl_core.display.front import claims_page, front_page
 from dtl_core.display.kernel import Ran
 from dtl_core.display.mathml import MathsError, mathml
 from dtl_core.display.site_pages import page_link
+from dtl_core.evidence.leaner import load_trade_rows, trade_sentence
 from dtl_core.files import DamagedFile
+from dtl_core.paths import project_dir
 
 
 @pytest.mark.parametrize("tex", [r"\foo x", r"\frac{1", r"a & b", r"\begin{unknown} a & b \end{unknown}"])
@@ -102,4 +104,8 @@ def test_front_page_of_a_run(tmp_path):
     assert text.index("## The claims") < text.index("## The notebooks") < text.index("## What was trained")
     assert 'href="exercises/01_a.html"' in text and "\nexercises/index\n" in text and "solutions/index" not in text
     quiet = front_page(infos, docs, {}, pd.DataFrame(), "")
+    assert "time-memory.png" not in text + quiet
+    shown = front_page(infos, docs, {}, pd.DataFrame(), "", source=project_dir() / "notebooks")
+    assert f"![{trade_sentence(load_trade_rows())}](images/time-memory.png)" in shown
+    assert shown.index("time-memory.png") < shown.index("## The claims")
     assert "outputs that the notebooks hold" in quiet and "What was trained" not in quiet and "Source:" not in quiet

@@ -108,9 +108,9 @@ def _cards(cards: pd.DataFrame) -> list[dict[str, str]]:
     ]
 
 
-def _picture() -> list[str]:
-    """The picture of time against memory with its sentence; nothing where it is not recorded."""
-    if not (paths.project_dir() / "notebooks" / PICTURE).is_file():
+def _picture(source: Path | None) -> list[str]:
+    """The picture of time against memory with its sentence; nothing where the site's sources lack one of them."""
+    if source is None or not (source / PICTURE).is_file():
         return []
     try:
         sentence = trade_sentence(load_trade_rows())
@@ -128,6 +128,7 @@ def front_page(
     cards: pd.DataFrame,
     setting: str,
     verdicts: Path | None = None,
+    source: Path | None = None,
 ) -> str:
     """The first page.
 
@@ -138,6 +139,7 @@ def front_page(
         cards: as ``trained_in`` gives them.
         setting: one phrase on the profile.
         verdicts: see ``claims_page``.
+        source: folder of the site's sources, with its pictures.
 
     Returns:
         MyST Markdown, with the table of contents of the site.
@@ -158,7 +160,7 @@ def front_page(
             setting=setting,
             address=project_address() if paths.in_checkout() else "",
         ),
-        *_picture(),
+        *_picture(source),
         claims_page(titles, links, verdicts),
         "## The notebooks",
         _render("notebooks.html.j2", infos=infos, links=links, runs=runs, extras=extras),

@@ -146,8 +146,9 @@ def _write_sources(
         if file.suffix in (".ipynb", ".md")
     }
     text = front_page(
-        infos, docs, {ran.info.name: ran for ran in runs}, cards if cards is not None else pd.DataFrame(), setting
-    )
+        infos, docs, {ran.info.name: ran for ran in runs}, cards if cards is not None else pd.DataFrame(), setting,
+        source=source,
+    )  # fmt: skip
     (source / "index.md").write_text(text, encoding="utf-8")
     return docs | {"index"}
 
