@@ -116,7 +116,7 @@ def load_backbone(name: str, image_size: int | tuple[int, int] | None = None, pr
 
 
 def _built(make: Callable[..., nn.Module], *args, **options) -> nn.Module:
-    """``make(...)``, on the meta device too: timm before 1.0.20 reads numbers off tensors, and those on meta have none."""
+    """``make(...)``, on the meta device too: older timm (1.0.12) reads numbers off tensors, and those on meta have none."""
     try:
         return make(*args, **options)
     except RuntimeError:

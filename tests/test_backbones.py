@@ -191,7 +191,7 @@ def test_a_model_with_a_classifier_is_refused(cls, options):
 
 
 def test_a_shape_is_had_where_timm_reads_numbers_off_tensors_while_it_builds(monkeypatch):
-    """As before 1.0.20: on the meta device there are no numbers to read."""
+    """As timm 1.0.12 does: on the meta device there are no numbers to read."""
     cls, options = TOYS["toy/vit"]
 
     def older(**kwargs):

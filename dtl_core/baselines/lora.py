@@ -53,7 +53,7 @@ class LoRAQueryValue(nn.Module):
         rank, alpha: of each update, see ``LoRALinear``.
 
     Attributes:
-        A: (2, r, d) and B: (2, d, r), of query and value, drawn as in ``LoRALinear``.
+        A, B: of query and value, two matrices (r, d) and two (d, r), drawn as in ``LoRALinear``.
     """
 
     def __init__(self, base: nn.Linear, rank: int = 8, alpha: float = 8.0):
