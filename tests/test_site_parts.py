@@ -12,7 +12,7 @@ from dtl_core.display.front import claims_page, front_page
 from dtl_core.display.kernel import Ran
 from dtl_core.display.mathml import MathsError, mathml
 from dtl_core.display.site_pages import page_link
-from dtl_core.evidence.leaner import load_trade_rows, trade_sentence
+from dtl_core.evidence.leaner import load_trade_rows, trade_sentence, trade_table
 from dtl_core.files import DamagedFile
 from dtl_core.paths import project_dir
 
@@ -108,4 +108,5 @@ def test_front_page_of_a_run(tmp_path):
     shown = front_page(infos, docs, {}, pd.DataFrame(), "", source=project_dir() / "notebooks")
     assert f"![{trade_sentence(load_trade_rows())}](images/time-memory.png)" in shown
     assert shown.index("time-memory.png") < shown.index("## The claims")
+    assert "\n".join(trade_table(load_trade_rows())) in shown
     assert "outputs that the notebooks hold" in quiet and "What was trained" not in quiet and "Source:" not in quiet

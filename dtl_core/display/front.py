@@ -11,7 +11,7 @@ from markupsafe import Markup
 from dtl_core import paths
 from dtl_core.evidence.claims import VERDICTS, load_claims, load_verdicts
 from dtl_core.evidence.claims.tables import SIGNS
-from dtl_core.evidence.leaner import load_trade_rows, trade_sentence
+from dtl_core.evidence.leaner import load_trade_rows, trade_sentence, trade_table
 from dtl_core.files import written_whole
 
 from .catalog import NotebookInfo, project_address
@@ -109,15 +109,19 @@ def _cards(cards: pd.DataFrame) -> list[dict[str, str]]:
 
 
 def _picture(source: Path | None) -> list[str]:
-    """The picture of time against memory with its sentence; nothing where the site's sources lack one of them."""
+    """The picture of time against memory with its sentence and table; nothing where the site's sources lack one of them."""
     if source is None or not (source / PICTURE).is_file():
         return []
     try:
-        sentence = trade_sentence(load_trade_rows())
+        frame = load_trade_rows()
     except FileNotFoundError:
         return []
+    sentence = trade_sentence(frame)
     return [
-        f"## Time against memory\n\n![{sentence}]({PICTURE})\n\n{sentence} Memory is planned, time measured on a CPU."
+        f"## Time against memory\n\n![{sentence}]({PICTURE})\n\n{sentence} Memory is planned, time measured on a CPU.",
+        RAW % "<details><summary>The same as a table</summary>",
+        "\n".join(trade_table(frame)),
+        RAW % "</details>",
     ]
 
 

@@ -149,16 +149,9 @@ def trade_sentence(frame: pd.DataFrame) -> str:
     )
 
 
-def trade_markdown(root: Path | None = None) -> str:
-    """The picture, its table and its note for the README.
-
-    Raises:
-        FileNotFoundError: see ``step_times``.
-    """
-    frame, card = time_against_memory(root), step_times(root)
+def trade_table(frame: pd.DataFrame) -> list[str]:
+    """Return the rows of ``time_against_memory`` as lines of a Markdown table, a line a form with both precisions."""
     lines = [
-        f'<img src="notebooks/images/time-memory.png" width="720" alt="{trade_sentence(frame)}">',
-        "",
         "| method | form | peak, fp32 (MiB) | time, fp32 | by arithmetic | peak, bf16 backbone (MiB) | time, bf16 backbone |",
         "|---|---|--:|--:|--:|--:|--:|",
     ]
@@ -169,6 +162,18 @@ def trade_markdown(root: Path | None = None) -> str:
         ]
         cells[0] += f" | {by['fp32'].arithmetic}"
         lines.append(f"| {name} | {form} | {' | '.join(cells + ['– | –'] * (2 - len(cells)))} |")
+    return lines
+
+
+def trade_markdown(root: Path | None = None) -> str:
+    """The picture, its table and its note for the README.
+
+    Raises:
+        FileNotFoundError: see ``step_times``.
+    """
+    frame, card = time_against_memory(root), step_times(root)
+    picture = f'<img src="notebooks/images/time-memory.png" width="720" alt="{trade_sentence(frame)}">'
+    lines = [picture, "", *trade_table(frame)]
     plans = [plan_training("dtl", BACKBONE, precision=p, recompute="blocks", **SETTING) for p in PRECISIONS]
     floors = [f"{floor_bytes(plan) / MIB:,.1f}" for plan in plans]
     lines.append(f"| floor: weights, input, optimizer, taps | | {floors[0]} | – | – | {floors[1]} | – |")
