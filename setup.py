@@ -20,15 +20,16 @@ def recorded() -> list[Path]:
 
 
 class BuildWithResults(build_py):
-    """Copies results/ to dtl_core/resources/results of the wheel. An editable install reads results/ itself."""
+    """Copies results/ to dtl_book/resources/results of the wheel. An editable install reads results/ itself."""
 
     def run(self) -> None:
         if self.editable_mode:
             return super().run()
         # what an earlier build left in the same folder would go into this wheel, deleted files too
-        shutil.rmtree(Path(self.build_lib, "dtl_core"), ignore_errors=True)
+        for package in ("dtl_core", "dtl_book"):
+            shutil.rmtree(Path(self.build_lib, package), ignore_errors=True)
         super().run()
-        target = Path(self.build_lib, "dtl_core", "resources", "results")
+        target = Path(self.build_lib, "dtl_book", "resources", "results")
         for path in recorded():
             self.mkpath(str(target / path.parent))
             self.copy_file(str(RESULTS / path), str(target / path))

@@ -1,6 +1,6 @@
-"""``python -m dtl_core`` is ``dtl``."""
+"""``python -m dtl_core`` is ``dtl``, whose commands live in ``dtl_book``; nothing else here knows that package."""
 
-from .cli import main
+import runpy
 
 if __name__ == "__main__":
-    main()
+    runpy.run_module("dtl_book", run_name="__main__", alter_sys=True)

@@ -15,9 +15,9 @@ from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
+from .blocks import SwinWalk, UnsupportedBackbone, ViTWalk, walk
 from .files import DamagedFile
 from .paths import packaged_vit_weights
-from .walks import SwinWalk, UnsupportedBackbone, ViTWalk, walk
 
 PACKAGED_VIT = "packaged/vit-s14"
 TOYS = {

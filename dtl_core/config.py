@@ -8,7 +8,7 @@ from typing import Literal
 
 from torch import nn
 
-from .walks import walk
+from .blocks import walk
 
 
 @dataclass(frozen=True)

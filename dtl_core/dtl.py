@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .backbones import info_of, load_backbone
+from .blocks import walk
 from .config import DTLConfig
 from .csn import CompactSideNetwork
-from .walks import walk
 
 PARTS = 4  # a block that is to be lean takes its batch in so many parts: only one part's working set is alive at a time
 

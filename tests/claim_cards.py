@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import asdict, fields, replace
 
-from dtl_core.evidence import SEEDS, RunCard, card_path, save_card
-from dtl_core.evidence.claims import load_claims
-from dtl_core.evidence.claims.trust import lists_of
-from dtl_core.evidence.code import code_of
-from dtl_core.evidence.reads import takes_views
-from dtl_core.evidence.recipes import profile_recipe
-from dtl_core.evidence.results import groups_of
-from dtl_core.profiles import get_profile
+from dtl_book.claims import load_claims
+from dtl_book.claims.trust import lists_of
+from dtl_book.experiments import SEEDS, RunCard, card_path, save_card
+from dtl_book.experiments.code import code_of
+from dtl_book.experiments.profiles import get_profile
+from dtl_book.experiments.recipes import profile_recipe
+from dtl_book.experiments.run_data import takes_views
+from dtl_book.tables.results import groups_of
 
 CLAIMS = {c.id: c for c in load_claims()}
 

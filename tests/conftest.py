@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from stand_ins import kitti, link_tree
 from toys import only_cpu
 
 torch.set_num_threads(1)  # two loaded cores are slower with two threads than with one
@@ -79,7 +80,7 @@ def processes():
 @pytest.fixture(scope="session")
 def smoke_data(tmp_path_factory):
     """A data folder with one task of the smoke profile, shape_location; nobody writes into it."""
-    from dtl_core.data import build_suite
+    from dtl_book.standins import build_suite
 
     folder = tmp_path_factory.mktemp("data")
     with pytest.MonkeyPatch.context() as patch:
@@ -95,3 +96,14 @@ def place(smoke_data, tmp_path, monkeypatch):
         monkeypatch.setenv(f"DTL_{name}", str(value))
     only_cpu(monkeypatch)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def whole_vtab(tmp_path_factory):
+    return kitti(tmp_path_factory.mktemp("whole") / "vtab-1k")
+
+
+@pytest.fixture
+def vtab_stand_in(whole_vtab, tmp_path):
+    """A copy to plant faults in: replace its files (``stand_ins.put``), never write into them."""
+    return link_tree(whole_vtab, tmp_path / "vtab-1k")

@@ -4,7 +4,7 @@ import torch
 from timm.models.swin_transformer import SwinTransformer
 
 from dtl_core import DTL, DTLConfig, load_backbone
-from dtl_core.walks import walk
+from dtl_core.blocks import walk
 
 KINDS = {  # rank, tap_from, M, kernel; on the toy Swin blocks 0-1, 2-3, 4-21 and 22-23 are a stage
     "toy/vit": {

@@ -73,8 +73,8 @@ def record_process(environment: dict[str, str], methods: tuple[str, ...], tasks:
     os.environ.update(environment)
     torch.set_num_threads(1)
     torch.cuda.is_available = torch.backends.mps.is_available = lambda: False
-    from dtl_core.evidence import runs
-    from dtl_core.sweep import record
+    from dtl_book.experiments import runs
+    from dtl_book.sweep import record
 
     runs.LEARNING_RATES, runs.SEEDS = (1e-3, 1e-2), (0, 1)
     record("smoke", methods, tasks, parts=("vtab-1k",))
@@ -163,8 +163,8 @@ def planted_job(job):
 
     Every epoch that is trained, and every run that begins, is noted in the cache folder.
     """
-    from dtl_core.paths import cache_dir
-    from dtl_core.sweep import run_job
+    from dtl_book.paths import cache_dir
+    from dtl_book.sweep import run_job
     from dtl_core.training import loop
 
     torch.cuda.is_available = torch.backends.mps.is_available = lambda: False
@@ -196,7 +196,7 @@ def planted_job(job):
 
 def sweep_process(environment: dict[str, str], jobs: list) -> None:
     """A sweep in two processes, which a test kills."""
-    from dtl_core.sweep import open_pool, sweep
+    from dtl_book.sweep import open_pool, sweep
 
     os.environ.update(environment)
     with open_pool(workers=2) as pool:
@@ -205,7 +205,7 @@ def sweep_process(environment: dict[str, str], jobs: list) -> None:
 
 def waiting_job(job):
     """Notes its process and waits long."""
-    from dtl_core.paths import cache_dir
+    from dtl_book.paths import cache_dir
 
     (cache_dir() / "pids").mkdir(parents=True, exist_ok=True)
     (cache_dir() / "pids" / str(os.getpid())).touch()

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..walks import UnsupportedBackbone
+from ..blocks import UnsupportedBackbone
 from .classifier import Classifier
 from .support import replace_linears, require_vit
 

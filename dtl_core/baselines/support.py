@@ -7,7 +7,7 @@ from collections.abc import Callable
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from ..walks import UnsupportedBackbone, walk
+from ..blocks import UnsupportedBackbone, walk
 
 ON_A_SWIN = "full, linear, bitfit, adaptformer, lora, ssf, repadapter, dtl, dtl+"
 

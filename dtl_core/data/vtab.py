@@ -8,9 +8,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from .. import paths
+from ..paths import RESOURCES
 from .lists import UNPACK, ImageList, class_names, read_list
 
+TASKS_FILE = RESOURCES / "vtab_tasks.csv"  # the 19 tasks: names, group, classes
 SPLITS = {
     "train800": "train800.txt",
     "val200": "val200.txt",
@@ -22,7 +23,7 @@ SPLITS = {
 @lru_cache(maxsize=1)
 def official_tasks() -> dict[str, dict[str, str]]:
     """The 19 tasks of VTAB-1K by name; folder names and script names both lead to a row of ``vtab_tasks.csv``."""
-    with open(paths.RESOURCES / "vtab_tasks.csv", newline="", encoding="utf-8") as file:
+    with open(TASKS_FILE, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     return {row["script_name"]: row for row in rows} | {row["folder"]: row for row in rows}
 

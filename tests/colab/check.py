@@ -41,7 +41,7 @@ ABSENT = (
 )
 BROUGHT = """
 import json, dtl_core
-from dtl_core.evidence import load_cards
+from dtl_book.experiments import load_cards
 from dtl_core.paths import in_checkout
 print(json.dumps([dtl_core.__file__, in_checkout(), len(load_cards("laptop"))]))
 """

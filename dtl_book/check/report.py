@@ -1,0 +1,151 @@
+"""What a check found: findings with a severity, as a table and as JSON."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from dtl_core.files import written_whole
+
+from .. import paths
+
+SEVERITIES = ("error", "warning", "note")
+
+KINDS = {
+    "missing_set": "a task or data set of the benchmark has no folder",
+    "other_name": "a folder under another of its names",
+    "other_layout": "lists or images in another place that the field uses",
+    "unlisted_set": "a set that is not one of the benchmark's: no official counts to hold it against",
+    "missing_list": "a list file is missing or empty",
+    "bad_line": "a line is not '<relative path> <label>'",
+    "repeated_line": "the same line twice in a list",
+    "two_labels": "the same path with two labels in a list",
+    "label_out_of_range": "a label that the set does not have",
+    "wrong_count": "a split has another number of images than it should",
+    "wrong_class_count": "a class has another number of images than it should, or none",
+    "missing_image": "a listed image is not there",
+    "unreadable_image": "a file that cannot be read as an image",
+    "truncated_image": "an image file that is cut short",
+    "same_image": "the same pixels in two splits",
+    "lossy_jpeg": "JPEG, where the source was released without loss",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was found.
+
+    Attributes:
+        severity: ``error``: a result would not be comparable; ``warning``: look at it; ``note``: good to know.
+        kind: a key of ``KINDS``.
+        where: the set, or "set/list".
+        count: how many images, lines or classes it concerns.
+        message: what is wrong, with examples, and what to do.
+    """
+
+    severity: str
+    kind: str
+    where: str
+    count: int
+    message: str
+
+
+@dataclass
+class Report:
+    """Outcome of ``check``.
+
+    Attributes:
+        benchmark, root: what was checked.
+        sets: names of the folders that were checked.
+        lists, images: how many list files and different image files were read.
+        seconds: wall-clock time.
+        findings: errors first, then in the order of the folders.
+    """
+
+    benchmark: str
+    root: str
+    sets: list[str] = field(default_factory=list)
+    lists: int = 0
+    images: int = 0
+    seconds: float = 0.0
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def comparable(self) -> bool:
+        """True where there is no error."""
+        return not any(f.severity == "error" for f in self.findings)
+
+    def count(self, severity: str) -> int:
+        """How many findings have this severity."""
+        return sum(f.severity == severity for f in self.findings)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a finding."""
+        return pd.DataFrame([asdict(f) for f in self.findings], columns=list(Finding.__dataclass_fields__))
+
+    def to_dict(self) -> dict:
+        """All of it as JSON can hold it, with the sources on JPEG where that was found."""
+        counts = {severity: self.count(severity) for severity in SEVERITIES}
+        body = {k: v for k, v in asdict(self).items() if k != "findings"} | {"comparable": self.comparable} | counts
+        return body | {"findings": [asdict(f) for f in self.findings], "jpeg_costs": self._jpeg_costs()}
+
+    def save(self, path: str | Path) -> Path:
+        """Writes the report as JSON, whole or not at all."""
+        with written_whole(path) as part:
+            part.write_text(json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        return Path(path)
+
+    def to_text(self) -> str:
+        """A table for people, what JPEG costs where that was found, and one sentence of outcome."""
+        heads = ("", "where", "finding", "count", "what")
+        rows = [heads, *((f.severity, f.where, f.kind, f"{f.count:,}", f.message) for f in self.findings)]
+        wide = [max(len(row[i]) for row in rows) for i in range(4)]
+        lines = []
+        if self.findings:
+            lines = ["  ".join([*(row[i].ljust(wide[i]) for i in range(4)), row[4]]) for row in rows] + [""]
+        lines += self._jpeg_text()
+        found = Counter(f.severity for f in self.findings)
+        read = ", ".join(
+            (_counted(len(self.sets), "set"), _counted(self.lists, "list"), _counted(self.images, "image"))
+        )
+        lines.append(
+            f"{self.benchmark} in {self.root}: {read} read in {self.seconds:.1f} s; "
+            + ", ".join(_counted(found[severity], severity) for severity in SEVERITIES)
+        )
+        lines.append(
+            "Nothing found that stands against comparing results."
+            if self.comparable
+            else "A result from this folder would not be comparable with one from the data as it should be."
+        )
+        return "\n".join(lines)
+
+    def _jpeg_costs(self) -> list[dict[str, str]]:
+        return table("jpeg_costs.csv") if any(f.kind == "lossy_jpeg" for f in self.findings) else []
+
+    def _jpeg_text(self) -> list[str]:
+        reported = self._jpeg_costs()
+        if not reported:
+            return []
+        lines = ["What lossy JPEG costs, as the field's issue threads report it (nothing of it was measured here):"]
+        lines += [f"  {row['folder']}: {row['reported']} ({row['source']})" for row in reported]
+        return lines + ["  other tasks: no number was found.", ""]
+
+
+def table(name: str) -> list[dict[str, str]]:
+    """The rows of one of the package's tables."""
+    with open(paths.RESOURCES / name, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def few(items: list[str], shown: int = 3) -> str:
+    """The first items, and how many more there are."""
+    return "; ".join(items[:shown]) + (f"; and {len(items) - shown:,} more" if len(items) > shown else "")

@@ -1,0 +1,177 @@
+"""Run cards: one JSON file a run, written whole, with everything that is needed to say what it shows."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+
+from dtl_core.files import DamagedFile, written_whole
+
+from ..paths import results_dir, results_roots
+
+
+@dataclass(frozen=True)
+class RunCard:
+    """The record of one run.
+
+    Attributes:
+        method: a key of ``baselines.METHODS``.
+        profile, benchmark, task: what was run; a laptop accuracy never stands beside a paper accuracy.
+        purpose: "final" (refitted on all training images, tested once) or "select" (a learning rate or drop path, scored on val200).
+        train_split, test_split: list files.
+        seed, lr, readout, recipe: how; ``recipe`` holds all of it, the method's config included.
+        backbone, backbone_sha256, image_size: the frozen network.
+        data_digest: of the training list and of the test list.
+        parameters: trained ones, the head included, and without it.
+        accuracy, balanced_accuracy, loss: on the test split, in [0, 1]; balanced is the mean over classes.
+        epochs: a row per epoch.
+        seconds: of training, prefix cache not counted; ``cache_seconds`` is the cache's part of this run.
+        peak_bytes: CUDA's; None where it was not measured.
+        cache: type on disk of the prefix cache, or None; ``cache_inexact`` says why it was not exact.
+        backbone_dtype: of the frozen weights and the tokens.
+        protocol: "authors" or "clean", see ``Profile``.
+        shots: training images a class, where the benchmark has shots.
+        kept_epoch: whose parameters were tested: the last, or the best on validation images.
+        targets: accuracies on further test sets by name, for a run on the source of domain generalization.
+        switches: pitfalls of the field that were switched on, see ``Switches``.
+        accuracy_within: with the answer sought among the classes that occur, where those are not all (ImageNet-A, -R).
+        code: digests of the files that the run passed through, see ``code_of``; empty on cards from before it was noted.
+        device, threads, precision, versions, machine, created: where and when.
+    """
+
+    method: str
+    profile: str
+    benchmark: str
+    task: str
+    purpose: str
+    train_split: str
+    test_split: str
+    seed: int
+    lr: float
+    readout: str
+    recipe: dict
+    backbone: str
+    backbone_sha256: str
+    image_size: list[int]
+    data_digest: dict[str, str]
+    classes: int
+    parameters: int
+    parameters_without_head: int
+    accuracy: float
+    balanced_accuracy: float
+    loss: float
+    epochs: list[dict]
+    seconds: float
+    cache_seconds: float
+    peak_bytes: int | None
+    cache: str | None
+    cache_inexact: str
+    device: str
+    threads: int
+    precision: str
+    backbone_dtype: str = "float32"
+    protocol: str = "clean"
+    shots: int | None = None
+    kept_epoch: int | None = None
+    targets: dict[str, dict] = field(default_factory=dict)
+    accuracy_within: float | None = None
+    switches: dict = field(default_factory=dict)
+    code: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(
+        default_factory=lambda: {p: version(p) for p in ("torch", "torchvision", "timm", "numpy")}
+    )
+    machine: str = field(
+        default_factory=lambda: f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
+    )
+    created: str = field(default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+
+
+def card_path(
+    profile: str,
+    benchmark: str,
+    task: str,
+    method: str,
+    seed: int,
+    lr: float | None = None,
+    root: Path | None = None,
+    shots: int | None = None,
+    drop_path: float | None = None,
+) -> Path:
+    """Where a card lies: ``results/<profile>/<benchmark>/<task>/<method>-seed0.json``.
+
+    With ``shots`` it is ``<method>-4shot-seed0.json``; with ``lr``, ``drop_path`` or both a selection card,
+    ``select-<method>-lr0.001-dp0.1-seed0.json``.
+    """
+    method = f"{method}-{shots}shot" if shots else method
+    tried = [f"{name}{value:g}" for name, value in (("lr", lr), ("dp", drop_path)) if value is not None]
+    name = "-".join([*(["select"] if tried else []), method, *tried, f"seed{seed}"])
+    return (root or results_dir()) / profile / benchmark / task / f"{name}.json"
+
+
+# strict JSON has no word for these, and a gate of ReLU has beta = infinity
+NOT_FINITE = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
+
+
+def _to_json(value: object) -> object:
+    """Numbers that are not finite as their names, however deep."""
+    if isinstance(value, dict):
+        return {key: _to_json(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_to_json(inner) for inner in value]
+    return str(float(value)) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _from_json(value: object) -> object:
+    """Their names as numbers again, however deep."""
+    if isinstance(value, dict):
+        return {key: _from_json(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_from_json(inner) for inner in value]
+    return NOT_FINITE.get(value, value) if isinstance(value, str) else value
+
+
+def save_card(card: RunCard, path: Path) -> Path:
+    """Writes a card as strict JSON, whole or not at all. A number that is not finite is written as "inf", "-inf" or "nan"."""
+    with written_whole(path) as temporary:
+        temporary.write_text(json.dumps(_to_json(asdict(card)), indent=1, allow_nan=False) + "\n")
+    return path
+
+
+def load_card(path: str | Path) -> RunCard:
+    """Reads a card. The names of numbers that are not finite are numbers again; older cards have Infinity, which is read too.
+
+    Raises:
+        DamagedFile: it is no card, or not a whole one.
+        FileNotFoundError: there is no such card.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no run card {path}: record the run first (dtl record)")
+    try:
+        texts = {f.name for f in fields(RunCard) if f.type in ("str", "dict[str, str]")}  # a task may be called "nan"
+        found = json.loads(Path(path).read_text())
+        return RunCard(**{k: v if k in texts else _from_json(v) for k, v in dict(found).items()})
+    except (ValueError, TypeError) as error:
+        raise DamagedFile(f"{path} is no whole run card ({error}): delete it and record the run again") from error
+
+
+def load_cards(
+    profile: str, benchmark: str = "vtab-1k", purpose: str = "final", root: Path | None = None
+) -> pd.DataFrame:
+    """All cards of a profile as a table, a row per run; empty, with no columns, where there is none.
+
+    Args:
+        profile, benchmark, purpose: of the runs.
+        root: the only folder to read; ``paths.results_roots()`` if None.
+    """
+    found = {}
+    for place in [root] if root else results_roots():
+        found |= {p.relative_to(place).as_posix(): p for p in (place / profile / benchmark).glob("*/*.json")}
+    cards = [asdict(load_card(found[name])) for name in sorted(found)]
+    return pd.DataFrame([c for c in cards if c["purpose"] == purpose])

@@ -1,0 +1,1 @@
+"""The memory explorer: will it fit, and what would save the most?"""

@@ -1,0 +1,165 @@
+"""Fetches the VTAB-1K archive from a hub: resumed where it broke off, verified, put in place whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from dtl_core.data.vtab import SPLITS
+from dtl_core.files import written_whole
+
+from .. import paths
+from .packages import FetchError
+from .unpack import check_room, unpack
+
+VTAB_REPO = "XiN0919/VTAB-1k"  # the one that the README of V-PETL Bench leads to
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
+RECORD = "fetched.json"
+
+
+def fetch_vtab(
+    repo: str = VTAB_REPO, revision: str = "main", target: str | Path | None = None, endpoint: str | None = None
+) -> Path:
+    """Downloads a dataset repository's archives and unpacks them as a VTAB-1K folder.
+
+    A call that was broken off goes on where it stopped, in the download and in the unpacking. When all is there, a
+    second call does nothing and asks no network.
+
+    Args:
+        repo: "owner/name" of a dataset repository with .zip or .tar archives.
+        revision: branch, tag or commit. What it points to is recorded in ``fetched.json``.
+        target: the ``vtab-1k`` folder; by default the paper profile's.
+        endpoint: another hub; by default ``HF_ENDPOINT``, else the public one.
+
+    Returns:
+        The folder, which now holds a folder for each task.
+
+    Raises:
+        FetchError: no network, no such repository, a damaged or unsafe archive, too little room; with what to do.
+        FileExistsError: the folder holds something else.
+    """
+    target = Path(target or paths.vtab_dir("paper"))
+    if target.is_dir() and any(target.iterdir()):
+        record = _read_record(target)
+        if record.get("repo") == repo and revision in (record.get("revision"), record.get("commit")):
+            print(f"{target}: {repo} at {record['commit'][:12]} is there already")
+            return target
+        raise FileExistsError(
+            f"{target} holds {record.get('repo', 'something that was not fetched from a hub')}"
+            + (f" at {record['commit'][:12]}" if record else "")
+            + ": move it away, or set DTL_DATA"
+        )
+    commit, archives = _download(repo, revision, target.parent, endpoint)
+    work = next(iter(archives)).parent.parent
+    fresh = work / "unpacked"
+    for archive in archives:
+        unpack(archive, fresh)
+    found = _task_roots(fresh)
+    if len(found) != 1:
+        raise FetchError(
+            f"{repo} at {commit[:12]} is no VTAB-1K archive: it should hold one folder of task folders with "
+            f"{', '.join(SPLITS.values())}, and {len(found) or 'none'} were found. Look into {fresh}, or choose another --repo"
+        )
+    facts = {path.name: {"sha256": sha256, "size": path.stat().st_size} for path, sha256 in archives.items()}
+    with written_whole(found[0] / RECORD) as part:
+        part.write_text(json.dumps({"repo": repo, "revision": revision, "commit": commit, "files": facts}, indent=1))
+    if target.is_dir():
+        target.rmdir()  # empty, as was seen above
+    found[0].rename(target)
+    shutil.rmtree(work)
+    print(f"{target}: unpacked from {repo} at {commit[:12]}. Now check it: dtl data check vtab --root {target}")
+    return target
+
+
+def _read_record(folder: Path) -> dict:
+    try:
+        record = json.loads((folder / RECORD).read_text())
+        return record if isinstance(record.get("commit"), str) else {}
+    except (OSError, ValueError, AttributeError):
+        return {}
+
+
+def _task_roots(folder: Path) -> list[Path]:
+    """The folders whose sub-folders hold list files. The images below are not walked through."""
+    roots = set()
+    for here, below, files in os.walk(folder):
+        if set(files) & set(SPLITS.values()):
+            roots.add(Path(here).parent)
+            below.clear()
+    return sorted(root for root in roots if root.is_relative_to(folder))
+
+
+def _download(repo: str, revision: str, parent: Path, endpoint: str | None) -> tuple[str, dict[Path, str]]:
+    """The commit, and its archives below ``parent/.fetch-<repo>-<commit>/archives`` with their sha256."""
+    try:
+        from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_url
+        from huggingface_hub.file_download import http_get
+        from huggingface_hub.utils import build_hf_headers
+    except ImportError:
+        raise FetchError(
+            "huggingface_hub is not installed: run `pip install -e '.[hub]'`, or lay the archive's task folders "
+            f"into {paths.vtab_dir('paper')} yourself"
+        ) from None
+    api = HfApi(endpoint=endpoint)
+    endpoint = api.endpoint
+    try:
+        info = api.dataset_info(repo, revision=revision)
+        if not re.fullmatch("[0-9a-f]{40}", info.sha or ""):  # it becomes a part of a path
+            raise FetchError(f"{endpoint} answers {info.sha!r} where a commit should stand")
+        names = [f.rfilename for f in info.siblings or [] if f.rfilename.lower().endswith(ARCHIVES)]
+        if not names:
+            raise FetchError(
+                f"{repo} at {info.sha[:12]} holds no archive ({', '.join(ARCHIVES)}): choose another --repo"
+            )
+        archives = {}
+        for name in names:
+            url = hf_hub_url(repo, name, repo_type="dataset", revision=info.sha, endpoint=endpoint)
+            known = get_hf_file_metadata(url, endpoint=endpoint)
+            path = parent / f".fetch-{repo.replace('/', '--')}-{info.sha[:12]}" / "archives" / name.replace("/", "--")
+            if not path.exists():
+                check_room(path, known.size or 0)
+                part = path.with_name(path.name + ".part")
+                with open(part, "ab") as file:  # what an earlier call brought stays
+                    if known.size is not None and file.tell() > known.size:
+                        file.seek(file.truncate(0))
+                    got = file.tell()
+                    http_get(
+                        url, file, resume_size=got, headers=build_hf_headers(), expected_size=known.size, displayed_filename=name
+                    )  # fmt: skip
+                if len(known.etag or "") == 64 and _sha256(part) != known.etag:
+                    part.unlink()
+                    raise FetchError(
+                        f"{name} of {repo} came damaged (its sha256 is another): run the same command again"
+                    )
+                part.rename(path)
+            archives[path] = known.etag if len(known.etag or "") == 64 else _sha256(path)
+        return info.sha, archives
+    except FetchError:
+        raise
+    except Exception as error:  # the client's HTTP library, and so its errors, differ between its versions
+        said = next((line.strip() for line in str(error).splitlines() if line.strip()), "nothing")
+        raise FetchError(
+            f"could not fetch the dataset {repo} at {revision} from {endpoint}. It said: "
+            f"{type(error).__name__}: {said}\nCheck the network connection, the names and your access, and run the same "
+            f"command again: what is there already stays. Without a network, lay the archive's task folders into "
+            f"{paths.vtab_dir('paper')} and run `dtl data check vtab`"
+        ) from error
+
+
+def _sha256(path: Path) -> str:
+    """Like ``sha256_of``, with a bar: an archive has gigabytes."""
+    digest, size = hashlib.sha256(), path.stat().st_size
+    with (
+        open(path, "rb") as file,
+        tqdm(total=size, desc=f"verify {path.name}", unit="B", unit_scale=True, leave=False) as bar,
+    ):
+        while block := file.read(1 << 22):
+            digest.update(block)
+            bar.update(len(block))
+    return digest.hexdigest()

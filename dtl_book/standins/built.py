@@ -1,0 +1,123 @@
+"""A folder of images and lists that is built from a seed: written whole or not at all, checked, never built twice.
+
+``built.json`` in the folder says what it was built from and what it holds. All images are lossless PNG, and no picture
+stands in it twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from dtl_core.files import one_writer, written_whole
+
+BUILT = "built.json"
+
+
+class Album:
+    """The images of a folder that is being built.
+
+    Args:
+        folder: where to write.
+        task: name for messages.
+    """
+
+    def __init__(self, folder: Path, task: str):
+        self.folder, self.task = folder, task
+        self.counts: dict[str, int] = {}
+        self.bytes = 0
+        self._seen: dict[str, str] = {}
+
+    def add(self, part: str, pixels: np.ndarray) -> str:
+        """Writes one image as ``images/<part>/<number>.png`` and returns this path, relative to the folder.
+
+        Args:
+            part: folder below ``images``, a split mostly.
+            pixels: (H, W) or (H, W, 3) uint8.
+
+        Raises:
+            RuntimeError: the same pixels are there already.
+        """
+        name = f"images/{part}/{self.counts.get(part, 0):05d}.png"
+        content = hashlib.sha256(np.ascontiguousarray(pixels)).hexdigest()
+        if content in self._seen:
+            raise RuntimeError(
+                f"{self.task}: {name} would hold the same pixels as {self._seen[content]}; choose another seed"
+            )
+        self._seen[content] = name
+        self.counts[part] = self.counts.get(part, 0) + 1
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path, optimize=False, compress_level=6)
+        self.bytes += path.stat().st_size
+        return name
+
+    def close(self, texts: dict[str, str]) -> dict:
+        """Writes the text files, by their paths in the folder. Returns counts, bytes and the digest of all of it."""
+        for name, text in texts.items():
+            path = self.folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(text.encode())  # the same bytes, and so the same digest, on every system
+        digest = hashlib.sha256("".join([*texts.values(), *self._seen]).encode()).hexdigest()
+        return {
+            "counts": self.counts,
+            "lists": {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()},
+            "image_bytes": self.bytes,
+            "digest": digest,
+        }
+
+
+def is_whole(folder: Path, wanted: dict) -> bool:
+    """Whether a built folder is what ``wanted`` says and nothing of it is missing, cut short or edited."""
+    try:
+        built = json.loads((folder / BUILT).read_text())
+        if any(built[key] != value for key, value in wanted.items()):
+            return False
+        lists = {n: hashlib.sha256((folder / n).read_bytes()).hexdigest() for n in built["lists"]}
+        files = [p for p in (folder / "images").rglob("*.png")]
+        return (
+            lists == built["lists"]
+            and len(files) == sum(built["counts"].values())
+            and sum(p.stat().st_size for p in files) == built["image_bytes"]
+        )
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def build_folder(target: Path, wanted: dict, fill: Callable[[Album], dict[str, str]]) -> bool:
+    """Builds a folder, whole or not at all. Returns False where it was there already.
+
+    Args:
+        target: the folder.
+        wanted: what it is built from: ``task`` and all that its pixels and lists depend on.
+        fill: adds the images and returns the text files by their paths in the folder.
+
+    Raises:
+        FileExistsError: the folder exists and was not built here.
+    """
+    if is_whole(target, wanted):
+        return False
+    if target.exists() and not (target / BUILT).is_file():
+        raise FileExistsError(f"{target} exists and was not built by `dtl data build`: move it away, or set DTL_DATA")
+    fresh, old = (target.parent / f".{target.name}.{kind}" for kind in ("part", "old"))
+    with one_writer(target.parent / f".{target.name}.build", f"{target.name}: another run is building it; waiting"):
+        if is_whole(target, wanted):
+            return False
+        for left in (fresh, old):  # of a run that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        fresh.mkdir()
+        album = Album(fresh, wanted["task"])
+        facts = album.close(fill(album))
+        with written_whole(fresh / BUILT) as part:
+            part.write_text(json.dumps({**wanted, **facts}, indent=1))
+        if target.exists():
+            target.rename(old)  # at no moment half of it stands under its name
+        fresh.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
+    return True

@@ -1,0 +1,142 @@
+"""All methods side by side, and the texts that `dtl memory` prints."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pandas as pd
+from tqdm import tqdm
+
+from dtl_core.backbones import UnsupportedBackbone
+from dtl_core.baselines import METHODS
+from dtl_core.memory.batch import largest_batch
+from dtl_core.memory.plan import plan_training
+from dtl_core.memory.report import MIB, MemoryPlan
+
+
+def options_of(method: str, recompute: str) -> dict:
+    """The method's options: only a DTL can recompute."""
+    return {"recompute": recompute} if method in ("dtl", "dtl+") else {}
+
+
+def forms_of(method: str, recompute: str, checkpointing: bool) -> dict[str, dict]:
+    """The forms of a method that are compared: label -> what it adds to the setting.
+
+    A method whose gradient crosses the blocks stands plain and with gradient checkpointing. A DTL stands plain, as its
+    authors run it, and in its lean forms, of which a cached prefix is one.
+
+    Args:
+        method: a key of ``baselines.METHODS``.
+        recompute: of the only form of a DTL, where checkpointing is asked for.
+        checkpointing: compare all with it, a form each.
+    """
+    if checkpointing:
+        return {f"{method}, checkpointing": options_of(method, recompute)}
+    if method in ("dtl", "dtl+"):
+        lean = {f"{method}, {mode} recomputed": {"recompute": mode} for mode in ("side", "blocks")}
+        cached = {f"{method}, blocks recomputed, cached prefix": {"recompute": "blocks", "cached": True}}
+        return {f"{method}, plain": {"recompute": "none"}, **lean, **cached}
+    if method in ("linear", "lst"):  # no gradient crosses a block
+        return {method: {}}
+    return {method: {}, f"{method}, checkpointing": {"checkpointing": True}}
+
+
+def plan_methods(
+    backbone: str = "vit_base_patch16_224",
+    *,
+    recompute: str = "side",
+    checkpointing: bool = False,
+    progress: bool = True,
+    **setting,
+) -> tuple[dict[str, MemoryPlan], dict[str, str]]:
+    """Plans every method on one backbone, in each of its forms.
+
+    Args:
+        backbone, **setting: of ``plan_training``.
+        recompute, checkpointing: see ``forms_of``.
+        progress: show a bar.
+
+    Returns:
+        The plans by form, and for the methods that do not run on this backbone the reason.
+    """
+    plans, reasons = {}, {}
+    for method in tqdm(METHODS, desc="planning", unit="method", leave=False, disable=not progress, file=sys.stderr):
+        try:
+            for label, more in forms_of(method, recompute, checkpointing).items():
+                plans[label] = plan_training(method, backbone, **{"checkpointing": checkpointing, **setting, **more})
+        except (UnsupportedBackbone, ValueError) as error:
+            if not plans:  # full fine-tuning runs on every backbone: it is the setting that is wrong
+                raise
+            reasons[method] = str(error)
+    return plans, reasons
+
+
+def memory_table(plans: dict[str, MemoryPlan]) -> pd.DataFrame:
+    """A row for each plan, indexed by its label.
+
+    Returns:
+        Columns: trained parameters without the head; peak, static and held for backward in MiB; the peak as a share of
+        full fine-tuning, where that is among the plans.
+    """
+    full = next(
+        (p.peak_bytes for p in plans.values() if p.setting["method"] == "full"), None
+    )  # plain where it is there
+    rows = {
+        label: {
+            "trained parameters": plan.parameters,
+            "peak MiB": plan.peak_bytes / MIB,
+            "static MiB": plan.static_bytes / MIB,
+            "held for backward MiB": plan.saved_bytes / MIB,
+            **({"of full": plan.peak_bytes / full} if full else {}),
+        }
+        for label, plan in plans.items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
+
+
+def compare_text(backbone: str, *, recompute: str = "side", as_json: bool = False, **setting) -> str:
+    """What ``dtl memory --compare all`` prints."""
+    plans, reasons = plan_methods(backbone, recompute=recompute, **setting)
+    if as_json:
+        return json.dumps({"plans": {m: p.to_dict() for m, p in plans.items()}, "unsupported": reasons}, indent=1)
+    lines = [
+        f"{backbone}, {', '.join(f'{k} {v}' for k, v in setting.items() if k != 'checkpointing')}, planned:",
+        memory_table(plans).to_string(float_format="{:,.3f}".format),
+    ]
+    return "\n".join(
+        [*lines, *(f"{m}: not on this backbone ({reason.split(':')[0]})" for m, reason in reasons.items())]
+    )
+
+
+def plan_text(
+    method: str,
+    backbone: str,
+    *,
+    recompute: str = "side",
+    gpu_gib: float | None = None,
+    as_json: bool = False,
+    **setting,
+) -> str:
+    """What ``dtl memory`` prints for one method."""
+    options = options_of(method, recompute)
+    plan = plan_training(method, backbone, **setting, **options)
+    fit = None
+    if gpu_gib is not None:
+        fit = largest_batch(
+            method, backbone, gpu_gib=gpu_gib, **{k: v for k, v in setting.items() if k != "batch_size"}, **options
+        )
+    if as_json:
+        return json.dumps({**plan.to_dict(), "largest_batch": vars(fit) if fit else None}, indent=1)
+    blocks = (
+        pd.DataFrame({"at the peak MiB": plan.by_block, "held for backward MiB": plan.saved_by_block}).reindex(
+            plan.by_block
+        )
+        / MIB
+    )
+    return "\n".join(
+        [
+            plan.sentence(), "", plan.to_frame().to_string(), "",
+            blocks.round(1).fillna(0.0).rename_axis("made in").to_string(), *(["", fit.sentence()] if fit else []),
+        ]
+    )  # fmt: skip

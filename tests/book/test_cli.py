@@ -1,0 +1,158 @@
+"""The command line as a person types it, in the smoke profile."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dtl_book import cli
+from dtl_book.predict import predict
+from dtl_book.standins import build_suite
+from dtl_core import DTL
+from dtl_core.data import open_rgb
+from dtl_core.data.augment import CropTransform
+from dtl_core.data.transforms import EvalTransform
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Two classes, dark and bright, with every odd kind of image among them, and everything written below tmp_path."""
+    monkeypatch.setenv("DTL_PROFILE", "smoke")
+    monkeypatch.setenv("DTL_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("DTL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("dtl_core.paths.CHECKOUT", tmp_path)  # cards and adapters go to build/ of the project
+    (tmp_path / "pyproject.toml").write_text("")
+    rng, root = np.random.default_rng(0), tmp_path / "shades"
+    for name, level in (("bright", 200), ("dark", 40)):
+        (root / name).mkdir(parents=True)
+        for i in range(12):
+            pixels = rng.integers(level - 30, level + 30, (40, 50, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{i}.png")
+    Image.new("CMYK", (30, 30), (0, 0, 0, 200)).save(root / "dark" / "cmyk.jpg")
+    Image.new("RGBA", (30, 30), (250, 250, 250, 128)).save(root / "bright" / "alpha.png")
+    Image.fromarray(np.full((30, 30), 60_000, np.uint16)).save(root / "bright" / "sixteen.png")
+    (root / "dark" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n half a file")
+    return root
+
+
+def test_train_on_a_folder_then_predict(folder, tmp_path, capsys):
+    with pytest.warns(UserWarning, match="broken.png"):
+        cli.main(["train", "--data", f"folder:{folder}", "--method", "dtl+", "--epochs", "8", "--lr", "0.01"])
+    out = capsys.readouterr().out
+    card = json.loads(next((tmp_path / "build" / "runs").rglob("*.json")).read_text())
+    assert card["benchmark"] == "folder" and card["task"] == "shades" and card["classes"] == 2
+    assert f"accuracy {card['accuracy']:.3f}" in out
+    adapter = next((tmp_path / "build" / "adapters").glob("*.safetensors"))
+
+    with pytest.raises(SystemExit) as stop:
+        cli.main(
+            [
+                "predict",
+                "--adapter",
+                str(adapter),
+                str(folder / "dark" / "1.png"),
+                str(folder / "dark" / "broken.png"),
+                str(folder / "bright" / "2.png"),
+            ]
+        )
+    assert stop.value.code == 1  # one image could not be read; the others are answered all the same
+    lines = capsys.readouterr().out.strip().split("\n")
+    assert len(lines) == 4 and "broken.png" in lines[2]
+    assert "dark" in lines[1].split("1.png")[1] and "bright" in lines[3].split("2.png")[1]
+
+
+def test_train_on_a_benchmark_with_switches(folder, tmp_path, capsys):
+    build_suite("smoke", tasks=("typefaces", "digits"))
+
+    def card_of(*words):
+        cli.main(["train", "--method", "linear", "--lr", "0.01", "--epochs", "2", *words])
+        out = capsys.readouterr().out
+        return json.loads(Path(re.search("run card: (.*)", out)[1]).read_text()), out
+
+    card, out = card_of("--benchmark", "domain", "--task", "mnist", "--normalisation", "half", "--readout", "cls")
+    assert (card["benchmark"], card["readout"]) == ("domain", "cls")
+    assert card["switches"] == {"normalisation": "half", "readout": "cls"}
+    for target in ("uci", "printed", "sketch", "rendition"):
+        assert f"  on {target}: accuracy {card['targets'][target]['accuracy']:.3f}" in out
+    card, out = card_of("--benchmark", "few-shot", "--task", "typefaces", "--shots", "2", "--jpeg", "30")
+    assert (card["shots"], card["switches"], card["readout"]) == (2, {"jpeg": 30}, "mean")
+    assert card["train_split"] == "train_meta.list.num_shot_2.seed_0" and "2shot" in out
+
+
+def test_predict_without_an_image_says_so(tmp_path):
+    DTL("toy/vit", 2).save_adapter(tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match="no image was given"):
+        predict(tmp_path / "a.safetensors", [])
+
+
+def test_predict_shows_an_adapter_what_it_was_tested_on(folder, tmp_path):
+    """The centre of a photograph, as the official few-shot and domain sets are tested; the whole otherwise."""
+    torch.manual_seed(0)
+    model, picture, answers = DTL("toy/vit", 3).eval(), tmp_path / "wide.png", {}
+    ramp = np.linspace(0, 255, 90).astype(np.uint8)
+    Image.fromarray(np.broadcast_to(ramp[None, :, None], (40, 90, 3)).copy()).save(picture)
+    for view, transform in (("crop", CropTransform), ("resize", EvalTransform)):
+        model.view = view
+        model.save_adapter(tmp_path / f"{view}.safetensors")
+        pixels = transform(model.info.image_size, model.info.mean, model.info.std)(open_rgb(picture))
+        answers[view] = predict(tmp_path / f"{view}.safetensors", [picture], device="cpu")["probability_1"].item()
+        assert answers[view] == pytest.approx(model(pixels[None]).softmax(1).max().item(), rel=1e-5)
+        assert DTL.from_adapter(tmp_path / f"{view}.safetensors").view == view
+    assert answers["crop"] != pytest.approx(answers["resize"], rel=1e-4)
+    with pytest.raises(ValueError, match="one by one"):
+        predict([tmp_path / "crop.safetensors", tmp_path / "resize.safetensors"], [picture])
+
+
+def test_predict_with_several_adapters(folder, tmp_path, capsys):
+    """They share a backbone: a row for each image and task, and the answers of one adapter alone."""
+    torch.manual_seed(0)
+    for name, classes in (("shade", ("bright", "dark")), ("mood", ("calm", "loud", "sad"))):
+        model = DTL("toy/vit", len(classes))
+        model.class_names = classes
+        model.save_adapter(tmp_path / f"{name}.safetensors")
+    mood, shade = (["--adapter", str(tmp_path / f"{name}.safetensors")] for name in ("mood", "shade"))
+    pictures = [str(folder / "dark" / "1.png"), str(folder / "bright" / "2.png")]
+    cli.main(["predict", *shade, *mood, *pictures])
+    lines = capsys.readouterr().out.strip().split("\n")
+    assert [line.split()[:2] for line in lines[1:]] == [[p, task] for p in pictures for task in ("shade", "mood")]
+    cli.main(["predict", *mood, *pictures])
+    alone = capsys.readouterr().out.strip().split("\n")
+    assert "task" not in alone[0].split()
+    assert [line.split()[2:] for line in lines if " mood " in line] == [line.split()[1:] for line in alone[1:]]
+    DTL("toy/swin", 2).save_adapter(tmp_path / "other.safetensors")
+    with pytest.raises(SystemExit):
+        cli.main(["predict", *shade, "--adapter", str(tmp_path / "other.safetensors"), *pictures])
+    assert "task 'other': " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["train"], "--task NAME"),
+        (["train", "--data", "somewhere"], "folder:PATH"),
+        (["train", "--task", "mnist"], "dtl data build"),
+        (["predict", "--adapter", "nowhere.safetensors", "a.png"], "nowhere.safetensors"),
+        (["train", "--task", "mnist", "--epochs", "0"], "epochs=0"),
+        (["sweep", "--tasks", "mnist", "--shots", "4"], "shots belong to the few-shot benchmark"),
+        (["memory", "--compare", "all", "--gpu", "8"], "leave out --compare"),
+    ],
+)
+def test_mistakes_are_told_without_a_traceback(folder, words, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(words)
+    assert stop.value.code == 1
+    error = capsys.readouterr().err
+    assert error.startswith("dtl: ") and message in error
+
+
+def test_overview_and_unknown_command(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["--help"])
+    assert stop.value.code == 0 and "dtl data fetch" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["data", "fetsh"])
+    assert stop.value.code == 2 and "fetsh" in capsys.readouterr().out

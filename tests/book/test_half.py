@@ -1,0 +1,66 @@
+"""The frozen backbone in bf16: recorded beside the runs in fp32, and never among them."""
+
+import json
+
+import pytest
+
+from dtl_book.experiments import load_cards, runs
+from dtl_book.paths import project_dir
+from dtl_book.sweep import record
+from dtl_book.tables import bf16 as half
+from dtl_book.tables import readme_table
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """Two seeds of DTL on one task of the smoke profile, in fp32 and in bf16."""
+    root = tmp_path_factory.mktemp("half")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DTL_RESULTS", str(root / "results"))
+        patch.setenv("DTL_CACHE", str(root / "cache"))
+        patch.setenv("DTL_DATA", str(root / "data"))
+        patch.setattr(runs, "SEEDS", (0, 1))
+        patch.setattr(half, "SEEDS", (0, 1))
+        from dtl_book.standins import build_suite
+
+        build_suite("smoke", tasks=("mnist",))
+        record("smoke", ("dtl",), ("mnist",), parts=("vtab-1k",))
+        half.record_half("smoke", tasks=("mnist",))
+    return root / "results"
+
+
+def test_the_cards_in_bf16_stand_beside_those_in_fp32(recorded):
+    fp32, bf16 = (load_cards(folder, root=recorded) for folder in ("smoke", "smoke-bf16"))
+    assert len(fp32) == len(bf16) == 2
+    assert set(fp32["backbone_dtype"]) == {"float32"} and set(bf16["backbone_dtype"]) == {"bfloat16"}
+    assert set(bf16["cache"]) == {"bfloat16"} and set(bf16["lr"]) == set(fp32["lr"])
+    assert set(bf16["backbone_sha256"]) == set(fp32["backbone_sha256"]), "the weights before the cast"
+    assert "(bf16)" not in readme_table("smoke", root=recorded)
+
+
+def test_the_table_says_what_the_logits_do(recorded):
+    row = half.half_table("smoke", root=recorded).loc["mnist"]
+    assert 0 < row["relative_difference"] < 0.1 and row["fp32 seeds"] == row["bf16 seeds"] == 2
+    text = half.half_markdown("smoke", root=recorded)
+    assert "| mnist |" in text and "frozen backbone in bf16" in text
+
+
+def test_what_is_recorded_is_not_run_again(recorded, monkeypatch):
+    monkeypatch.setenv("DTL_RESULTS", str(recorded))
+    monkeypatch.setattr(half, "SEEDS", (0, 1))
+    monkeypatch.setattr(half, "run", lambda *_, **__: pytest.fail("ran again"))
+    half.record_half("smoke", tasks=("mnist",))
+
+
+def test_nothing_recorded_is_said(tmp_path):
+    assert not half.recorded("laptop", root=tmp_path)
+    with pytest.raises(FileNotFoundError, match="dtl record --parts bf16"):
+        half.half_table("laptop", root=tmp_path)
+
+
+def test_the_readme_holds_the_table_of_the_committed_cards():
+    text, root = (project_dir() / "README.md").read_text(), project_dir() / "results"
+    shown = text.split(half.MARKS[0])[1].split(half.MARKS[1])[0].strip()
+    assert shown == (half.half_markdown("laptop", root) if half.recorded("laptop", root) else ""), "dtl results --write"
+    for note in (root / "laptop-bf16" / "logits").glob("*.json"):
+        assert json.loads(note.read_text())["images"] == 200

@@ -1,0 +1,266 @@
+"""Fetching the VTAB-1K archive through huggingface_hub, from a small hub of our own on the loopback interface."""
+
+import functools
+import hashlib
+import http.server
+import io
+import json
+import tarfile
+import threading
+
+import pytest
+from stand_ins import zipped
+
+from dtl_book import cli, paths
+from dtl_book.fetch.hub import RECORD, fetch_vtab
+from dtl_book.fetch.packages import FetchError
+from dtl_core.data import VTAB1k
+
+hub = pytest.importorskip("huggingface_hub", reason="pip install -e '.[hub]'")
+REPO, COMMIT = "someone/VTAB-1k", "0123456789abcdef0123456789abcdef01234567"
+
+
+def picture(value):
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.new("RGB", (4, 4), (value, 0, 0)).save(file, "PNG")
+    return file.getvalue()
+
+
+def tasks(*names):
+    """The files of a small VTAB-1K folder, one picture a split."""
+    lists = ("train800", "val200", "train800val200", "test")
+    files = {}
+    for name in names:
+        for value, split in enumerate(lists):
+            files[f"vtab-1k/{name}/images/{split}/a b {value}.png"] = picture(10 * value)
+            files[f"vtab-1k/{name}/{split}.txt"] = f"images/{split}/a b {value}.png {value % 2}\n".encode()
+    return files
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """Speaks what `dataset_info` and a download ask for. A file's sha256 is its etag, as for large files on the hub."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def do_HEAD(self):
+        self.answer()
+
+    def do_GET(self):
+        self.answer()
+
+    def send(self, status, body=b"", headers=()):
+        self.send_response(status)
+        for name, value in {"Content-Length": len(body), **dict(headers)}.items():
+            self.send_header(name, str(value))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    def answer(self):
+        shop = self.server.shop
+        begin = self.headers.get("Range")
+        shop["asked"].append((self.command, self.path, begin))
+        if self.path == f"/api/datasets/{REPO}/revision/{shop['revision']}":
+            siblings = [{"rfilename": name} for name in shop["files"]]
+            body = json.dumps({"id": REPO, "sha": shop["commit"], "siblings": siblings}).encode()
+            return self.send(200, body, {"Content-Type": "application/json"}.items())
+        name = self.path.removeprefix(f"/datasets/{REPO}/resolve/{COMMIT}/")
+        if name not in shop["files"]:
+            missing = {"X-Error-Code": "RevisionNotFound" if REPO in self.path else "RepoNotFound"}
+            return self.send(404, b"", missing.items())
+        body = shop["files"][name]
+        etag = shop["etags"].get(name) or hashlib.sha256(body).hexdigest()
+        headers = {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT}
+        if begin:
+            start = int(begin.removeprefix("bytes=").split("-")[0])
+            headers["Content-Range"] = f"bytes {start}-{len(body) - 1}/{len(body)}"
+            return self.send(206, body[start:], headers.items())
+        if self.command == "GET" and shop["breaks"]:
+            shop["breaks"] -= 1
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body[: len(body) // 2])
+            self.close_connection = True
+            return None
+        return self.send(200, body, headers.items())
+
+
+@pytest.fixture
+def shop(tmp_path, monkeypatch):
+    """The hub's shelf: files by name, what was asked, and the address that is spoken to."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DTL_DATA", str(tmp_path / "data"))
+    hub.close_session()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    files = {"README.md": b"a card", "vtab-1k.zip": zipped(tasks("cifar", "svhn"))}
+    server.shop = {"files": files, "etags": {}, "asked": [], "breaks": 0, "revision": "main", "commit": COMMIT}
+    server.shop["url"] = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    yield server.shop
+    server.shutdown()
+    server.server_close()
+    hub.close_session()
+
+
+def get(shop, **options):
+    return fetch_vtab(REPO, endpoint=shop["url"], **options)
+
+
+def downloads(shop):
+    return [
+        (path.rsplit("/", 1)[1], begin)
+        for command, path, begin in shop["asked"]
+        if command == "GET" and "resolve" in path
+    ]
+
+
+def test_archive_becomes_a_folder_that_is_read(shop, capsys):
+    folder = get(shop)
+    assert folder == paths.vtab_dir("paper") == paths.data_dir() / "paper" / "vtab-1k"
+    data = VTAB1k(folder, "cifar_100", "test")
+    assert data.samples == [(folder / "cifar/images/test/a b 3.png", 1)] and data[0][0].getpixel((0, 0)) == (30, 0, 0)
+    record = json.loads((folder / RECORD).read_text())
+    assert (record["repo"], record["revision"], record["commit"]) == (REPO, "main", COMMIT)
+    assert record["files"]["vtab-1k.zip"]["sha256"] == hashlib.sha256(shop["files"]["vtab-1k.zip"]).hexdigest()
+    assert f"dtl data check vtab --root {folder}" in capsys.readouterr().out
+    assert downloads(shop) == [("vtab-1k.zip", None)]  # the card is not needed
+    assert [p.name for p in folder.parent.iterdir()] == ["vtab-1k"]  # nothing is left beside it
+
+
+def test_second_call_asks_no_network(shop):
+    get(shop)
+    shop["asked"].clear()
+    assert get(shop) == get(shop, revision=COMMIT) == paths.vtab_dir("paper") and shop["asked"] == []
+
+
+def test_what_is_there_is_not_overwritten(shop, tmp_path):
+    get(shop)
+    with pytest.raises(FileExistsError, match=rf"holds {REPO} at 0123456789ab: move it away"):
+        get(shop, revision="other")
+    (tmp_path / "mine" / "cifar").mkdir(parents=True)
+    with pytest.raises(FileExistsError, match="something that was not fetched from a hub"):
+        get(shop, target=tmp_path / "mine")
+
+
+def test_broken_download_goes_on_where_it_stopped(shop, monkeypatch):
+    archive = shop["files"]["vtab-1k.zip"]
+    work = paths.data_dir() / "paper" / f".fetch-someone--VTAB-1k-{COMMIT[:12]}" / "archives"
+    shop["breaks"] = 1
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 16)
+    with monkeypatch.context() as patch, pytest.raises((KeyboardInterrupt, FetchError)):
+        patch.setattr("time.sleep", stop)  # a kill where newer clients would try again by themselves
+        get(shop)
+    got = (work / "vtab-1k.zip.part").read_bytes()
+    assert archive.startswith(got) and len(archive) // 2 - 16 < len(got) <= len(archive) // 2
+    get(shop)
+    assert downloads(shop) == [("vtab-1k.zip", None), ("vtab-1k.zip", f"bytes={len(got)}-")]
+    assert len(VTAB1k(paths.vtab_dir("paper"), "svhn", "train800")) == 1
+
+
+def test_a_part_that_is_too_long_is_fetched_from_the_start(shop):
+    archive = shop["files"]["vtab-1k.zip"]
+    work = paths.data_dir() / "paper" / f".fetch-someone--VTAB-1k-{COMMIT[:12]}" / "archives"
+    work.mkdir(parents=True)
+    (work / "vtab-1k.zip.part").write_bytes(archive + b"of another file")
+    get(shop)
+    assert downloads(shop) == [("vtab-1k.zip", None)]
+    assert len(VTAB1k(paths.vtab_dir("paper"), "svhn", "train800")) == 1
+
+
+def stop(*_):
+    raise KeyboardInterrupt
+
+
+def test_one_archive_a_task_and_tar(shop):
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w:gz") as archive:
+        for name, data in tasks("dtd").items():
+            member = tarfile.TarInfo(f"./{name}")
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    shop["files"] = {
+        "parts/dtd.tar.gz": content.getvalue(),
+        "parts/svhn.zip": zipped(tasks("svhn") | {"__MACOSX/x": b"x"}),
+    }
+    folder = get(shop)
+    assert sorted(p.name for p in folder.iterdir()) == ["dtd", RECORD, "svhn"]
+
+
+def test_damage_on_the_way_is_seen_and_fetched_again(shop):
+    shop["etags"]["vtab-1k.zip"] = "0" * 64
+    with pytest.raises(FetchError, match="came damaged"):
+        get(shop)
+    shop["etags"].clear()
+    assert get(shop).is_dir() and len(downloads(shop)) == 2
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"README.md": b""}, "holds no archive"),
+        ({"a.zip": zipped({"images/a.png": b""})}, "is no VTAB-1K archive: .* none were found"),
+        ({"a.zip": zipped({"one/cifar/test.txt": b"", "two/svhn/test.txt": b""})}, "and 2 were found"),
+        ({"a.zip": zipped({"test.txt": b""})}, "none were found"),
+    ],
+)
+def test_repositories_of_another_kind_are_refused(shop, files, said):
+    shop["files"] = files
+    with pytest.raises(FetchError, match=said):
+        get(shop)
+    assert not paths.vtab_dir("paper").exists()
+
+
+def test_a_commit_that_is_none_becomes_no_path(shop):
+    shop["commit"] = "../../../../x"
+    with pytest.raises(FetchError, match="where a commit should stand"):
+        get(shop)
+
+
+def test_too_little_room(shop, monkeypatch):
+    monkeypatch.setattr("dtl_book.fetch.unpack.shutil.disk_usage", lambda _: type("Usage", (), {"free": 10}))
+    with pytest.raises(FetchError, match="GB are free"):
+        get(shop)
+
+
+@pytest.mark.parametrize("case", ["no network", "no revision", "offline"])
+def test_trouble_is_one_plain_message(shop, case, monkeypatch, capsys):
+    url, revision = shop["url"], "main"
+    if case == "no network":
+        url = "http://127.0.0.1:9"  # the discard port: nobody listens
+    elif case == "offline":
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+        hub.close_session()
+    else:
+        revision = "v9"
+    monkeypatch.setattr("dtl_book.fetch.hub.fetch_vtab", functools.partial(fetch_vtab, endpoint=url))
+    with pytest.raises(SystemExit) as end:
+        cli.main(["data", "fetch", "vtab", "--source", "hf", "--repo", REPO, "--revision", revision])
+    error = capsys.readouterr().err
+    assert end.value.code == 1 and error.startswith(f"dtl: could not fetch the dataset {REPO} at {revision}")
+    assert "Traceback" not in error and "Without a network" in error and len(error.splitlines()) == 2
+
+
+def test_command_fetches_and_refuses_options_of_the_other_kind(shop, monkeypatch, capsys):
+    monkeypatch.setattr("dtl_book.fetch.hub.fetch_vtab", functools.partial(fetch_vtab, endpoint=shop["url"]))
+    cli.main(["data", "fetch", "vtab", "--repo", REPO])
+    assert "unpacked from" in capsys.readouterr().out
+    for words in (["vtab", "--without", "elpv"], ["--repo", REPO]):
+        with pytest.raises(SystemExit) as end:
+            cli.main(["data", "fetch", *words])
+        assert end.value.code == 1
+
+
+def test_plain_fetch_still_fetches_the_packages(monkeypatch):
+    asked = []
+    monkeypatch.setattr("dtl_book.fetch.fetch", lambda without: asked.append(without))
+    cli.main(["data", "fetch"])
+    cli.main(["data", "fetch", "--without", "elpv"])
+    assert asked == [(), ("elpv",)]

@@ -1,0 +1,119 @@
+"""Pictures and tables of planned memory: they show the plan's own bytes, and no colour stands alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from matplotlib.colors import to_hex
+
+from dtl_book.figures.memory import (
+    HATCHES,
+    course,
+    draw_memory,
+    draw_profile,
+    memory_sentence,
+    memory_table,
+    profile_sentence,
+)
+from dtl_core.baselines import METHODS
+from dtl_core.memory import GIB, KINDS, MIB, plan_training
+from dtl_core.memory.report import COLOURS
+
+TOY = {"backbone": "toy/vit", "image_size": 32, "batch_size": 4}
+
+
+@pytest.fixture(scope="module")
+def plans():
+    return {name: plan_training(name, **TOY) for name in METHODS}
+
+
+def row(phase, region, size):
+    return {"phase": phase, "region": region, "bytes": size}
+
+
+def test_course_joins_what_belongs_to_a_block(plans):
+    profile = [
+        row("forward", "embed", 3), row("forward", "block 0", 6), row("forward", "block 1", 5),
+        row("forward", "readout", 4), row("forward", "head", 3), row("forward", "loss", 2),
+        row("backward", "loss", 2), row("backward", "readout", 5), row("backward", "block 1", 9),
+        row("backward", "block 0", 7), row("optimizer", "optimizer", 2), row("end", "end", 99),
+    ]  # fmt: skip
+    got = [(s.phase, s.place, s.bytes) for s in course(replace(plans["dtl"], profile=profile))]
+    assert got == [
+        ("forward", "embed", 3), ("forward", "0", 6), ("forward", "1", 5), ("forward", "head", 4), ("forward", "loss", 2),
+        ("backward", "loss", 2), ("backward", "head", 5), ("backward", "1", 9), ("backward", "0", 7),
+        ("optimizer", "step", 2),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_course_of_every_method(plans, method):
+    stretches = course(plans[method])
+    assert max(s.bytes for s in stretches) == plans[method].peak_bytes
+    places = [s.place for s in stretches if s.phase == "forward"]
+    assert places == ["embed", *map(str, range(12)), "head", "loss"]
+    crossed = [int(s.place) for s in stretches if s.phase == "backward" and s.place.isdigit()]
+    assert crossed == sorted(crossed, reverse=True) and len(crossed) == len(set(crossed))
+    assert stretches[-1].place == "step"
+
+
+def test_backward_crosses_the_blocks_after_M(plans):
+    crossed = {m: [s.place for s in course(plans[m]) if s.phase == "backward" and s.place.isdigit()] for m in plans}
+    assert crossed["dtl"] == ["11", "10", "9", "8", "7"]
+    assert crossed["lora"] == [str(i) for i in range(11, -1, -1)]
+    assert crossed["linear"] == []
+    assert "from block 11 to block 7" in profile_sentence(plans["dtl"])
+    assert "enters no block" in profile_sentence(plans["linear"])
+
+
+def test_bars_are_the_bytes_by_kind(plans):
+    chosen = {"Full": plans["full"], "DTL": plans["dtl"]}
+    ax = draw_memory(chosen).axes[0]
+    widths = [
+        [bar.get_width() for bar in ax.containers[i * len(KINDS) + k]] for i in range(2) for k in range(len(KINDS))
+    ]
+    for i, plan in enumerate(chosen.values()):
+        mine = [w for (w,) in widths[i * len(KINDS) : (i + 1) * len(KINDS)]]
+        assert mine == pytest.approx([n / MIB for n in plan.by_kind.values()])
+        assert sum(mine) == pytest.approx(plan.peak_bytes / MIB)
+    looks = {(to_hex(bar.get_facecolor()), bar.get_hatch() or "") for c in ax.containers for bar in c}
+    assert len({colour for colour, _ in looks}) == len({hatch for _, hatch in looks}) == len(KINDS)
+    assert (COLOURS["activations"].lower(), HATCHES["activations"]) in looks
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["Full", "DTL"]
+
+
+def test_the_gpu_is_marked_where_it_is_near(plans):
+    near, far = draw_memory({"Full": plans["full"]}, gpu_gib=0.006), draw_memory({"Full": plans["full"]}, gpu_gib=80)
+    assert plans["full"].peak_bytes / GIB < 0.01
+    assert [list(line.get_xdata()) for line in near.axes[0].lines] == [[0.006 * 1024] * 2], "6.1 MiB on an axis of MiB"
+    assert len(far.axes[0].lines) == 0
+    with pytest.raises(ValueError, match="at least one plan"):
+        draw_memory({})
+
+
+def test_profile_tells_the_directions_apart_without_colour(plans):
+    plan = plans["lora"]
+    lines = {line.get_label(): line for line in draw_profile(plan).axes[0].lines}
+    there, back = (next(v for k, v in lines.items() if k.startswith(name)) for name in ("forward", "backward"))
+    assert there.get_marker() != back.get_marker() and there.get_linestyle() != back.get_linestyle()
+    assert list(there.get_ydata()) == [s.bytes / MIB for s in course(plan) if s.phase == "forward"]
+    assert list(back.get_xdata()) == sorted(back.get_xdata(), reverse=True), "backward runs from right to left"
+
+
+def test_table_and_sentence(plans):
+    chosen = {"Full fine-tuning": plans["full"], "DTL": plans["dtl"]}
+    frame, dtl, full = memory_table(chosen), plans["dtl"], plans["full"]
+    assert frame.loc["DTL"].to_dict() == {
+        "trained parameters": dtl.parameters,
+        "peak MiB": dtl.peak_bytes / MIB,
+        "static MiB": dtl.static_bytes / MIB,
+        "held for backward MiB": dtl.saved_bytes / MIB,
+        "of full": dtl.peak_bytes / full.peak_bytes,
+    }
+    assert frame.loc["Full fine-tuning", "of full"] == 1
+    assert "of full" not in memory_table({"DTL": dtl})
+    assert f"DTL {dtl.peak_bytes / MIB:,.0f} MiB, {dtl.peak_bytes / full.peak_bytes:.0%} of full" in memory_sentence(
+        chosen
+    )
+    assert f"{dtl.peak_bytes / MIB:,.0f} MiB" in profile_sentence(dtl)

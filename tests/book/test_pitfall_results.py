@@ -1,0 +1,118 @@
+"""The table and picture of the pitfalls, from made-up cards: none, some, all; and pairs that are none."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dtl_book.experiments import SEEDS, RunCard, card_path, save_card
+from dtl_book.figures import vtab_pitfalls
+from dtl_book.paths import project_dir
+from dtl_book.sweep import Job, measure_pitfalls
+from dtl_book.sweep.jobs import Job as SweepJob
+from dtl_book.tables import pitfalls
+from dtl_book.tables.pitfalls import METHODS, SWITCHES, TASKS, is_run, pitfalls_cells, pitfalls_markdown, pitfalls_table
+
+EMPTY = dict.fromkeys(f.name for f in fields(RunCard))
+COSTS = {"half": 0.04, "jpeg75": 0.01, "jpeg30": 0.08, "cls": -0.02}
+
+
+def put(root, task, method, seed, accuracy, variant="", **changes):
+    facts = {**EMPTY, "method": method, "task": task, "seed": seed, "accuracy": accuracy, "purpose": "final", "lr": 0.01,
+             "recipe": {"lr": 0.01, "seed": seed}, "backbone_sha256": "b",
+             "switches": SWITCHES[variant].turned() if variant else {}, **changes}  # fmt: skip
+    place = ("laptop", "pitfalls", task, f"{method}-{variant}") if variant else ("laptop", "vtab-1k", task, method)
+    save_card(RunCard(**facts), card_path(*place, seed, root=root))
+
+
+def write(root, seeds=SEEDS, variants=tuple(SWITCHES)):
+    """Runs at 0.8 + 0.01 for each seed, and with each pitfall what it costs less; on seed 2 half a point more."""
+    for task in TASKS:
+        for method in METHODS:
+            for seed in SEEDS:
+                put(root, task, method, seed, 0.8 + 0.01 * seed)
+            for variant in (v for v in variants if is_run(method, v)):
+                for seed in seeds:
+                    put(root, task, method, seed, 0.8 + 0.01 * seed - COSTS[variant] - 0.005 * (seed == 2), variant)
+
+
+def test_no_card(tmp_path):
+    assert "not run" in pitfalls_markdown(root=tmp_path) and "|" not in pitfalls_markdown(root=tmp_path)
+    assert pitfalls_table(root=tmp_path)["difference"].isna().all()
+    cells = pitfalls_cells(root=tmp_path).set_index("pitfall").to_numpy().ravel().tolist()
+    assert cells.count("not run") == 14 and cells.count("–") == 2
+    figure, sentence = vtab_pitfalls.draw_pitfalls(root=tmp_path)
+    assert [t.get_text() for ax in figure.axes for t in ax.texts] == ["not run"] * 8
+    assert "0 of 42 pairs" in sentence
+    write(tmp_path, seeds=())
+    assert "not run" in pitfalls_markdown(root=tmp_path), "runs without a pitfall are no pair"
+
+
+def test_differences_are_paired_by_seed(tmp_path):
+    write(tmp_path)
+    table = pitfalls_table(root=tmp_path).set_index(["pitfall", "task", "method"])
+    assert len(table) == 14 and (table["seeds"] == 3).all()
+    row = table.loc[("jpeg30", "mnist", "dtl")]
+    pairs = np.array([-8.0, -8.0, -8.5])
+    assert np.isclose(row["difference"], pairs.mean()) and np.isclose(row["spread"], pairs.std(ddof=1))
+    assert np.isclose(row["without"], 81.0) and np.isclose(row["with"], 81.0 + pairs.mean())
+    lines = pitfalls_markdown(root=tmp_path).split("\n")
+    assert lines[0] == "| pitfall | mnist, Linear probe | mnist, DTL | elpv, Linear probe | elpv, DTL |"
+    assert "| -8.2 ± 0.3 | -8.2 ± 0.3 | -8.2 ± 0.3 | -8.2 ± 0.3 |" in lines[4]
+    assert lines[5].endswith("| +1.8 ± 0.3 | – | +1.8 ± 0.3 | – |"), "a gain is shown as one"
+    assert "All 42 pairs are recorded." in lines[-1] and "ViT-S/14" in lines[-1]
+    figure, sentence = vtab_pitfalls.draw_pitfalls(root=tmp_path)
+    assert [ax.get_title() for ax in figure.axes] == list(TASKS)
+    assert [t.get_text() for ax in figure.axes for t in ax.texts] == []
+    assert set(figure.legends[0].get_texts()[i].get_text() for i in range(2)) == {"Linear probe", "DTL"}
+
+
+def test_some_cards(tmp_path):
+    write(tmp_path, seeds=(0, 1), variants=("half",))
+    cells = pitfalls_cells(root=tmp_path)
+    assert cells.iloc[0, 1] == "-4.0 (2 of 3 seeds)" and (cells.iloc[1:3, 1:] == "not run").all(axis=None)
+    figure, sentence = vtab_pitfalls.draw_pitfalls(root=tmp_path)
+    assert [t.get_text() for ax in figure.axes for t in ax.texts] == ["not run"] * 6 and "8 of 42 pairs" in sentence
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"recipe": {"lr": 0.001, "seed": 0}}, {"backbone_sha256": "c"}, {"seed": 5}, {"switches": {"jpeg": 60}}],
+    ids=str,
+)
+def test_another_run_is_no_partner(change, tmp_path):
+    put(tmp_path, "mnist", "dtl", 0, 0.8)
+    put(
+        tmp_path, "mnist", "dtl", change.get("seed", 0), 0.7, "half", **{k: v for k, v in change.items() if k != "seed"}
+    )
+    assert (pitfalls_table(root=tmp_path)["seeds"] == 0).all()
+
+
+def test_the_recorded_runs_are_the_rows_of_the_table(tmp_path, monkeypatch):
+    monkeypatch.setenv("DTL_RESULTS", str(tmp_path))
+    jobs: list[SweepJob] = []
+    monkeypatch.setattr("dtl_book.sweep.pitfalls.sweep_jobs", lambda found, *_, **__: jobs.extend(found))
+    measure_pitfalls("laptop", lr=0.01)
+    rows = {(r.task, r.method, r.pitfall) for r in pitfalls_table(root=tmp_path).itertuples()}
+    assert {(j.task, j.method, j.variant) for j in jobs} == rows and len(jobs) == 3 * len(rows)
+    assert all(isinstance(j, Job) and j.switches == SWITCHES[j.variant] for j in jobs)
+    assert jobs[0].card.parent == tmp_path / "laptop" / "pitfalls" / "mnist"
+
+
+def test_what_jpeg_loses_is_drawn():
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+    figure, rows = vtab_pitfalls.draw_jpeg(Image.fromarray(pixels), (75, 30))
+    pictures = [ax.images[0].get_array() for ax in figure.axes]
+    assert len(pictures) == 5 and np.array_equal(pictures[0], pixels)
+    assert rows["quality"].tolist() == [75, 30] and (rows["mean error (of 255)"].diff().dropna() > 0).all()
+    error = np.abs(np.asarray(pictures[1], float) - pixels).mean()
+    assert np.isclose(rows["mean error (of 255)"].iloc[0], error)
+
+
+def test_the_readme_holds_the_table_of_the_committed_cards():
+    text = (project_dir() / "README.md").read_text()
+    shown = text.split(pitfalls.MARKS[0])[1].split(pitfalls.MARKS[1])[0].strip()
+    assert shown == pitfalls_markdown("laptop", project_dir() / "results").strip(), "dtl results --write"

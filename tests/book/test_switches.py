@@ -1,0 +1,121 @@
+"""The field's pitfalls as switches: each changes what it says, and nothing else."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dtl_book.experiments import Switches, prepare, run
+from dtl_book.experiments.pitfalls import ThroughJpeg
+from dtl_book.predict import predict
+from dtl_book.standins import build_suite
+from dtl_core import DTL, load_backbone
+from dtl_core.data import eval_transform, open_rgb
+from dtl_core.serving import MultiTask
+from dtl_core.training.checkpoint import Checkpoint
+
+
+@pytest.fixture(scope="module", autouse=True)
+def built(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        root = tmp_path_factory.mktemp("suite")
+        patch.setenv("DTL_DATA", str(root / "data"))
+        patch.setenv("DTL_CACHE", str(root / "cache"))
+        build_suite("smoke", tasks=("shape_location",))
+        yield
+
+
+def first_image(**switches):
+    ready = prepare("linear", "shape_location", profile="smoke", switches=Switches(**switches))
+    return ready, ready.test[0][0]
+
+
+def test_the_defaults_change_nothing():
+    assert Switches().turned() == {}
+    ready, switched = first_image()
+    plain = eval_transform(32, ready.info.mean, ready.info.std)(open_rgb(ready.test.samples[0][0]))
+    assert torch.equal(plain, switched) and ready.info == load_backbone("toy/vit").dtl_info
+
+
+@pytest.mark.parametrize("name, mean, std", [("half", 0.5, 0.5), ("imagenet", 0.485, 0.229)])
+def test_normalisation(name, mean, std):
+    ready, own = first_image()
+    _, other = first_image(normalisation=name)
+    pixels = own[0] * ready.info.std[0] + ready.info.mean[0]
+    torch.testing.assert_close(other[0], (pixels - mean) / std, rtol=1e-5, atol=1e-5)
+
+
+def test_jpeg_loses_a_little_and_is_the_same_each_time():
+    ready, plain = first_image()
+    (jpeg, lossy), (_, again) = first_image(jpeg=75), first_image(jpeg=75)
+    assert torch.equal(lossy, again) and not torch.equal(lossy, plain)
+    assert (lossy - plain).abs().mean() < 0.2
+    assert jpeg.cacheable and repr(jpeg.test.transform) != repr(ready.test.transform), "another cache file"
+    worse = first_image(jpeg=5)[1]
+    assert (worse - plain).abs().mean() > (lossy - plain).abs().mean()
+
+
+def test_through_jpeg_is_pillows_own():
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    seen = []
+    ThroughJpeg(seen.append, 75)(Image.fromarray(pixels))
+    assert seen[0].mode == "RGB" and seen[0].size == (16, 16) and not np.array_equal(np.asarray(seen[0]), pixels)
+
+
+def test_readout_and_weights():
+    ready, _ = first_image(readout="cls")
+    assert ready.model.readout == "cls"
+    with pytest.raises(TypeError):
+        prepare("dtl", "shape_location", profile="smoke", switches=Switches(readout="cls"))
+    with pytest.raises(Exception, match="no/such"):
+        first_image(weights="no/such-model")
+
+
+def test_the_card_says_what_was_switched():
+    quiet = dict(profile="smoke", progress=False, lr=1e-2)
+    card, _ = run("linear", "shape_location", switches=Switches(normalisation="half", jpeg=75), **quiet)
+    assert card.switches == {"normalisation": "half", "jpeg": 75}
+    assert run("linear", "shape_location", **quiet)[0].switches == {}
+
+
+def test_a_killed_run_is_not_continued_by_one_with_other_switches(monkeypatch):
+    write, epochs = Checkpoint.write, []
+
+    def stop(self, rows):
+        write(self, rows)
+        raise KeyboardInterrupt
+
+    def note(self, rows):
+        epochs.append(len(rows))
+        write(self, rows)
+
+    quiet = dict(profile="smoke", progress=False, lr=3e-3)
+    monkeypatch.setattr(Checkpoint, "write", stop)
+    for options in (dict(switches=Switches(jpeg=30)), dict(backbone_dtype=torch.bfloat16)):
+        with pytest.raises(KeyboardInterrupt):
+            run("linear", "shape_location", **quiet, **options)
+    monkeypatch.setattr(Checkpoint, "write", note)
+    run("linear", "shape_location", **quiet)
+    assert epochs == [1, 2], "from the start"
+    run("linear", "shape_location", **quiet, switches=Switches(jpeg=30))
+    assert epochs == [1, 2, 2], "its own it continues"
+
+
+def test_an_adapter_carries_the_normalisation_it_was_trained_with(tmp_path):
+    path, imagenet = tmp_path / "other.safetensors", (0.485, 0.456, 0.406)
+    ready = prepare("dtl", "shape_location", profile="smoke", switches=Switches(normalisation="imagenet"))
+    ready.model.save_adapter(path)
+    own = load_backbone("toy/vit", image_size=32)
+    assert own.dtl_info.mean != imagenet and DTL.from_adapter(path, own).info.mean == imagenet
+    with pytest.raises(ValueError, match="task 'other' was trained on images of mean"):
+        MultiTask(own, {"other": path})
+    picture = ready.test.samples[0][0]
+    seen = eval_transform(32, imagenet, (0.229, 0.224, 0.225))(open_rgb(picture))
+    wanted = DTL.from_adapter(path, own).eval()(seen[None]).softmax(1).max().item()
+    assert predict(path, [picture], device="cpu")["probability_1"].item() == pytest.approx(wanted, rel=1e-5)
+
+
+@pytest.mark.parametrize("wrong", [dict(normalisation="none"), dict(readout="max"), dict(jpeg=100), dict(jpeg=-1)])
+def test_mistakes_are_named(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Switches(**wrong)

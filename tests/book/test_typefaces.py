@@ -1,0 +1,126 @@
+"""Typefaces: faces that differ, letters that stand in one split, nothing but the face that tells the class."""
+
+import json
+from collections import Counter
+from itertools import combinations
+
+import numpy as np
+import pytest
+from matplotlib import font_manager
+from PIL import Image
+
+from dtl_book import paths
+from dtl_book.standins.built import BUILT
+from dtl_book.standins.typefaces import FACES, LETTER, LETTERS, SIZES, Sizes, build_typefaces, glyph, printed
+from dtl_core.data import FewShot
+from dtl_core.data.fewshot import SEEDS, SHOTS
+
+ALL = "".join(LETTERS.values())
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("few-shot")
+    assert build_typefaces(root / "typefaces", SIZES["smoke"], 0)
+    return root
+
+
+def drawn(face, letter, side=400):
+    return np.asarray(glyph(face, letter, side * 0.4, (side / 2, side / 2), side), dtype=np.float32) / 255
+
+
+def test_there_are_at_least_twenty_faces_and_each_has_every_letter():
+    assert len(FACES) == len(set(FACES.values())) >= 20
+    for face in FACES:
+        font = font_manager.get_font(font_manager.cbook._get_data_path("fonts", "ttf", f"{face}.ttf"))
+        assert all(font.get_char_index(ord(letter)) for letter in ALL)
+        pictures = [drawn(face, letter, side=64) for letter in ALL]
+        assert len({p.tobytes() for p in pictures}) == len(ALL)  # no box in the place of a glyph
+
+
+def test_no_two_faces_draw_a_letter_alike():
+    for letter in ALL:
+        pictures = {face: drawn(face, letter) for face in FACES}
+        for one, two in combinations(FACES, 2):
+            a, b = pictures[one], pictures[two]
+            assert np.abs(a - b).sum() > 0.058 * np.maximum(a, b).sum(), (letter, one, two)
+
+
+def test_letters_stand_in_one_split_both_cases_together():
+    counts = Counter(ALL)
+    assert set(counts.values()) == {1} and len(counts) == 46
+    where = {letter: split for split, letters in LETTERS.items() for letter in letters}
+    assert all(where[letter] == where.get(letter.upper(), where[letter]) for letter in ALL)
+    assert len(LETTERS["train"]) >= max(SHOTS)  # no letter twice in one draw of a face
+
+
+@pytest.mark.parametrize("face", FACES)
+def test_every_letter_fits_whatever_is_drawn(face):
+    class Extreme:
+        """The largest height, and one corner of shift and turn."""
+
+        def __init__(self, sign):
+            self.sign = sign
+
+        def uniform(self, low, high, size=None):
+            end = high if low > 0 or self.sign > 0 else low
+            return end if size is None else np.full(size, end)
+
+    for sign in (-1, 1):
+        for letter in "mQjyKH":
+            pixels = printed(face, letter, Extreme(sign), 56).astype(int)
+            frame = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+            assert np.ptp(frame) == 0 and np.ptp(pixels) > 50
+
+
+def test_heights_of_capitals_are_those_asked_for():
+    for face in FACES:
+        ink = np.flatnonzero(np.asarray(glyph(face, "H", 240, (200, 200), 400)).max(axis=1) > 127)
+        assert abs(ink[-1] - ink[0] + 1 - 240) <= 2 and abs((ink[-1] + ink[0]) / 2 - 199.5) <= 1
+
+
+def test_lists_and_counts(root):
+    size = SIZES["smoke"]
+    for seed in SEEDS:
+        draws = [FewShot(root, "typefaces", "train", shots=shots, seed=seed) for shots in SHOTS]
+        for shots, data in zip(SHOTS, draws, strict=True):
+            assert np.bincount(data.targets).tolist() == [shots] * size.faces
+            assert set(data.samples) <= set(draws[-1].samples)  # fewer shots are the first of more
+    splits = [FewShot(root, "typefaces", "train", seed=seed) for seed in SEEDS]
+    splits += [FewShot(root, "typefaces", split) for split in ("val", "test")]
+    paths_ = [path for data in splits for path, _ in data.samples]
+    assert len(paths_) == len(set(paths_)) == len(list(root.rglob("*.png")))
+    assert [len(data) for data in splits[3:]] == [size.faces * len(LETTERS[s]) for s in ("val", "test")]
+    for data in splits:
+        data.verify()
+        assert data.class_names == tuple(FACES.values())[: size.faces]
+        image = Image.open(data.samples[0][0])
+        assert image.mode == "L" and image.size == (32, 32)
+
+
+def test_greys_do_not_tell_the_face(root):
+    """Ink and paper vary alike: no face's mean level stands out from the others' by more than their spread."""
+    levels = {label: [] for label in range(SIZES["smoke"].faces)}
+    for split, seed in (("train", 0), ("train", 1), ("train", 2), ("val", 0), ("test", 0)):
+        for path, label in FewShot(root, "typefaces", split, seed=seed).samples:
+            pixels = np.asarray(Image.open(path)).astype(int)
+            levels[label].append((pixels.max(), pixels.min()))
+    paper = np.array([np.mean(v, axis=0)[0] for v in levels.values()])
+    assert np.ptp(paper) < 10 and all(LETTER.paper[0] <= p <= LETTER.paper[1] for p in paper)
+
+
+def test_same_bytes_from_the_seed(tmp_path, root):
+    tiny = Sizes(2, 1, 1, 16)
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        assert build_typefaces(tmp_path / name, tiny, seed)
+    one, two, other = ({p.name: p.read_bytes() for p in (tmp_path / n).rglob("*") if p.is_file()} for n in "abc")
+    assert one == two and json.loads(one[BUILT])["digest"] != json.loads(other[BUILT])["digest"]
+    assert not build_typefaces(tmp_path / "a", tiny, 0) and build_typefaces(tmp_path / "a", tiny, 1)
+
+
+def test_the_laptop_set_is_as_large_as_it_says():
+    root = paths.few_shot_dir("laptop")
+    if not (root / "typefaces" / BUILT).is_file():
+        pytest.skip(f"typefaces were not built: run `dtl data build` ({root})")
+    sizes = [len(FewShot(root, "typefaces", split)) for split in ("train", "val", "test")]
+    assert sizes == [352, 352, 1056] and FewShot(root, "typefaces", "val").classes == 22
