@@ -1,4 +1,4 @@
-"""Adapter files: the side network and head in safetensors, with what is needed to use them again. Part of ``dtl``."""
+"""Adapter files: the side network and head in safetensors, with what is needed to use them again."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from .backbones import info_of, load_backbone
+from .config import DTLConfig
 from .files import DamagedFile, written_whole
 
 if TYPE_CHECKING:
@@ -68,10 +69,11 @@ def read_metadata(path: str | Path) -> dict[str, str]:
     return metadata
 
 
-def load_adapter(path: str | Path, backbone: nn.Module | str | None = None, **options) -> DTL:
-    """Rebuilds the model that ``save_adapter`` wrote.
+def load_adapter(make: type[DTL], path: str | Path, backbone: nn.Module | str | None = None, **options) -> DTL:
+    """Return the model that ``save_adapter`` wrote.
 
     Args:
+        make: the class of the model.
         path: adapter file.
         backbone: a timm model with the same pre-trained weights, or its name; None loads it by the name in the file.
         **options: how it runs (``recompute``, ``backbone_dtype``, ``drop_path``); see ``DTL``.
@@ -81,8 +83,6 @@ def load_adapter(path: str | Path, backbone: nn.Module | str | None = None, **op
         DamagedFile: see ``read_metadata``; or what the file holds does not fit together.
         FileNotFoundError: no such file.
     """
-    from .dtl import DTL, DTLConfig
-
     metadata = read_metadata(path)
     try:
         wanted, values = json.loads(metadata["backbone"]), json.loads(metadata["config"])
@@ -110,7 +110,7 @@ def load_adapter(path: str | Path, backbone: nn.Module | str | None = None, **op
             f"{path} was trained at {size} px, this backbone takes {found.image_size}: "
             f"load_backbone(..., image_size={size})"
         )
-    model = DTL(backbone, num_classes, config, **options)
+    model = make(backbone, num_classes, config, **options)
     with safe_open(path, framework="pt") as file:
         tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (safe_open is no dict)
     own = {k: v for k, v in model.state_dict().items() if not k.startswith("backbone.")}

@@ -15,7 +15,7 @@ from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from .blocks import SwinWalk, UnsupportedBackbone, ViTWalk, walk
+from .blocks import UnsupportedBackbone, blocks_of
 from .files import DamagedFile
 from .paths import packaged_vit_weights
 
@@ -100,7 +100,7 @@ def load_backbone(name: str, image_size: int | tuple[int, int] | None = None, pr
         raise ValueError(f"no backbone is called {name!r}: choose {own}, or a name of timm.list_models()")
     else:
         model = _built(timm.create_model, name, pretrained=pretrained, num_classes=0)
-    walk(model)  # refuse an unsupported architecture before anything else is done with it
+    blocks_of(model)  # refuse an unsupported architecture before anything else is done with it
     sha256 = weights_sha256(model)
     if image_size is not None:
         size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
@@ -149,9 +149,9 @@ def info_of(model: nn.Module) -> BackboneInfo:
     It is made once: weights that the caller changes afterwards keep the identity they had.
 
     Raises:
-        UnsupportedBackbone: see ``walk``.
+        UnsupportedBackbone: see ``blocks_of``.
     """
-    walk(model)
+    blocks_of(model)
     info = getattr(model, "dtl_info", None)
     if info is None:
         cfg, half = getattr(model, "pretrained_cfg", None) or {}, (0.5, 0.5, 0.5)
@@ -163,13 +163,4 @@ def info_of(model: nn.Module) -> BackboneInfo:
     return model.dtl_info
 
 
-__all__ = [
-    "BackboneInfo",
-    "SwinWalk",
-    "UnsupportedBackbone",
-    "ViTWalk",
-    "info_of",
-    "load_backbone",
-    "walk",
-    "weights_sha256",
-]
+__all__ = ["BackboneInfo", "UnsupportedBackbone", "info_of", "load_backbone", "weights_sha256"]

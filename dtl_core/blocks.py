@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from timm.layers import Mlp
+from typing import NamedTuple
+
+import torch
+from timm.layers import DropPath
 from timm.models.swin_transformer import SwinTransformer, SwinTransformerBlock
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
@@ -18,22 +21,84 @@ SUPPORTED = (
 )
 
 
-class ViTWalk:
-    """The parts of a timm ``VisionTransformer``, one block at a time. Holds no parameters of its own.
+class WatchPoint(NamedTuple):
+    """A method that runs one part of a network, for who wants to know which part runs (``memory.regions``).
 
     Attributes:
-        widths: token width of each block.
-        stages: stage of each block, all 0.
-        grid: (H, W) of the patches.
-        image_size: (H, W) in pixels.
+        owner: the object whose method it is.
+        method: its name.
+        label: of the part; None for a method whose first argument is the index of a block.
+        recomputed: whether a checkpoint may run it again in backward.
     """
 
-    def __init__(self, model: VisionTransformer):
-        self.model = model
-        self.widths = [model.embed_dim] * len(model.blocks)
-        self.stages = [0] * len(model.blocks)
-        self.grid = tuple(model.patch_embed.grid_size)
+    owner: object
+    method: str
+    label: str | None = None
+    recomputed: bool = False
+
+
+class Blocks:
+    """A backbone as embed, blocks and readout. Holds no parameters of its own.
+
+    ``blocks(i, x)`` runs block i; ``enter`` runs what stands in front of it.
+
+    Args:
+        model: the timm model.
+        widths: token width of each block.
+        stages: stage of each block.
+        grid: (H, W) of the patches; None where the tokens carry it.
+
+    Attributes:
+        model, widths, stages, grid: as given.
+        image_size: (H, W) in pixels.
+        drops: the drop path of each block, or None; see ``drop_path``.
+        training: whether they drop.
+    """
+
+    def __init__(self, model: nn.Module, widths: list[int], stages: list[int], grid: tuple[int, int] | None):
+        self.model, self.widths, self.stages, self.grid = model, widths, stages, grid
         self.image_size = tuple(model.patch_embed.img_size)
+        self.drops: list[nn.Module | None] = [None] * len(widths)
+        self.training = False
+
+    def __call__(self, i: int, x: Tensor) -> Tensor:
+        """Return the output of block i, of x's shape."""
+        return self.block(i, x)
+
+    def drop_path(self, rate: float) -> None:
+        """Set stochastic depth in training, rising linearly from 0 at block 0 to ``rate`` at the last block.
+
+        Raises:
+            ValueError: the blocks are not timm's standard ones, whose residual branches are known.
+        """
+        if rate and not self.can_drop_path():
+            raise ValueError(
+                f"drop_path={rate} is applied by our own walk over timm's standard block, and this "
+                f"{type(self.model).__name__} is built of another kind of block: use drop_path=0"
+            )
+        rates = torch.linspace(0, rate, len(self.widths), device="cpu").tolist()
+        self.drops = [DropPath(r) if r > 0 else None for r in rates]  # no module of the model: they hold nothing
+
+    def drop(self, i: int) -> nn.Module | None:
+        """Return the drop path of block i where it drops now, else None."""
+        return self.drops[i] if self.training else None
+
+    def watch_points(self) -> list[WatchPoint]:
+        """Return the methods that run the backbone's parts."""
+        return [
+            WatchPoint(self, "embed", "embed"),
+            WatchPoint(self, "enter"),
+            WatchPoint(self, "block", recomputed=True),
+            WatchPoint(self, "readout", "readout"),
+        ]
+
+
+class ViTBlocks(Blocks):
+    """The parts of a timm ``VisionTransformer``; all its blocks form stage 0."""
+
+    def __init__(self, model: VisionTransformer):
+        depth = len(model.blocks)
+        super().__init__(model, [model.embed_dim] * depth, [0] * depth, tuple(model.patch_embed.grid_size))
 
     def embed(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> tokens (B, N, d) that enter block 0."""
@@ -44,19 +109,9 @@ class ViTWalk:
         """What happens between two blocks: nothing in a ViT."""
         return x
 
-    def block(self, i: int, x: Tensor, drop: nn.Module | None = None, pool: bool = False) -> Tensor:
-        """Block i on tokens (B, N, d). ``drop`` is the drop path of its two residual branches.
-
-        With ``pool`` it gives the mean of its patch tokens, (B, d), which is all that the readout takes from the last
-        block. The last layer of the MLP is linear, so the mean is taken before it: a third of the block's products
-        falls away, forward and backward.
-        """
-        b = self.model.blocks[i]
-        if pool:
-            drop = drop or nn.Identity()
-            x = (x + drop(b.ls1(b.attn(b.norm1(x)))))[:, self.model.num_prefix_tokens :]
-            hidden = b.mlp.norm(b.mlp.act(b.mlp.fc1(b.norm2(x))))  # its two dropouts are still: the block is frozen
-            return x.mean(dim=1) + drop(b.ls2(b.mlp.fc2(hidden.mean(dim=1))))
+    def block(self, i: int, x: Tensor) -> Tensor:
+        """Block i on tokens (B, N, d)."""
+        b, drop = self.model.blocks[i], self.drop(i)
         if drop is None:
             return b(x)
         x = x + drop(b.ls1(b.attn(b.norm1(x))))
@@ -69,11 +124,6 @@ class ViTWalk:
     def can_drop_path(self) -> bool:
         return all(type(b) is Block for b in self.model.blocks)
 
-    def can_pool(self) -> bool:
-        """Whether the last block can give the mean of its patch tokens, see ``block``."""
-        last = self.model.blocks[-1]
-        return type(last) is Block and type(last.mlp) is Mlp
-
     def readout(self, x: Tensor) -> Tensor:
         """(B, N, d) -> (B, d): mean of the patch tokens, then the pre-trained final norm. The class token is not read.
 
@@ -84,20 +134,14 @@ class ViTWalk:
         return self.model.fc_norm(self.model.norm(pooled))
 
 
-class SwinWalk:
-    """The parts of a timm ``SwinTransformer``, one block at a time; tokens are (B, H, W, C).
-
-    Attributes: as in ``ViTWalk``; ``grid`` is None, since the tokens carry it.
-    """
+class SwinBlocks(Blocks):
+    """The parts of a timm ``SwinTransformer``; tokens are (B, H, W, C), so ``grid`` is None."""
 
     def __init__(self, model: SwinTransformer):
-        self.model = model
         self.blocks = [b for layer in model.layers for b in layer.blocks]
-        self.stages = [s for s, layer in enumerate(model.layers) for _ in layer.blocks]
-        self.widths = [b.dim for b in self.blocks]
-        self.first = {self.stages.index(s): s for s in set(self.stages)}  # first block of each stage
-        self.grid = None
-        self.image_size = tuple(model.patch_embed.img_size)
+        stages = [s for s, layer in enumerate(model.layers) for _ in layer.blocks]
+        super().__init__(model, [b.dim for b in self.blocks], stages, None)
+        self.first = {stages.index(s): s for s in set(stages)}  # first block of each stage
 
     def embed(self, images: Tensor) -> Tensor:
         return self.model.patch_embed(images)
@@ -106,33 +150,29 @@ class SwinWalk:
         """The patch merging, which timm puts at the start of a stage."""
         return self.model.layers[self.first[block]].downsample(x) if block in self.first else x
 
-    def block(self, i: int, x: Tensor, drop: nn.Module | None = None, pool: bool = False) -> Tensor:
-        """As in ``ViTWalk``, but for ``pool``: a Swin takes its final norm, which is not linear, before the mean."""
-        assert not pool
-        b = self.blocks[i]
+    def block(self, i: int, x: Tensor) -> Tensor:
+        """Block i on tokens (B, H, W, C)."""
+        b, drop = self.blocks[i], self.drop(i)
         if drop is None:
             return b(x)
         x = x + drop(b._attn(b.norm1(x)))
         return x + drop(b.mlp(b.norm2(x)))
 
     def after(self, i: int) -> list[nn.Module]:
-        """As in ``ViTWalk``; the mergings in front of later stages are among it."""
+        """As in ``ViTBlocks``; the mergings in front of later stages are among it."""
         merging = [self.model.layers[s].downsample for first, s in self.first.items() if first > i]
         return [*self.blocks[i + 1 :], *merging, self.model.norm]
 
     def can_drop_path(self) -> bool:
         return all(type(b) is SwinTransformerBlock for b in self.blocks)
 
-    def can_pool(self) -> bool:
-        return False
-
     def readout(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, C): final norm, then average pool."""
         return self.model.norm(x).mean(dim=(1, 2))
 
 
-def walk(model: nn.Module) -> ViTWalk | SwinWalk:
-    """The walk over a supported timm model.
+def blocks_of(model: nn.Module) -> Blocks:
+    """Return a supported timm model as embed, blocks and readout.
 
     Raises:
         UnsupportedBackbone: for anything else, with the reason.
@@ -158,4 +198,4 @@ def walk(model: nn.Module) -> ViTWalk | SwinWalk:
     head = model.head.fc if base is SwinTransformer else model.head
     if not isinstance(head, nn.Identity):
         raise ValueError("the backbone has a classifier of its own: make it with num_classes=0, DTL brings its head")
-    return SwinWalk(model) if base is SwinTransformer else ViTWalk(model)
+    return SwinBlocks(model) if base is SwinTransformer else ViTBlocks(model)

@@ -8,7 +8,7 @@ from typing import Literal
 
 from torch import nn
 
-from .blocks import walk
+from .blocks import blocks_of
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class DTLConfig:
     @classmethod
     def for_backbone(cls, model: nn.Module, plus: bool = False) -> DTLConfig:
         """The paper's configuration, with M at the same fraction of another depth. Says so when it is not the paper's."""
-        steps = walk(model)
+        steps = blocks_of(model)
         swin = steps.grid is None
         config, depth, paper_depth = cls.paper("swin" if swin else "vit", plus), len(steps.widths), 24 if swin else 12
         if depth == paper_depth:

@@ -12,7 +12,7 @@ behaviour of the authors' code. Tokens that enter block i are ``x_i``; the side 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -20,9 +20,10 @@ from torch import Tensor, nn
 
 
 def swish(h: Tensor, beta: float = 100.0) -> Tensor:
-    """``h * sigmoid(beta * h)``, elementwise. Tends to ReLU as beta grows; its slope at 0 is 1/2.
+    """Return ``h * sigmoid(beta * h)``, elementwise. Any shape.
 
-    At beta = 100 it lies within 0.0028 of ReLU everywhere; for beta = infinity ReLU itself is given. Any shape.
+    It tends to ReLU as beta grows; its slope at 0 is 1/2. At beta = 100 it lies within 0.0028 of ReLU everywhere. For
+    beta = infinity ReLU itself is given.
     """
     if math.isinf(beta):
         return h.relu()
@@ -48,7 +49,7 @@ class LowRankMap(nn.Module):
         nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))
 
     def encode(self, x: Tensor) -> Tensor:
-        """(..., d) -> (..., r): the code of a token, all that its map knows of it.
+        """Return the code ``down x`` of each token, all that the map knows of it: (..., d) -> (..., r).
 
         The map is cast to the type of the tokens, not the tokens to the map's: a cast token would be kept for backward.
         """
@@ -91,6 +92,8 @@ class CompactSideNetwork(nn.Module):
     Args:
         widths: token width d of each block.
         stages: stage of each block (all 0 for a ViT), not decreasing.
+        grid: (H, W) of the patches of a ViT, whose tokens come as (B, P + H*W, d) with P prefix tokens (class,
+            registers). None for a Swin, whose tokens come as (B, H, W, d).
         rank: r of every map.
         tap_from: first block that is tapped.
         inject_from: M, the first block after which the side state is added.
@@ -106,6 +109,7 @@ class CompactSideNetwork(nn.Module):
         self,
         widths: Sequence[int],
         stages: Sequence[int],
+        grid: tuple[int, int] | None = None,
         *,
         rank: int,
         tap_from: int,
@@ -114,7 +118,7 @@ class CompactSideNetwork(nn.Module):
         dwconv_kernel: int = 0,
     ):
         super().__init__()
-        self.stages, self.inject_from, self.beta = tuple(stages), inject_from, beta
+        self.stages, self.grid, self.inject_from, self.beta = tuple(stages), grid, inject_from, beta
         injecting = sorted(set(self.stages[inject_from:]))
         self.maps = nn.ModuleDict(
             {str(i): LowRankMap(d, rank) for i, d in enumerate(widths) if i >= tap_from and stages[i] in injecting}
@@ -124,58 +128,32 @@ class CompactSideNetwork(nn.Module):
             {str(s): DepthwiseConv(width_of[s], dwconv_kernel) for s in injecting} if dwconv_kernel else {}
         )
 
-    def tapped(self, block: int) -> bool:
-        """Whether the input of this block is read."""
-        return str(block) in self.maps
+    def tap(self, i: int, x: Tensor, h: Tensor | float) -> Tensor:
+        """Return ``h + up_i (down_i x)``: step 1, before block i.
 
-    def encode(self, block: int, x: Tensor) -> Tensor:
-        """Step 1, first half: the code ``down_i x_i`` of a block's input, (B, ..., d) -> (B, ..., r)."""
-        return self.maps[str(block)].encode(x)
-
-    def state(self, codes: Mapping[int, Tensor], scale: float = 1.0) -> Tensor:
-        """Step 1, second half: ``h``, the sum of ``up_j code_j`` over the tapped blocks so far, (B, ..., d).
-
-        The sum is one product, ``[code_0 ... code_i] [up_0 ... up_i]^T``: it writes ``h`` once, and autograd keeps
-        the thin codes in place of every partial sum. With ``scale`` it gives ``scale * h`` at no cost.
-        """
-        joined = torch.cat(list(codes.values()), dim=-1)
-        ups = torch.cat([self.maps[str(j)].up for j in codes], dim=1)
-        ups = ups if scale == 1 else ups * scale
-        return F.linear(joined, ups.to(joined.dtype))
-
-    def gated(self, codes: Mapping[int, Tensor], fused: bool = False) -> Tensor:
-        """Step 2, ``swish(h)``, (B, ..., d).
-
-        ``fused`` takes ``silu(beta h) / beta`` in its place, the same function: one kernel forward and one backward, and
-        one tensor kept where the form as written keeps two. Not in fp16, where ``beta h`` passes the largest number
-        from h = 655 on and silu would give infinity or NaN.
-        """
-        half = next(iter(codes.values())).dtype == torch.float16
-        if fused and not half and math.isfinite(self.beta):
-            return F.silu(self.state(codes, self.beta)).mul_(1 / self.beta)
-        return swish(self.state(codes), self.beta)
-
-    def injection(
-        self, codes: Mapping[int, Tensor], stage: int, grid: tuple[int, int] | None = None, fused: bool = False
-    ) -> Tensor:
-        """Steps 2 and 3: what is added to the tokens after a block.
+        ``lean.py`` keeps the codes ``down_i x`` in place of h and sums them later: a change here needs one there.
 
         Args:
-            codes: code of each tapped block of this stage so far, by block.
-            stage: the block's stage, which names the convolution.
-            grid: (H, W) of the patches of a ViT; its tokens come as (B, P + H*W, d), where the P prefix tokens
-                (class, registers) pass by the convolution. None for tokens (B, H, W, d).
-            fused: see ``gated``.
-
-        Returns:
-            A tensor of the tokens' shape.
+            i: a tapped block.
+            x: its input, (B, ..., d).
+            h: the side state so far, of x's shape, or 0.0 at the start of a stage.
         """
-        gated = self.gated(codes, fused)
+        return h + self.maps[str(i)](x)
+
+    def gate(self, i: int, h: Tensor, swish: Callable[[Tensor, float], Tensor] = swish) -> Tensor:
+        """Return ``conv(swish(h))``: steps 2 and 3, what is added to the tokens after block i >= M.
+
+        Args:
+            i: the block, whose stage names the convolution.
+            h: the side state, (B, ..., d). Prefix tokens pass by the convolution.
+            swish: the nonlinearity; ``lean.py`` gives one that overwrites its input.
+        """
+        gated = swish(h, self.beta)
         if not self.dwconvs:
             return gated
-        conv = self.dwconvs[str(stage)]
-        if grid is None:
+        conv = self.dwconvs[str(self.stages[i])]
+        if self.grid is None:
             return conv(gated)
-        prefix = gated.shape[1] - grid[0] * grid[1]
-        patches = conv(gated[:, prefix:].unflatten(1, grid)).flatten(1, 2)  # (B, H*W, d)
+        prefix = gated.shape[1] - math.prod(self.grid)
+        patches = conv(gated[:, prefix:].unflatten(1, self.grid)).flatten(1, 2)  # (B, H*W, d)
         return torch.cat([gated[:, :prefix], patches], dim=1)

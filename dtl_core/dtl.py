@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import torch
-from timm.layers import DropPath
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
+from .adapters import load_adapter, save_adapter
 from .backbones import info_of, load_backbone
-from .blocks import walk
+from .blocks import WatchPoint, blocks_of
 from .config import DTLConfig
 from .csn import CompactSideNetwork
+from .lean import LeanSuffix
 
-PARTS = 4  # a block that is to be lean takes its batch in so many parts: only one part's working set is alive at a time
+__all__ = ["DTL", "DTLConfig", "Features", "suffix_to"]
 
 
 @dataclass
@@ -35,7 +32,7 @@ class Features:
     taps: dict[int, Tensor] = field(default_factory=dict)
 
     def to(self, *args) -> Features:
-        """``Tensor.to`` for every tensor: a device or a type."""
+        """Return a copy with ``Tensor.to`` done to every tensor: a device or a type."""
         return Features(self.tokens.to(*args), {i: tap.to(*args) for i, tap in self.taps.items()})
 
 
@@ -49,11 +46,9 @@ class DTL(nn.Module):
         backbone: a timm model made with ``num_classes=0``, or a name for ``load_backbone``. It is frozen in place.
         num_classes: classes of the task.
         config: the function; ``DTLConfig.for_backbone`` if None.
-        recompute: what backward computes again instead of keeping. "side": the gated side state, from its thin codes.
-            "blocks": also the blocks after M. "none": nothing, the form of the paper. "side" and "blocks" also take
-            the mean over the tokens before the last layer of a ViT's last block (``ViTWalk.block``), and the last block
-            or every block in parts of the batch (``PARTS``; not with drop path). Logits and gradients are the same up
-            to rounding. Hooks on a last block that takes the mean early are not called: use "none" to watch it.
+        recompute: what training computes again in backward instead of keeping it. "none": nothing, the form of the
+            paper, as ``suffix`` shows it. "side": what is injected. "blocks": also the blocks after M. Logits and
+            gradients are the same up to rounding; ``lean.py`` lists what else differs.
         backbone_dtype: cast the frozen weights (and so the tokens) to this type; the side network and head stay fp32.
         drop_path: stochastic depth in training mode, rising linearly from 0 at block 0 to this rate at the last
             block, in the frozen blocks of prefix and suffix alike, as the authors train.
@@ -81,50 +76,36 @@ class DTL(nn.Module):
     ):
         super().__init__()
         backbone = load_backbone(backbone) if isinstance(backbone, str) else backbone
-        self._walk = walk(backbone)
-        depth = len(self._walk.widths)
+        self.blocks = blocks_of(backbone)
+        depth = len(self.blocks.widths)
         config = config or DTLConfig.for_backbone(backbone)
         _check(config, depth, num_classes, recompute, drop_path)
         bad = [n for n, p in backbone.named_parameters() if p.device.type != "meta" and not torch.isfinite(p).all()]
         if bad:
             raise ValueError(f"the backbone's weights are not finite in {bad[0]} ({len(bad)} tensors): load it again")
-        if drop_path and not self._walk.can_drop_path():
-            raise ValueError(
-                f"drop_path={drop_path} is applied by our own walk over timm's standard block, and this "
-                f"{type(backbone).__name__} is built of another kind of block: use drop_path=0"
-            )
+        self.blocks.drop_path(drop_path)
         self.info = info_of(backbone)
         self.backbone = backbone.requires_grad_(False).eval()
         if backbone_dtype is not None:
             self.backbone.to(backbone_dtype)
         self.config, self.recompute, self.class_names = config, recompute, None
-        # kept out of the module tree: they hold nothing, and are passed to the walk in training mode only
-        self._drops = [DropPath(float(r)) if r > 0 else None for r in torch.linspace(0, drop_path, depth, device="cpu")]
-        self.csn = CompactSideNetwork(self._walk.widths, self._walk.stages, **asdict(config))
-        self.head = nn.Linear(self._walk.widths[-1], num_classes)
+        self.csn = CompactSideNetwork(self.blocks.widths, self.blocks.stages, self.blocks.grid, **asdict(config))
+        self.head = nn.Linear(self.blocks.widths[-1], num_classes)
         nn.init.trunc_normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
+        self.lean = LeanSuffix(self)
+        self.train(self.training)
 
     def train(self, mode: bool = True) -> DTL:
         super().train(mode)
         self.backbone.eval()  # frozen means frozen: no dropout, no drop path of timm's own
+        self.blocks.training = mode
         return self
 
     @property
     def drop_path(self) -> float:
         """The rate at the last block."""
-        return self._drops[-1].drop_prob if self._drops[-1] else 0.0
-
-    def _block(self, i: int, x: Tensor, pool: bool = False) -> Tensor:
-        """Block i as ``recompute`` wants it: whole or in parts, kept for backward or computed again there."""
-        drop, again = self._drops[i] if self.training else None, self.recompute == "blocks"
-        step = partial(self._walk.block, i, drop=drop, pool=pool)
-        if again and x.requires_grad:
-            step = partial(checkpoint, step, use_reentrant=False, preserve_rng_state=drop is not None)
-        lean = again or (self.recompute == "side" and i == len(self._drops) - 1 and x.requires_grad)
-        if lean and drop is None:  # drop path would draw other numbers for parts than for the whole
-            return torch.cat([step(part) for part in x.chunk(PARTS)])
-        return step(x)
+        return self.blocks.drops[-1].drop_prob if self.blocks.drops[-1] else 0.0
 
     @torch.no_grad()
     def prefix(self, images: Tensor) -> Features:
@@ -135,47 +116,37 @@ class DTL(nn.Module):
         Raises:
             ValueError: for images of another size than the backbone was built for.
         """
-        if images.ndim != 4 or images.shape[1] != 3 or tuple(images.shape[2:]) != self._walk.image_size:
-            h, w = self._walk.image_size
+        if images.ndim != 4 or images.shape[1] != 3 or tuple(images.shape[2:]) != self.blocks.image_size:
+            h, w = self.blocks.image_size
             raise ValueError(
                 f"images of shape {tuple(images.shape)}; this backbone takes (B, 3, {h}, {w}): resize them, "
                 "or load the backbone with image_size=(H, W)"
             )
-        x, taps = self._walk.embed(images.to(next(self.backbone.parameters()).dtype)), {}
+        run = self.lean.frozen_block if self.recompute == "blocks" else self.blocks  # the same, in parts of the batch
+        x, taps = self.blocks.embed(images.to(next(self.backbone.parameters()).dtype)), {}
         for i in range(self.config.inject_from + 1):
-            x = self._walk.enter(i, x)
-            if self.csn.tapped(i):
+            x = self.blocks.enter(i, x)
+            if str(i) in self.csn.maps:
                 taps[i] = x
-            x = self._block(i, x)
+            x = run(i, x)
         return Features(x, taps)
 
     def suffix(self, features: Features) -> Tensor:
         """The side network, blocks M+1 onwards, readout and head. ``Features`` -> logits (B, num_classes)."""
-        m, stages = self.config.inject_from, self._walk.stages
-        x, taps = features.tokens, dict(features.taps)
-        lean = self.recompute != "none" and torch.is_grad_enabled() and self._walk.can_pool()
+        held = [features]
         del features  # where the caller keeps none, tokens and taps are freed as soon as they are read
-        codes = {i: self.csn.encode(i, taps.pop(i)) for i in list(taps)}
-        x = self._inject(m, x, codes)
-        for i in range(m + 1, len(stages)):
-            x = self._walk.enter(i, x)
-            if stages[i] != stages[i - 1]:
-                codes = {}  # the side state starts again from 0 at each stage
-            codes[i] = self.csn.encode(i, x)
-            pool = lean and i == len(stages) - 1
-            x = self._inject(i, self._block(i, x, pool), codes, pool)
-        return self.head(self._walk.readout(x).to(self.head.weight.dtype))
-
-    def _inject(self, i: int, x: Tensor, codes: dict[int, Tensor], pool: bool = False) -> Tensor:
-        """What comes out of block i, and the side state on top. With ``pool`` x is the mean of the patch tokens."""
-        lean = self.recompute != "none"
-        add = partial(self.csn.injection, stage=self._walk.stages[i], grid=self._walk.grid, fused=lean)
-        if lean and torch.is_grad_enabled():
-            add = partial(checkpoint, add, use_reentrant=False, preserve_rng_state=False)
-        if pool:
-            patches = math.prod(self._walk.grid)
-            return x + add({j: code[:, -patches:] for j, code in codes.items()}).mean(dim=1).to(x.dtype)
-        return x + add(dict(codes)).to(x.dtype)
+        if self.recompute != "none" and torch.is_grad_enabled():
+            return self.lean.suffix(held.pop())  # what follows, in fewer bytes
+        M, stages = self.config.inject_from, self.blocks.stages
+        x, h, taps = held[0].tokens, 0.0, dict(held.pop().taps)
+        for i in list(taps):
+            h = self.csn.tap(i, taps.pop(i), h)  # h <- h + up_i (down_i x_i), for the blocks up to M
+        x = x + self.csn.gate(M, h)  # x <- x + conv(swish(h)), after block M
+        for i in range(M + 1, len(stages)):
+            x = self.blocks.enter(i, x)  # on a Swin: the patch merging, where a stage begins
+            h = self.csn.tap(i, x, h if stages[i] == stages[i - 1] else 0.0)
+            x = self.blocks(i, x) + self.csn.gate(i, h)
+        return self.head(self.blocks.readout(x).to(self.head.weight.dtype))
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> logits (B, num_classes)."""
@@ -183,7 +154,13 @@ class DTL(nn.Module):
 
     def suffix_parts(self) -> list[nn.Module]:
         """What ``suffix`` runs. The rest of the model, embedding and blocks 0..M, may lie on another device; see ``suffix_to``."""
-        return [self.csn, self.head, *self._walk.after(self.config.inject_from)]
+        return [self.csn, self.head, *self.blocks.after(self.config.inject_from)]
+
+    def watch_points(self) -> list[WatchPoint]:
+        """Return the methods that run the parts of a step, for an account of where its bytes are made."""
+        plain = [WatchPoint(self.csn, "tap", "side network"), WatchPoint(self.csn, "gate", "side network")]
+        side = plain if self.recompute == "none" else self.lean.watch_points()
+        return [*self.blocks.watch_points(), *side, WatchPoint(self.head, "forward", "head")]
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         """The side network's parameters and the head's."""
@@ -203,17 +180,22 @@ class DTL(nn.Module):
         ]
 
     def save_adapter(self, path: str | Path) -> None:
-        """Writes the side network and head to a safetensors file, whole or not at all. See ``adapters.save_adapter``."""
-        from .adapters import save_adapter
-
+        """Write the side network and head to a safetensors file, whole or not at all. See ``adapters.save_adapter``."""
         save_adapter(self, path)
 
     @classmethod
     def from_adapter(cls, path: str | Path, backbone: nn.Module | str | None = None, **options) -> DTL:
-        """Rebuilds a model from an adapter file. See ``adapters.load_adapter``."""
-        from .adapters import load_adapter
+        """Rebuild a model from an adapter file.
 
-        return load_adapter(path, backbone, **options)
+        Args:
+            path: adapter file.
+            backbone: a timm model with the same pre-trained weights, or its name; None loads it by the name in the file.
+            **options: how it runs (``recompute``, ``backbone_dtype``, ``drop_path``); see ``DTL``.
+
+        Raises:
+            ValueError, DamagedFile, FileNotFoundError: see ``adapters.load_adapter``.
+        """
+        return load_adapter(cls, path, backbone, **options)
 
 
 def suffix_to(model: nn.Module, device: torch.device | str) -> None:
@@ -242,6 +224,3 @@ def _check(config: DTLConfig, depth: int, num_classes: int, recompute: str, drop
         raise ValueError(f"recompute is {recompute!r}: choose 'side', 'blocks' or 'none'")
     if not 0 <= drop_path < 1:
         raise ValueError(f"drop_path is {drop_path}: it is a probability below 1")
-
-
-__all__: Sequence[str] = ("DTL", "DTLConfig", "Features", "suffix_to")

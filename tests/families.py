@@ -83,7 +83,7 @@ def images_for(model, batch=2):
     return torch.randn(batch, 3, *model.patch_embed.img_size, generator=generator, dtype=torch.float64)
 
 
-def blocks_of(model):
+def timm_blocks(model):
     return (
         [b for layer in model.layers for b in layer.blocks]
         if isinstance(model, SwinTransformer)

@@ -4,7 +4,7 @@ import torch
 from timm.models.swin_transformer import SwinTransformer
 
 from dtl_core import DTL, DTLConfig, load_backbone
-from dtl_core.blocks import walk
+from dtl_core.blocks import blocks_of
 
 KINDS = {  # rank, tap_from, M, kernel; on the toy Swin blocks 0-1, 2-3, 4-21 and 22-23 are a stage
     "toy/vit": {
@@ -44,11 +44,11 @@ def toy(name, dtype=torch.float32):
 
 def images_of(backbone, n=5, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    size, dtype = walk(backbone).image_size, next(backbone.parameters()).dtype
+    size, dtype = blocks_of(backbone).image_size, next(backbone.parameters()).dtype
     return torch.randn(n, 3, *size, generator=generator, dtype=torch.float64).to(dtype)
 
 
-def blocks_of(backbone):
+def timm_blocks(backbone):
     swin = isinstance(backbone, SwinTransformer)
     return [b for layer in backbone.layers for b in layer.blocks] if swin else list(backbone.blocks)
 
@@ -57,8 +57,8 @@ class Calls:
     """Counts how often each frozen block is called, and with how many rows."""
 
     def __init__(self, backbone):
-        self.rows = [[] for _ in blocks_of(backbone)]
-        for seen, block in zip(self.rows, blocks_of(backbone), strict=True):
+        self.rows = [[] for _ in timm_blocks(backbone)]
+        for seen, block in zip(self.rows, timm_blocks(backbone), strict=True):
             block.register_forward_pre_hook(lambda module, args, seen=seen: seen.append(len(args[0])))
 
     def __call__(self):

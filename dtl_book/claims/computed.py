@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from dtl_core.backbones import load_backbone
-from dtl_core.blocks import walk
+from dtl_core.blocks import blocks_of
 from dtl_core.csn import swish
 from dtl_core.dtl import DTL, DTLConfig
 from dtl_core.training import authors_table
@@ -99,7 +99,7 @@ def start() -> Finding:
         for plus in (False, True):
             backbone = load_backbone(name)
             images = torch.randn(4, 3, *backbone.dtl_info.image_size, generator=torch.Generator().manual_seed(0))
-            model, steps = DTL(backbone, 3, DTLConfig.for_backbone(backbone, plus=plus)).eval(), walk(backbone)
+            model, steps = DTL(backbone, 3, DTLConfig.for_backbone(backbone, plus=plus)).eval(), blocks_of(backbone)
             x = steps.embed(images)
             for i in range(len(steps.widths)):
                 x = steps.block(i, steps.enter(i, x))

@@ -22,7 +22,7 @@ SHARED = (
 )  # fmt: skip
 # random views for training and the centre crop of photographs: not every run's images go through them
 VIEWS = "data/augment.py"
-DTL_FILES = ("config.py", "csn.py", "dtl.py")
+DTL_FILES = ("config.py", "csn.py", "dtl.py", "lean.py")
 SERVING_FILES = ("serving/cache.py", "serving/multitask.py", "serving/path.py")
 
 

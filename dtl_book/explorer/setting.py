@@ -9,7 +9,7 @@ from functools import lru_cache
 import torch
 
 from dtl_core import DTLConfig, load_backbone
-from dtl_core.blocks import walk
+from dtl_core.blocks import blocks_of
 from dtl_core.memory import BatchFit, MemoryPlan, largest_fitting, plan_training
 
 from ..lab.plots import METHOD_STYLES
@@ -77,7 +77,7 @@ def anatomy(backbone: str) -> tuple[int, DTLConfig, DTLConfig]:
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that M is ours is said beside the slider
         model = load_backbone(backbone, pretrained=False)
-        return len(walk(model).widths), DTLConfig.for_backbone(model), DTLConfig.for_backbone(model, plus=True)
+        return len(blocks_of(model).widths), DTLConfig.for_backbone(model), DTLConfig.for_backbone(model, plus=True)
 
 
 @lru_cache(maxsize=512)

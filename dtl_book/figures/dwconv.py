@@ -118,18 +118,13 @@ def added_by_side(model: DTL, images: Tensor) -> dict[int, Tensor]:
     Returns:
         Block -> tensor (B, N, d).
     """
-    seen, inject = [], model.csn.injection
-
-    def recorded(*args, **kwargs):
-        seen.append(inject(*args, **kwargs))
-        return seen[-1]
-
-    model.csn.injection = recorded  # hides the method for this call
+    seen, gate = {}, model.csn.gate
+    model.csn.gate = lambda i, h: seen.setdefault(i, gate(i, h))  # hides the method for this call
     try:
         model.eval()(images)
     finally:
-        del model.csn.injection
-    return dict(enumerate(seen, start=model.config.inject_from))
+        del model.csn.gate
+    return seen
 
 
 def draw_added(models: dict[str, DTL], image: Tensor, block: int) -> Figure:
@@ -147,7 +142,7 @@ def draw_added(models: dict[str, DTL], image: Tensor, block: int) -> Figure:
     axes[0].set_title("image")
     for ax, (label, model) in zip(axes[1:], models.items(), strict=True):
         device = next(model.parameters()).device
-        height, width = model._walk.grid
+        height, width = model.blocks.grid
         added = added_by_side(model, image[None].to(device))[block][0]
         lengths = added[-height * width :].norm(dim=1).unflatten(0, (height, width)).cpu().numpy()
         shown = ax.imshow(lengths, cmap="viridis", vmin=0)

@@ -106,6 +106,10 @@ def held_by_part(plans: Mapping[str, MemoryPlan]) -> pd.DataFrame:
             part: sum(plan.by_operation.get(o, 0) for o in operations) for part, (_, _, operations) in PARTS.items()
         }
         column["other tensors"] = sum(n for operation, n in plan.by_operation.items() if operation not in named)
+        if column["sigmoid(βh)"]:  # the form of the paper sums h where the side network runs, and keeps it
+            h = plan.saved_by_block["side network"] - column["sigmoid(βh)"] - column["h, or its codes"]
+            column["h, or its codes"] += h
+            column["tokens (sums)"] -= h
         columns[label] = {**column, "all": sum(column.values())}
     return pd.DataFrame(columns).rename_axis("held for backward")
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 from torch import nn
 
-from dtl_core.backbones import SwinWalk, walk
+from dtl_core.blocks import SwinBlocks, blocks_of
 from dtl_core.memory import MIB
 
 from ..lab.plots import PALETTE
@@ -30,8 +30,8 @@ STYLES = {  # label, colour, marker
 @torch.no_grad()  # with gradients the last block of a lean DTL is not called as a block
 def rows_through_blocks(backbone: nn.Module, work: Callable[[], object]) -> list[int]:
     """How many rows (images times tasks) go through each block while ``work`` runs, without gradient."""
-    steps = walk(backbone)
-    blocks = steps.blocks if isinstance(steps, SwinWalk) else list(backbone.blocks)
+    steps = blocks_of(backbone)
+    blocks = steps.blocks if isinstance(steps, SwinBlocks) else list(backbone.blocks)
     rows = [0] * len(blocks)
 
     def note(i: int, tokens) -> None:

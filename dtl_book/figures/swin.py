@@ -83,7 +83,7 @@ def draw_side_states(inject_from: int = 14, rank: int = 4) -> Figure:
     held, top = 0, rank * STAGES.count(2)
     for i, stage in enumerate(STAGES):
         held = 0 if STAGES[i - 1] != stage else held
-        if csn.tapped(i):
+        if str(i) in csn.maps:
             held += rank
             ax.bar(i, held, width=0.78, facecolor=COLOURS[stage], hatch=HATCHES[stage], edgecolor=INK, lw=0.6)
         else:

@@ -26,7 +26,7 @@ PARTS = ("tests", "memory", "time", "notebooks", "paper")  # in order of worth
 # the network, its rivals and the count of bytes: every part passes through them
 CODE = tuple(
     f"dtl_core/{n}"
-    for n in ("backbones.py", "blocks.py", "config.py", "csn.py", "dtl.py", "baselines/*.py", "memory/*.py")
+    for n in ("backbones.py", "blocks.py", "config.py", "csn.py", "dtl.py", "lean.py", "baselines/*.py", "memory/*.py")
 )
 PART_CODE = {  # what a part passes through besides
     "tests": ("dtl_core/training/*.py",),

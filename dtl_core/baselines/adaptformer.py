@@ -64,7 +64,7 @@ def adaptformer(
     """
     blocks = standard_blocks(backbone, "AdaptFormer")
     model = Classifier(backbone.requires_grad_(False), num_classes, readout)
-    for block, width in zip(blocks, model._walk.widths, strict=True):
+    for block, width in zip(blocks, model.blocks.widths, strict=True):
         adapter = Bottleneck(width, bottleneck, next(block.mlp.parameters()))
         block.mlp = ParallelAdapter(block.mlp, adapter, scale)
     return model

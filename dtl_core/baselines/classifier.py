@@ -9,7 +9,8 @@ from timm.layers import trunc_normal_
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from ..backbones import info_of, walk
+from ..backbones import info_of
+from ..blocks import WatchPoint, blocks_of
 from ..dtl import Features
 
 
@@ -46,14 +47,14 @@ class Classifier(nn.Module):
             raise ValueError(f"readout is {readout!r}: choose 'mean' or 'cls'")
         if num_classes < 1:
             raise ValueError(f"num_classes is {num_classes}: a head needs at least one class")
-        self._walk = walk(backbone)
+        self.blocks = blocks_of(backbone)
         if readout == "cls" and getattr(backbone, "cls_token", None) is None:
             raise ValueError(f"this {type(backbone).__name__} has no class token to read: use readout='mean'")
         self.info = info_of(backbone)
         self.backbone, self.readout, self.class_names = backbone.eval(), readout, None
         self.drops: tuple[nn.Module, ...] = ()  # a method's own dropout, which trains though the backbone does not
         self._tokens_dtype: torch.dtype | None = None  # of ``cast_frozen``; else the backbone's own
-        self.head = nn.Linear(self._walk.widths[-1], num_classes)
+        self.head = nn.Linear(self.blocks.widths[-1], num_classes)
         trunc_normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
 
@@ -94,19 +95,19 @@ class Classifier(nn.Module):
 
     def _embed(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> the tokens that enter block 0."""
-        return self._walk.embed(images.to(self._tokens_dtype or next(self.backbone.parameters()).dtype))
+        return self.blocks.embed(images.to(self._tokens_dtype or next(self.backbone.parameters()).dtype))
 
     def _read(self, x: Tensor) -> Tensor:
         """Tokens that left the last block -> (B, d)."""
         if self.readout == "cls":
             return self.backbone.fc_norm(self.backbone.norm(x[:, 0]))
-        return self._walk.readout(x)
+        return self.blocks.readout(x)
 
     def features(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, d), what the head reads."""
         x = self._embed(images)
-        for i in range(len(self._walk.widths)):
-            x = self._walk.block(i, self._walk.enter(i, x))
+        for i in range(len(self.blocks.widths)):
+            x = self.blocks(i, self.blocks.enter(i, x))
         return self._read(x)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -116,6 +117,10 @@ class Classifier(nn.Module):
     def trainable_parameters(self) -> list[nn.Parameter]:
         """What the optimizer gets."""
         return [p for p in self.parameters() if p.requires_grad]
+
+    def watch_points(self) -> list[WatchPoint]:
+        """Return the methods that run the parts of a step; see ``DTL.watch_points``."""
+        return [*self.blocks.watch_points(), WatchPoint(self.head, "forward", "head")]
 
     def parameter_table(self) -> list[dict]:
         """Rows {"part", "parameters", "trained"} for ``pandas.DataFrame``; parameters of one part are all trained or all not."""

@@ -6,6 +6,7 @@ import torch
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
+from ..blocks import WatchPoint
 from .classifier import Classifier
 from .support import require_vit, standard_blocks
 
@@ -116,6 +117,10 @@ class LST(Classifier):
         """(B, 3, H, W) -> (B, d), what the head reads."""
         with torch.no_grad():
             taps = [self._embed(images)]
-            for i in range(len(self._walk.widths)):
-                taps.append(self._walk.block(i, taps[-1]))
+            for i in range(len(self.blocks.widths)):
+                taps.append(self.blocks(i, taps[-1]))
         return self._read(taps[-1] + self.side(taps))
+
+    def watch_points(self) -> list[WatchPoint]:
+        """Return the methods that run the parts of a step; see ``DTL.watch_points``."""
+        return [*super().watch_points(), WatchPoint(self.side, "forward", "side network")]

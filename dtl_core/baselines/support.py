@@ -7,7 +7,7 @@ from collections.abc import Callable
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from ..blocks import UnsupportedBackbone, walk
+from ..blocks import UnsupportedBackbone, blocks_of
 
 ON_A_SWIN = "full, linear, bitfit, adaptformer, lora, ssf, repadapter, dtl, dtl+"
 
@@ -21,9 +21,9 @@ def require_vit(backbone: nn.Module, method: str, why: str) -> VisionTransformer
         why: what of the method a Swin cannot hold, for the message.
 
     Raises:
-        UnsupportedBackbone: for a Swin, and for what ``walk`` refuses.
+        UnsupportedBackbone: for a Swin, and for what ``blocks_of`` refuses.
     """
-    if walk(backbone).grid is None:
+    if blocks_of(backbone).grid is None:
         raise UnsupportedBackbone(
             f"{method} is built for timm's VisionTransformer, not for a {type(backbone).__name__}: {why}. "
             f"Methods for a Swin: {ON_A_SWIN}"
@@ -35,9 +35,9 @@ def standard_blocks(backbone: nn.Module, method: str) -> list[nn.Module]:
     """The blocks, if each is ``x + attn(norm1(x))``, then ``x + mlp(norm2(x))``, as the methods' equations have it.
 
     Raises:
-        UnsupportedBackbone: for other kinds of blocks (parallel, post-norm), and for what ``walk`` refuses.
+        UnsupportedBackbone: for other kinds of blocks (parallel, post-norm), and for what ``blocks_of`` refuses.
     """
-    steps = walk(backbone)
+    steps = blocks_of(backbone)
     if not steps.can_drop_path():
         raise UnsupportedBackbone(
             f"{method} goes into timm's standard block (norm, attention, norm, MLP), and this {type(backbone).__name__} "

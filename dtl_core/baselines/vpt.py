@@ -64,17 +64,17 @@ class VPT(Classifier):
         if prompts < 1:
             raise ValueError(f"prompts is {prompts}: VPT needs at least 1")
         super().__init__(backbone.requires_grad_(False), num_classes, readout)
-        blocks = len(self._walk.widths) if deep else 1
+        blocks = len(self.blocks.widths) if deep else 1
         self.prompts = nn.ModuleList(Prompt(prompts, backbone) for _ in range(blocks))
         self._number, self._after = prompts, backbone.num_prefix_tokens
 
     def features(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, d), what the head reads."""
         x = self._embed(images)
-        for i in range(len(self._walk.widths)):
+        for i in range(len(self.blocks.widths)):
             if i < len(self.prompts):
                 x = self.prompts[i](x, self._after, instead_of=self._number if i else 0)
-            x = self._walk.block(i, x)
+            x = self.blocks(i, x)
         return self._read(torch.cat([x[:, : self._after], x[:, self._after + self._number :]], dim=1))
 
 

@@ -52,26 +52,11 @@ def _watching(ledger: Ledger, label: Callable[..., str]) -> Callable[[Callable],
 
 @contextmanager
 def watched(ledger: Ledger, model: nn.Module) -> Iterator[None]:
-    """Watches the parts of a ``DTL`` or ``Classifier`` for the length of the context."""
-    steps = model._walk
-    block = _watching(ledger, lambda i, *_, **__: f"block {i}")
+    """Watch the parts of a ``DTL`` or ``Classifier``, as its ``watch_points`` name them, for the length of the context."""
     with ExitStack() as stack:
-        stack.enter_context(replaced(steps, "embed", _watching(ledger, lambda *_: "embed")))
-        stack.enter_context(replaced(steps, "enter", block))
-        stack.enter_context(replaced(steps, "block", block))
-        stack.enter_context(replaced(steps, "readout", _watching(ledger, lambda *_: "readout")))
-        stack.enter_context(replaced(model.head, "forward", _watching(ledger, lambda *_: "head")))
-        # beside the backbone: DTL's network with its addition to the tokens, and LST's ladder
-        if hasattr(model, "_block"):  # a lean DTL joins the parts of a block's batch there
-            stack.enter_context(replaced(model, "_block", block))
-        beside = [
-            (getattr(model, "csn", None), "encode"),
-            (model, "_inject"),
-            (getattr(model, "side", None), "forward"),
-        ]
-        for owner, name in beside:
-            if hasattr(owner, name):
-                stack.enter_context(replaced(owner, name, _watching(ledger, lambda *_, **__: "side network")))
+        for point in model.watch_points():
+            label = (lambda i, *_, **__: f"block {i}") if point.label is None else (lambda *_, t=point.label, **__: t)
+            stack.enter_context(replaced(point.owner, point.method, _watching(ledger, label)))
         yield
 
 

@@ -59,7 +59,7 @@ def checkpointed(model: nn.Module) -> Iterator[None]:
 
         return again
 
-    with replaced(model._walk, "block", make):
+    with replaced(model.blocks, "block", make):
         yield
 
 
@@ -77,9 +77,9 @@ def again_under(modes: Sequence[TorchFunctionMode], ledger: Ledger, model: nn.Mo
         return ruled
 
     with ExitStack() as stack:
-        stack.enter_context(replaced(model._walk, "block", make))
-        if hasattr(model, "csn"):
-            stack.enter_context(replaced(model.csn, "injection", make))
+        for point in model.watch_points():
+            if point.recomputed:
+                stack.enter_context(replaced(point.owner, point.method, make))
         yield
 
 

@@ -12,7 +12,8 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
-from ..backbones import info_of, load_backbone, walk
+from ..backbones import info_of, load_backbone
+from ..blocks import blocks_of
 from ..config import DTLConfig
 from ..dtl import DTL, Features
 from .cache import FeatureCache, digests
@@ -58,7 +59,7 @@ class MultiTask:
         if chunk < 1:
             raise ValueError(f"chunk is {chunk}: at least one row has to go through a block at once")
         backbone = load_backbone(backbone) if isinstance(backbone, str) else backbone
-        self._walk, self.info, self.chunk = walk(backbone), info_of(backbone), chunk
+        self.blocks, self.info, self.chunk = blocks_of(backbone), info_of(backbone), chunk
         self.backbone = backbone.requires_grad_(False).eval()
         self.cache = FeatureCache(cache_bytes) if cache_bytes else None
         self._lock = Lock()
@@ -123,12 +124,12 @@ class MultiTask:
         logits = {t.name: t.head.weight.new_empty(len(images), t.num_classes) for t in chosen}
         if not chosen:
             return logits
-        wanted = frozenset().union(*(needs(self._walk, t.config) for t in chosen))
+        wanted = frozenset().union(*(needs(self.blocks, t.config) for t in chosen))
         for start in range(0, len(images), self.chunk):
             some = images[start : start + self.chunk]
             path = self._path(some, wanted, loaded)
             for batch in pieces(chosen, len(some), self.chunk):
-                for piece, answer in zip(batch, suffixes(self._walk, path, batch), strict=True):
+                for piece, answer in zip(batch, suffixes(self.blocks, path, batch), strict=True):
                     logits[piece.task.name][start + piece.images.start : start + piece.images.stop] = answer
         return logits
 
@@ -145,7 +146,7 @@ class MultiTask:
         Raises:
             ValueError: M lies behind the last block, or the images have another size.
         """
-        config, steps = config or DTLConfig.for_backbone(self.backbone), self._walk
+        config, steps = config or DTLConfig.for_backbone(self.backbone), self.blocks
         if config.inject_from >= len(steps.stages):
             raise ValueError(f"inject_from={config.inject_from}, but the last block is {len(steps.stages) - 1}")
         self._check_images(images)
@@ -168,14 +169,14 @@ class MultiTask:
         """The frozen path of some images, from the cache where they are known."""
         one = next(self.backbone.parameters())
         if self.cache is None or not len(images):
-            return frozen_path(self._walk, images.to(one), wanted)
+            return frozen_path(self.blocks, images.to(one), wanted)
         names = digests(images)
         rows = [self.cache.get(name, wanted) for name in names]
         new = [i for i, row in enumerate(rows) if row is None]
         if new:
             # what any loaded task needs is kept, so that the next call finds it whichever tasks it asks for
-            every = frozenset(wanted).union(*(needs(self._walk, t.config) for t in loaded.values()))
-            path = frozen_path(self._walk, images[new].to(one), every)
+            every = frozenset(wanted).union(*(needs(self.blocks, t.config) for t in loaded.values()))
+            path = frozen_path(self.blocks, images[new].to(one), every)
             for at, i in enumerate(new):
                 rows[i] = {key: tokens[at].to("cpu", copy=True) for key, tokens in path.items()}
                 self.cache.put(names[i], rows[i])
@@ -202,8 +203,8 @@ class MultiTask:
             )
 
     def _check_images(self, images: Tensor) -> None:
-        if images.ndim != 4 or images.shape[1] != 3 or tuple(images.shape[2:]) != self._walk.image_size:
-            h, w = self._walk.image_size
+        if images.ndim != 4 or images.shape[1] != 3 or tuple(images.shape[2:]) != self.blocks.image_size:
+            h, w = self.blocks.image_size
             raise ValueError(
                 f"images of shape {tuple(images.shape)}; this backbone takes (B, 3, {h}, {w}): resize them, "
                 "or load the backbone with image_size=(H, W)"

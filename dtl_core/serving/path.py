@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from ..backbones import SwinWalk, ViTWalk
+from ..blocks import Blocks
 from ..config import DTLConfig
 from ..csn import CompactSideNetwork
+from ..lean import added
 
-Walk = ViTWalk | SwinWalk
 Path = dict[str, Tensor]  # "in 6": what enters block 6; "out 3": what leaves block 3, where a stage ends
 
 
@@ -44,24 +44,24 @@ class Task:
         return self.head.out_features
 
 
-def leaves(steps: Walk, m: int) -> str:
+def leaves(steps: Blocks, m: int) -> str:
     """The key of what leaves block m: the input of the next block, unless patches are merged between them."""
     inside = m + 1 < len(steps.stages) and steps.stages[m + 1] == steps.stages[m]
     return f"in {m + 1}" if inside else f"out {m}"
 
 
-def taps(steps: Walk, config: DTLConfig) -> range:
+def taps(steps: Blocks, config: DTLConfig) -> range:
     """The blocks up to M whose inputs the side network reads: those of M's stage, from ``tap_from`` on."""
     m = config.inject_from
     return range(max(config.tap_from, steps.stages.index(steps.stages[m])), m + 1)
 
 
-def needs(steps: Walk, config: DTLConfig) -> frozenset[str]:
+def needs(steps: Blocks, config: DTLConfig) -> frozenset[str]:
     """What a task takes from the frozen path."""
     return frozenset({*(f"in {i}" for i in taps(steps, config)), leaves(steps, config.inject_from)})
 
 
-def frozen_path(steps: Walk, images: Tensor, wanted: AbstractSet[str]) -> Path:
+def frozen_path(steps: Blocks, images: Tensor, wanted: AbstractSet[str]) -> Path:
     """Runs the frozen blocks, no further than is wanted. (B, 3, H, W) -> tokens by key."""
     x, path = steps.embed(images), {}
     for i in range(len(steps.stages)):
@@ -70,7 +70,7 @@ def frozen_path(steps: Walk, images: Tensor, wanted: AbstractSet[str]) -> Path:
             path[f"in {i}"] = x
         if len(path) == len(wanted):
             break
-        x = steps.block(i, x)
+        x = steps(i, x)
         if f"out {i}" in wanted:
             path[f"out {i}"] = x
     return path
@@ -111,7 +111,7 @@ def pieces(tasks: Sequence[Task], images: int, chunk: int) -> Iterator[list[Piec
         yield batch
 
 
-def suffixes(steps: Walk, path: Path, batch: list[Piece]) -> list[Tensor]:
+def suffixes(steps: Blocks, path: Path, batch: list[Piece]) -> list[Tensor]:
     """Runs the frozen blocks behind the smallest M once for all pieces of a batch, each with its own side network.
 
     Args:
@@ -129,22 +129,19 @@ def suffixes(steps: Walk, path: Path, batch: list[Piece]) -> list[Tensor]:
             for piece in inside:
                 if steps.stages[i] != steps.stages[i - 1]:
                     piece.codes = {}  # the side state starts again from 0 at each stage
-                piece.codes[i] = piece.task.csn.encode(i, x[piece.rows])
-            x = steps.block(i, x)
+                piece.codes[i] = piece.task.csn.maps[str(i)].encode(x[piece.rows])
+            x = steps(i, x)
             for piece in inside:
-                x[piece.rows] += _added(steps, i, piece, x.dtype)
+                x[piece.rows] += added(piece.task.csn, i, piece.codes).to(x.dtype)
         joining = [piece for piece in batch if piece.task.config.inject_from == i]
         for piece in joining:
             piece.codes = {
-                j: piece.task.csn.encode(j, path[f"in {j}"][piece.images]) for j in taps(steps, piece.task.config)
+                j: piece.task.csn.maps[str(j)].encode(path[f"in {j}"][piece.images])
+                for j in taps(steps, piece.task.config)
             }
         if joining:
             end = path[leaves(steps, i)]
-            own = [end[piece.images] + _added(steps, i, piece, end.dtype) for piece in joining]
+            own = [end[p.images] + added(p.task.csn, i, p.codes).to(end.dtype) for p in joining]
             x, inside = torch.cat(own if x is None else [x, *own]), inside + joining
     read = steps.readout(x)
     return [piece.task.head(read[piece.rows].to(piece.task.head.weight.dtype)) for piece in batch]
-
-
-def _added(steps: Walk, i: int, piece: Piece, dtype: torch.dtype) -> Tensor:
-    return piece.task.csn.injection(piece.codes, steps.stages[i], steps.grid, fused=True).to(dtype)

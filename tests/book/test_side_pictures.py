@@ -123,7 +123,7 @@ def test_what_the_side_network_adds():
         with torch.no_grad():
             for i in range(6, 12):
                 x = (x if i == 6 else model.backbone.blocks[i](x)) + added[i]
-            torch.testing.assert_close(model.head(model._walk.readout(x)), expected)
+            torch.testing.assert_close(model.head(model.blocks.readout(x)), expected)
             torch.testing.assert_close(model(images), expected)  # the method is back in its place
     assert "DTL+" in text_of(draw_added(models, images[0], block=11))
 

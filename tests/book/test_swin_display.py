@@ -26,7 +26,7 @@ from dtl_book.figures.swin import (
 )
 from dtl_book.paths import RESOURCES
 from dtl_core import DTL, DTLConfig, load_backbone
-from dtl_core.blocks import walk
+from dtl_core.blocks import blocks_of
 from dtl_core.csn import DepthwiseConv
 from dtl_core.memory import MIB, plan_training
 
@@ -46,9 +46,9 @@ def heights(ax):
 
 def test_stages_and_widths_are_those_of_a_swin_b():
     with torch.device("meta"):
-        steps = walk(load_backbone("swin_base_patch4_window7_224", pretrained=False))
+        steps = blocks_of(load_backbone("swin_base_patch4_window7_224", pretrained=False))
     assert steps.stages == STAGES and steps.widths == WIDTHS
-    assert walk(load_backbone("toy/swin")).stages == STAGES
+    assert blocks_of(load_backbone("toy/swin")).stages == STAGES
 
 
 def test_the_packaged_golden_cases_are_those_of_the_tests():

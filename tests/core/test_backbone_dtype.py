@@ -54,7 +54,7 @@ def test_a_step_in_bf16(method, backbone):
     assert all(b.dtype == torch.bfloat16 for b in model.backbone.buffers() if b.is_floating_point())
 
     types = []
-    steps = model._walk
+    steps = model.blocks
     for block in steps.blocks if backbone == "toy/swin" else model.backbone.blocks:
         block.register_forward_hook(lambda module, args, out: types.append(out.dtype))
     model.head.register_forward_hook(lambda module, args, out: types.append(out.dtype))

@@ -11,7 +11,7 @@ from timm.models.vision_transformer import VisionTransformer
 
 from dtl_core import DTL, DTLConfig, UnsupportedBackbone, load_backbone
 from dtl_core.backbones import TOYS, _set_input_size, info_of, weights_sha256
-from dtl_core.blocks import walk
+from dtl_core.blocks import blocks_of
 from dtl_core.files import DamagedFile
 
 VIT = dict(img_size=32, patch_size=8, embed_dim=24, depth=4, num_heads=3)
@@ -33,7 +33,7 @@ def test_a_toy_is_the_same_at_every_call(name):
     assert first.dtl_info == second.dtl_info and first.dtl_info.name == name
     assert len(first.dtl_info.sha256) == 64
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
-    assert len(walk(first).widths) == TOY_DEPTH[name] and not first.training
+    assert len(blocks_of(first).widths) == TOY_DEPTH[name] and not first.training
     assert first.dtl_info.mean == first.dtl_info.std == (0.5, 0.5, 0.5)
 
 
@@ -45,7 +45,7 @@ def test_another_image_size_is_the_same_backbone(name, size):
     native, model = load_backbone(name), load_backbone(name, image_size=size)
     size = (size, size) if isinstance(size, int) else size
     assert model.dtl_info.sha256 == native.dtl_info.sha256
-    assert model.dtl_info.image_size == walk(model).image_size == size != native.dtl_info.image_size
+    assert model.dtl_info.image_size == blocks_of(model).image_size == size != native.dtl_info.image_size
     assert weights_sha256(model) != native.dtl_info.sha256  # resampled, and yet the same by name
     assert DTL(model, 3)(torch.randn(1, 3, *size)).shape == (1, 3)
 
@@ -74,7 +74,7 @@ def test_a_model_of_the_callers_own():
 
 def test_a_timm_name():
     model = load_backbone("vit_tiny_patch16_224", image_size=(32, 48), pretrained=False)
-    assert model.dtl_info.image_size == (32, 48) and walk(model).grid == (2, 3)
+    assert model.dtl_info.image_size == (32, 48) and blocks_of(model).grid == (2, 3)
     assert model(torch.randn(1, 3, 32, 48)).shape == (1, 192)
 
 
@@ -141,7 +141,7 @@ def test_packaged_weights_that_are_not_there(tmp_path, monkeypatch):
 
 def test_packaged_shape_without_weights():
     model = load_backbone("packaged/vit-s14", image_size=98, pretrained=False)
-    assert walk(model).grid == (7, 7) and walk(model).widths == [384] * 12
+    assert blocks_of(model).grid == (7, 7) and blocks_of(model).widths == [384] * 12
     assert len(model.state_dict()) == 174
 
 
@@ -179,7 +179,7 @@ class OwnForward(VisionTransformer):
 )  # fmt: skip
 def test_unsupported(make, reason):
     model = make()
-    for use in (walk, info_of, lambda m: DTL(m, 3), DTLConfig.for_backbone):
+    for use in (blocks_of, info_of, lambda m: DTL(m, 3), DTLConfig.for_backbone):
         with pytest.raises(UnsupportedBackbone, match=reason):
             use(model)
 

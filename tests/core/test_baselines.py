@@ -10,7 +10,7 @@ from timm.models.swin_transformer import SwinTransformer
 
 from dtl_core import DTL, DTLConfig
 from dtl_core.baselines import LST, METHODS, VPT, Classifier, LinearProbe, build
-from dtl_core.blocks import walk
+from dtl_core.blocks import blocks_of
 
 KINDS = ["ViT", "DINOv2, 4 registers", "SigLIP", "Swin-T"]
 VIT_ONLY = {"vpt-shallow", "vpt-deep", "fact", "lst", "noah"}
@@ -64,7 +64,7 @@ def test_what_has_a_frozen_prefix():
 @pytest.mark.parametrize("method, family", ON)
 def test_what_each_method_trains(method, family):
     backbone = backbone_of(family)
-    steps, total = walk(backbone), sum(p.numel() for p in backbone.parameters())
+    steps, total = blocks_of(backbone), sum(p.numel() for p in backbone.parameters())
     model = build(method, backbone, 3, **options_of(method))
     head = 3 * steps.widths[-1] + 3
     expected = {

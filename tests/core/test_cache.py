@@ -9,7 +9,7 @@ import torch
 from toys import SHORT, SIZES, ToyImages, toy_model
 
 from dtl_core import DTL, load_backbone
-from dtl_core.blocks import walk
+from dtl_core.blocks import blocks_of
 from dtl_core.dtl import suffix_to
 from dtl_core.training import InexactCache, PrefixCache, evaluate, fit
 
@@ -186,7 +186,7 @@ def test_only_what_the_suffix_runs_goes_to_the_device(backbone, monkeypatch):
     there, here = ({n for n, device in sent.items() if device == d} for d in ("cuda", "cpu"))
     assert there | here == set(names.values())
     first = model.config.inject_from
-    walked = walk(model.backbone)
+    walked = blocks_of(model.backbone)
     late = {t.data_ptr() for b in walked.after(first) for t in (*b.parameters(), *b.buffers())}
     own = {n for n in names.values() if n.startswith(("csn.", "head."))}
     assert there == own | {names[i] for i in late} and here

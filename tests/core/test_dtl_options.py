@@ -46,7 +46,7 @@ def test_drop_path_is_what_timm_does(family):
             torch.manual_seed(seed)
             twin.train().forward_features(images)
             handle.remove()
-            assert torch.equal(read.pop(), model._walk.readout(tokens[0]))
+            assert torch.equal(read.pop(), model.blocks.readout(tokens[0]))
         model.eval()(images)
         dropped, plain = read.pop(), dtl_of(backbone_of(family), plus=True).eval()
         plain.head.register_forward_pre_hook(lambda module, args: read.append(args[0]))
@@ -60,7 +60,7 @@ def test_drop_path_is_what_timm_does(family):
 @pytest.mark.parametrize("name, depth", [("toy/vit", 12), ("toy/swin", 24)])
 def test_drop_path_rises_linearly_from_zero(name, depth):
     model = toy(name, drop_path=0.1)
-    rates = [d.drop_prob if d else 0.0 for d in model._drops]
+    rates = [d.drop_prob if d else 0.0 for d in model.blocks.drops]
     assert rates == pytest.approx([0.1 * i / (depth - 1) for i in range(depth)], rel=1e-6)
     assert model.drop_path == pytest.approx(0.1) and toy(name).drop_path == 0
 

@@ -7,13 +7,14 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
-from families import FAMILIES, OTHER_SIZES, VIT, backbone_of, blocks_of, dtl_of, images_for
-from timm.layers import DropPath, SwiGLUPacked
+from families import FAMILIES, OTHER_SIZES, VIT, backbone_of, dtl_of, images_for, timm_blocks
+from timm.layers import SwiGLUPacked
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 
 from dtl_core import DTL
-from dtl_core.blocks import walk
+from dtl_core.blocks import blocks_of
+from dtl_core.lean import can_pool, pooled_block
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:timm.layers.interpolate")  # timm's own, on a resized Swin
 CASES = [pytest.param(n, None, id=n) for n in FAMILIES]
@@ -22,7 +23,7 @@ CASES += [pytest.param(n, size, id=f"{n}, resized") for n, size in OTHER_SIZES.i
 
 def walked(model, images):
     """Every block's (input, output), by the walk."""
-    steps, x, seen = walk(model), walk(model).embed(images), []
+    steps, x, seen = blocks_of(model), blocks_of(model).embed(images), []
     for i in range(len(steps.widths)):
         x = steps.enter(i, x)
         seen.append((x, steps.block(i, x)))
@@ -33,7 +34,9 @@ def walked(model, images):
 def recorded(model, images):
     """Every block's (input, output), by hooks on timm's own forward; and what timm returns."""
     seen = []
-    handles = [b.register_forward_hook(lambda module, args, out: seen.append((args[0], out))) for b in blocks_of(model)]
+    handles = [
+        b.register_forward_hook(lambda module, args, out: seen.append((args[0], out))) for b in timm_blocks(model)
+    ]
     out = model.forward_features(images)
     for handle in handles:
         handle.remove()
@@ -47,7 +50,7 @@ def test_the_walk_is_timms_own_forward(family, size):
     images = images_for(model)
     seen, out = recorded(model, images)
     ours = walked(model, images)
-    assert len(seen) == len(ours) == len(walk(model).stages)
+    assert len(seen) == len(ours) == len(blocks_of(model).stages)
     for i, (theirs, mine) in enumerate(zip(seen, ours, strict=True)):
         assert torch.equal(theirs[0], mine[0]) and torch.equal(theirs[1], mine[1]), i
         assert not torch.equal(mine[0], mine[1]), i  # a block that does nothing would show nothing
@@ -60,7 +63,7 @@ def test_the_readout(family, size):
     model = backbone_of(family, size)
     images = images_for(model)
     tokens = recorded(model, images)[0][-1][1]
-    ours = walk(model).readout(tokens)
+    ours = blocks_of(model).readout(tokens)
     if isinstance(model, SwinTransformer):
         assert torch.equal(ours, model(images))  # timm with num_classes=0 reads out the same way
         return
@@ -79,7 +82,7 @@ def test_the_readout(family, size):
 def test_at_the_start_the_features_are_the_frozen_ones(family, size, plus):
     model = backbone_of(family, size)
     images = images_for(model)
-    frozen = walk(model).readout(recorded(model, images)[0][-1][1]).detach()
+    frozen = blocks_of(model).readout(recorded(model, images)[0][-1][1]).detach()
     dtl, read = dtl_of(model, plus), []
     dtl.head.register_forward_pre_hook(lambda module, args: read.append(args[0]))
     for mode in (True, False):
@@ -98,16 +101,17 @@ def test_at_the_start_the_features_are_the_frozen_ones(family, size, plus):
 @pytest.mark.parametrize("rate", [0.0, 0.4])
 def test_the_last_block_may_take_the_mean_before_its_last_layer(family, rate):
     model = backbone_of(family).eval()
-    steps, last = walk(model), len(model.blocks) - 1
-    if not steps.can_pool():
+    steps, last = blocks_of(model), len(model.blocks) - 1
+    if not can_pool(steps):
         assert family in ("ViT, parallel blocks", "ViT, post-norm blocks")
         return
-    drop = DropPath(rate).train() if rate else None
+    steps.drop_path(rate)
+    steps.training = True
     x = torch.randn(3, model.num_prefix_tokens + math.prod(steps.grid), model.embed_dim, dtype=torch.float64)
     torch.manual_seed(1)
-    whole = steps.block(last, x, drop)
+    whole = steps.block(last, x)
     torch.manual_seed(1)
-    pooled = steps.block(last, x, drop, pool=True)
+    pooled = pooled_block(steps, x)
     assert pooled.shape == (3, model.embed_dim)
     torch.testing.assert_close(pooled, whole[:, model.num_prefix_tokens :].mean(dim=1), rtol=1e-12, atol=1e-12)
     assert torch.equal(steps.readout(pooled), model.fc_norm(model.norm(pooled)))
@@ -115,7 +119,7 @@ def test_the_last_block_may_take_the_mean_before_its_last_layer(family, rate):
 
 def test_another_kind_of_mlp_is_not_pooled_early():
     model = VisionTransformer(**VIT, num_classes=0, mlp_layer=SwiGLUPacked).double()
-    assert not walk(model).can_pool()
+    assert not can_pool(blocks_of(model))
     gradients = []
     for mode in ("none", "side"):
         torch.manual_seed(0)
@@ -160,7 +164,7 @@ def by_hooks(dtl, images):
         return out
 
     handles = []
-    for i, block in enumerate(blocks_of(model)):
+    for i, block in enumerate(timm_blocks(model)):
         handles += [block.register_forward_pre_hook(partial(before, i)), block.register_forward_hook(partial(after, i))]
     out = model.forward_features(images)
     for handle in handles:
@@ -192,7 +196,7 @@ def test_prefix_and_suffix(family, size):
     m = dtl.config.inject_from
     features = dtl.prefix(images)
     assert torch.equal(features.tokens, seen[m][1])
-    first = next(i for i, s in enumerate(walk(model).stages) if s == walk(model).stages[m])
+    first = next(i for i, s in enumerate(blocks_of(model).stages) if s == blocks_of(model).stages[m])
     assert list(features.taps) == list(range(max(first, dtl.config.tap_from), m + 1))
     assert all(torch.equal(tap, seen[i][0]) for i, tap in features.taps.items())
     assert torch.equal(dtl(images), dtl.suffix(features))

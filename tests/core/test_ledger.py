@@ -149,4 +149,4 @@ def test_a_measurement_leaves_the_model_as_it_was():
     measure_training(model, batch("toy/vit"))
     assert not model.training and all(p.grad is None for p in model.parameters())
     assert all(torch.equal(before[n], p) for n, p in model.named_parameters())
-    assert "block" not in vars(model._walk) and "forward" not in vars(model.head)
+    assert "block" not in vars(model.blocks) and "forward" not in vars(model.head)

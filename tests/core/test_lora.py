@@ -10,7 +10,7 @@ from timm.models.swin_transformer import SwinTransformer
 
 from dtl_core.baselines import LoRALinear, build
 from dtl_core.baselines.lora import merge
-from dtl_core.blocks import walk
+from dtl_core.blocks import blocks_of
 
 
 @pytest.mark.parametrize("family", ["ViT", "DINOv2, 4 registers", "Swin-T"])
@@ -24,7 +24,7 @@ def test_lora_is_pefts(family, rank, alpha):
     theirs = peft.get_peft_model(copy.deepcopy(backbone), config).double()
     peft_layers = {n: m for n, m in theirs.base_model.model.named_modules() if hasattr(m, "lora_A")}
     layers = {n: m for n, m in ours.backbone.named_modules() if isinstance(m, LoRALinear)}
-    assert layers.keys() == peft_layers.keys() and len(layers) == len(walk(backbone).widths)
+    assert layers.keys() == peft_layers.keys() and len(layers) == len(blocks_of(backbone).widths)
     generator = torch.Generator().manual_seed(7)
     with torch.no_grad():
         for name, layer in layers.items():
@@ -41,7 +41,7 @@ def test_lora_is_pefts(family, rank, alpha):
     last = inner.layers[-1] if isinstance(inner, SwinTransformer) else inner.blocks[-1]
     last.register_forward_hook(lambda module, args, out: tokens.append(out))
     inner.eval().forward_features(images)
-    logits = ours.head(walk(inner).readout(tokens[0]))
+    logits = ours.head(blocks_of(inner).readout(tokens[0]))
     mine = ours(images)
     torch.testing.assert_close(mine, logits, rtol=1e-12, atol=1e-12)
     assert (mine - ours.head(frozen_features(backbone, images))).abs().max() > 1e-3  # the update does something

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from families import backbone_of, blocks_of, images_for
+from families import backbone_of, images_for, timm_blocks
 from torch import nn
 
 from dtl_core.baselines import build
@@ -14,7 +14,7 @@ from dtl_core.baselines.fact import FacTLinear
 from dtl_core.baselines.lora import LoRALinear, LoRAQueryValue, merge
 from dtl_core.baselines.repadapter import RepAdapter
 from dtl_core.baselines.ssf import ScaledShifted
-from dtl_core.blocks import walk
+from dtl_core.blocks import blocks_of
 
 FAMILIES = ["ViT", "DINOv2, 4 registers", "ViT with qk norm", "Swin-T", "Swin, non-square, padded windows"]
 VITS = FAMILIES[:2]
@@ -42,10 +42,10 @@ def modules_of(model, kind):
 @torch.no_grad()
 def assert_computes(model, images, backbone, run_block=None, embed=None, last=None):
     """That a plain run over the blocks of this backbone reads what the model reads."""
-    steps = walk(backbone)
+    steps = blocks_of(backbone)
     x = steps.embed(images)
     x = embed(x) if embed else x
-    for i, block in enumerate(blocks_of(backbone)):
+    for i, block in enumerate(timm_blocks(backbone)):
         x = steps.enter(i, x)
         x = run_block(i, block, x) if run_block else block(x)
     x = last(x) if last else x
@@ -122,7 +122,7 @@ def test_repadapter_merged(family, groups, scale):
     """W (x + s (up (down x + a) + b)) + c = W (1 + s up down) x + (c + s W (up a + b)), up block-diagonal."""
     model, backbone, images = rival_of("repadapter", family, groups=groups, scale=scale)
     adapters = modules_of(model, RepAdapter)
-    assert len(adapters) == 2 * len(blocks_of(backbone))
+    assert len(adapters) == 2 * len(timm_blocks(backbone))
     for name, adapter in adapters.items():
         layer = backbone.get_submodule(name.removesuffix(".0"))
         d, hidden = layer.in_features, adapter.down.shape[0]
@@ -170,7 +170,7 @@ def test_vpt_written_out(family, method):
             x = torch.cat([prefix, prompts[i][None].repeat(2, 1, 1), rest], dim=1)
         return block(x)
 
-    n = len(walk(backbone).embed(images)[0])
+    n = len(blocks_of(backbone).embed(images)[0])
     order = [*range(p), *range(p + 3, n + 3)]
     assert_computes(model, images, backbone, run_block, last=lambda x: x[:, order])
 

@@ -192,7 +192,7 @@ def test_the_switch_of_the_fused_attention(method, backbone):
     with torch.no_grad():
         fused = model(images)
         attentions = [m for m in model.modules() if hasattr(m, "fused_attn")]
-        assert len(attentions) == len(model._walk.widths) * (2 if method == "lst" else 1)
+        assert len(attentions) == len(model.blocks.widths) * (2 if method == "lst" else 1)
         for attention in attentions:
             attention.fused_attn = not attention.fused_attn
         torch.testing.assert_close(model(images), fused, rtol=1e-10, atol=1e-12)

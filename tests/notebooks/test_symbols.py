@@ -12,7 +12,7 @@ from dtl_book.experiments import RunCard
 from dtl_book.notebooks import catalog
 from dtl_core import DTL, DTLConfig, load_backbone
 from dtl_core.baselines.lora import LoRALinear
-from dtl_core.blocks import walk
+from dtl_core.blocks import blocks_of
 from dtl_core.csn import swish
 from dtl_core.data import DomainShift
 from dtl_core.training import Recipe
@@ -80,16 +80,15 @@ def objects():
     model = DTL(load_backbone("toy/vit"), 10, config).eval()
     images, labels = torch.randn(4, 3, 32, 32), torch.tensor([3, 1, 4, 1])
     features = model.prefix(images)
-    codes = {i: model.csn.encode(i, tokens).detach() for i, tokens in features.taps.items()}
-    h = model.csn.state(codes).detach().requires_grad_()
+    h = model.csn.tap(0, features.taps[0], 0.0).detach().requires_grad_()
     swish(h, config.beta).sum().backward()
     fields = RunCard.__dataclass_fields__
     card = RunCard(**{name: {"accuracy": 0.5, "shots": 4}.get(name) for name in fields})
     return {
-        "F": F, "DTL": DTL, "backbone": model.backbone, "card": card, "codes": codes, "config": config, "csn": model.csn,
+        "F": F, "DTL": DTL, "backbone": model.backbone, "card": card, "config": config, "csn": model.csn,
         "data": DomainShift.__new__(DomainShift), "features": features, "h": h, "i": 6, "images": images, "labels": labels,
         "logits": model(images), "lora": LoRALinear(torch.nn.Linear(48, 144)), "model": model, "n": 1, "recipe": Recipe(lr=1e-3),
-        "swin": load_backbone("toy/swin"), "swish": swish, "torch": torch, "walk": walk,
+        "swin": load_backbone("toy/swin"), "swish": swish, "torch": torch, "x": features.taps[6], "blocks_of": blocks_of,
     }  # fmt: skip
 
 
