@@ -1,5 +1,6 @@
 # make workbook   set-up, data, then run every notebook and write them as a site to build/workbook/
 # make test       set-up, the quick laptop data, then unit tests, notebook checks and every notebook in the smoke profile
+# make check      set-up, then style, directions of imports and types: ruff, import-linter, pyright
 # make site       the same site from the outputs that the notebooks hold, to build/site/; nothing runs
 # make lab        open JupyterLab on the notebooks
 # make explorer   open the memory explorer as a page: will it fit, and what would save most?
@@ -19,7 +20,7 @@ DTL := $(BIN)/python -m dtl_core
 # two test processes on two cores: one thread each
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: help setup setup-test data workbook site test colab-check lab explorer record gpu clean
+.PHONY: help setup setup-test data workbook site check test colab-check lab explorer record gpu clean
 .DEFAULT_GOAL := help
 
 help:
@@ -64,6 +65,12 @@ workbook: data
 
 site: setup
 	@$(DTL) notebooks site --out build/site
+
+check: setup-test
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/lint-imports
+	@$(BIN)/pyright --pythonpath $(BIN)/python
 
 test: setup-test
 	@$(DTL) data fetch $(if $(WITHOUT),--without $(WITHOUT))

@@ -87,7 +87,7 @@ def train(
         jpeg: a pitfall to measure: store every picture as JPEG of this quality first; 0 does not.
         out: adapter file; in `build/adapters/`, named after the run, if not given.
     """
-    from .experiments import Switches, card_path, run, save_card
+    from .experiments import Pitfalls, card_path, run, save_card
     from .experiments.profiles import get_profile
     from .paths import project_dir
 
@@ -107,7 +107,7 @@ def train(
     name = get_profile(profile).name
     card, model = run(
         method, task, profile=name, benchmark=benchmark, shots=shots, protocol=protocol, seed=seed, lr=lr, epochs=epochs,
-        batch_size=batch_size, augmentation=augmentation, cache=cache, switches=Switches(normalisation, weights, readout, jpeg), **options,
+        batch_size=batch_size, augmentation=augmentation, cache=cache, switches=Pitfalls(normalisation, weights, readout, jpeg), **options,
     )  # fmt: skip
     shown = card.shots if benchmark == "few-shot" else None
     root = project_dir() / "build" / "runs"
@@ -152,9 +152,9 @@ def results(profile: ProfileName = "laptop", write: bool = False) -> None:
 
     Args:
         profile: whose cards.
-        write: put them into README.md between their marks.
+        write: put them into RESULTS.md between their marks.
     """
-    from .tables.readme_tables import recorded_tables, write_readme
+    from .tables.results_page import recorded_tables, write_results
 
     print("\n\n".join(text for _, text in recorded_tables(profile)))
     if write:
@@ -164,7 +164,7 @@ def results(profile: ProfileName = "laptop", write: bool = False) -> None:
         frame = time_against_memory()
         print(f"written to {save_trade_rows(frame)}")
         print(f"written to {save_trade(frame)}")
-        print(f"written to {write_readme(profile)}")
+        print(f"written to {write_results(profile)}")
 
 
 def notebooks_run(

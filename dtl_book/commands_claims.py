@@ -18,10 +18,10 @@ def claims(ids: Annotated[tuple[str, ...], tyro.conf.Positional] = (), write: bo
 
     Args:
         ids: only these claims, e.g. `C4`; all if not given.
-        write: also write results/claims.json, results/behaviour.json where the code changed, the table of README.md and a page,
+        write: also write results/claims.json, results/behaviour.json where the code changed, the table of RESULTS.md and a page,
             build/claims.html (all claims).
     """
-    from .claims import judge, save_claims, write_readme_claims
+    from .claims import judge, save_claims, write_claims
     from .experiments.behaviour import record_behaviour
     from .experiments.code import recorded_code
     from .paths import shown
@@ -53,5 +53,5 @@ def claims(ids: Annotated[tuple[str, ...], tyro.conf.Positional] = (), write: bo
         if path := record_behaviour(recorded_code()):
             print(f"written: {shown(path)}")
         print(f"written: {shown(save_claims(judged))}")
-        print(f"written: {shown(write_readme_claims())}")
+        print(f"written: {shown(write_claims())}")
         print(f"written: {shown(write_claims_html())}")

@@ -63,7 +63,7 @@ def figure1(write: bool = False) -> None:
     """Plan the memory axis of the paper's Figure 1 for all its methods, beside what was read off the figure.
 
     Args:
-        write: record the card under results/, draw the picture, and put the table into README.md between its marks.
+        write: record the card under results/, draw the picture, and put the table into RESULTS.md between its marks.
     """
     from .tables import figure1 as f
 
@@ -73,7 +73,7 @@ def figure1(write: bool = False) -> None:
     if write:
         from .figures.figure1_memory import save_picture
 
-        for path in (f.save_figure1(card), save_picture(card), f.write_readme_figure1(card)):
+        for path in (f.save_figure1(card), save_picture(card), f.write_figure1(card)):
             print(f"written: {path}")
 
 

@@ -22,7 +22,7 @@ def results_dir() -> Path:
 def results_roots() -> list[Path]:
     """Folders that recorded results are read from; of a file that is in several, the last one counts.
 
-    An installed package brings the project's record along (setup.py puts it into the wheel), for notebooks that run away
+    An installed package brings the project's record along (pyproject.toml puts it into the wheel), for notebooks that run away
     from a checkout. Runs are always written to ``results_dir()``. Where ``DTL_RESULTS`` is set, nothing else is read.
     """
     if os.environ.get("DTL_RESULTS") or in_checkout():

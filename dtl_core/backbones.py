@@ -134,7 +134,8 @@ def _set_input_size(model: nn.Module, size: tuple[int, int], antialias: bool) ->
     if any(s % p for s, p in zip(size, model.patch_embed.patch_size, strict=True)):
         raise ValueError(f"image size {size} is not a multiple of the patch size {model.patch_embed.patch_size}")
     if isinstance(model, VisionTransformer) and not antialias:
-        native, old = model.pos_embed.detach(), model.patch_embed.grid_size
+        # a tower could have no positions, says pyright; those that are loaded have them
+        native, old = model.pos_embed.detach(), model.patch_embed.grid_size  # pyright: ignore[reportOptionalMemberAccess]
         model.set_input_size(img_size=size)
         prefix = 0 if model.no_embed_class else model.num_prefix_tokens
         new = resample_abs_pos_embed(native, model.patch_embed.grid_size, old, prefix, antialias=False)

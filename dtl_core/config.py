@@ -19,7 +19,7 @@ class DTLConfig:
         rank: r of the low-rank maps.
         tap_from: first block whose input the side network reads.
         inject_from: M. The side state is added after block M and every later block; counted from 0 through all stages.
-        beta: steepness of the swish gate; infinity is ReLU.
+        beta: steepness of the swish gate; infinity is ReLU, which never leaves the start at ``up = 0``.
         dwconv_kernel: 0 for DTL; k > 0 for DTL+ with one k x k depthwise convolution per injecting stage.
 
     Raises:

@@ -1,12 +1,13 @@
-"""The Compact Side Network (CSN) of DTL, in the order of the paper. Knows no backbone.
+"""The Compact Side Network (CSN) of DTL, in the order of the paper. Independent of the backbone.
 
 Source: Fu, Zhu and Wu, "DTL: Disentangled Transfer Learning for Visual Recognition" (AAAI 2024), and the
-behaviour of the authors' code. Tokens that enter block i are ``x_i``; the side state starts at ``h = 0``.
+behaviour of the authors' code. Tokens that enter block i are ``x_i``. The side state starts at ``h = 0``, on a Swin anew
+at each stage.
 
-1. tap:     ``h <- h + up_i (down_i x_i)``            before block i
-2. gate:    ``swish(h) = h * sigmoid(beta * h)``      a smooth ReLU for beta = 100
-3. DTL+:    a depthwise convolution over the patch grid
-4. inject:  ``x <- x + conv(swish(h))``               after block i, for i >= M
+1. tap:     ``h <- h + up_i (down_i x_i)``                   before block i, for i >= tap_from
+2. gate:    ``swish(h) = h * sigmoid(beta * h)``             a smooth ReLU for beta = 100
+3. DTL+:    a depthwise convolution over the patch grid; in DTL ``conv`` is the identity
+4. inject:  ``x_{i+1} = block_i(x_i) + conv(swish(h))``      for i >= M
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from torch import Tensor, nn
 def swish(h: Tensor, beta: float = 100.0) -> Tensor:
     """Return ``h * sigmoid(beta * h)``, elementwise. Any shape.
 
-    It tends to ReLU as beta grows; its slope at 0 is 1/2. At beta = 100 it lies within 0.0028 of ReLU everywhere. For
-    beta = infinity ReLU itself is given.
+    It tends to ReLU as beta grows; its slope at 0 is 1/2 for every finite beta. At beta = 100 it lies within 0.0028 of
+    ReLU everywhere. For beta = infinity ReLU is returned, whose slope at 0 is 0: a side network that starts at ``up = 0``
+    then has no gradient.
     """
     if math.isinf(beta):
         return h.relu()
@@ -49,9 +51,9 @@ class LowRankMap(nn.Module):
         nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))
 
     def encode(self, x: Tensor) -> Tensor:
-        """Return the code ``down x`` of each token, all that the map knows of it: (..., d) -> (..., r).
+        """Return the code ``down x`` of each token: (..., d) -> (..., r).
 
-        The map is cast to the type of the tokens, not the tokens to the map's: a cast token would be kept for backward.
+        The map is cast to the type of the tokens, not the tokens to the map's: a cast copy would be kept for backward.
         """
         return F.linear(x, self.down.to(x.dtype))
 
@@ -84,7 +86,7 @@ class DepthwiseConv(nn.Module):
 
 
 class CompactSideNetwork(nn.Module):
-    """Low-rank maps, gate and convolution. Holds only what can reach an injection.
+    """Low-rank maps, gate and convolution. Has maps only in stages with an injection.
 
     On a ViT all blocks form one stage. On a Swin ``h`` starts again from 0 at each stage, so a map in a stage
     without an injection could never matter, and none is made there.
@@ -102,7 +104,8 @@ class CompactSideNetwork(nn.Module):
 
     Attributes:
         maps: ``maps["6"]`` is the ``LowRankMap`` of block 6.
-        dwconvs: ``dwconvs["0"]`` is the ``DepthwiseConv`` of stage 0, one for every injecting stage.
+        dwconvs: ``dwconvs["0"]`` is the ``DepthwiseConv`` of stage 0, one for every stage with an
+            injection, shared by all injections of the stage.
     """
 
     def __init__(
@@ -131,7 +134,8 @@ class CompactSideNetwork(nn.Module):
     def tap(self, i: int, x: Tensor, h: Tensor | float) -> Tensor:
         """Return ``h + up_i (down_i x)``: step 1, before block i.
 
-        ``lean.py`` keeps the codes ``down_i x`` in place of h and sums them later: a change here needs one there.
+        ``lean.state`` computes the same h from the codes ``down_i x``: change both together (``tests/core/test_lean.py``
+        compares them), or train with ``recompute="none"``, which runs this line alone.
 
         Args:
             i: a tapped block.
@@ -140,15 +144,15 @@ class CompactSideNetwork(nn.Module):
         """
         return h + self.maps[str(i)](x)
 
-    def gate(self, i: int, h: Tensor, swish: Callable[[Tensor, float], Tensor] = swish) -> Tensor:
+    def gate(self, i: int, h: Tensor, nonlinearity: Callable[[Tensor, float], Tensor] = swish) -> Tensor:
         """Return ``conv(swish(h))``: steps 2 and 3, what is added to the tokens after block i >= M.
 
         Args:
-            i: the block, whose stage names the convolution.
-            h: the side state, (B, ..., d). Prefix tokens pass by the convolution.
-            swish: the nonlinearity; ``lean.py`` gives one that overwrites its input.
+            i: the block, whose stage selects the convolution.
+            h: the side state, (B, ..., d). Class and register tokens bypass the convolution.
+            nonlinearity: of (h, beta); ``lean.py`` gives a swish that overwrites its input.
         """
-        gated = swish(h, self.beta)
+        gated = nonlinearity(h, self.beta)
         if not self.dwconvs:
             return gated
         conv = self.dwconvs[str(self.stages[i])]

@@ -21,11 +21,11 @@ __all__ = ["DTL", "DTLConfig", "Features", "suffix_to"]
 
 @dataclass
 class Features:
-    """What the frozen prefix hands to the suffix. No task parameter takes part in it.
+    """What the frozen prefix hands to the suffix. It depends on no trained parameter.
 
     Attributes:
         tokens: output of block M before injection, (B, N, d) for a ViT, (B, H, W, C) for a Swin.
-        taps: input of each tapped block up to M (of M's stage), by block.
+        taps: input of each tapped block up to M, all of M's stage, in the order of the blocks.
     """
 
     tokens: Tensor
@@ -45,9 +45,9 @@ class DTL(nn.Module):
     Args:
         backbone: a timm model made with ``num_classes=0``, or a name for ``load_backbone``. It is frozen in place.
         num_classes: classes of the task.
-        config: the function; ``DTLConfig.for_backbone`` if None.
+        config: rank, M, beta and so on; ``DTLConfig.for_backbone`` if None.
         recompute: what training computes again in backward instead of keeping it. "none": nothing, the form of the
-            paper, as ``suffix`` shows it. "side": what is injected. "blocks": also the blocks after M. Logits and
+            paper, the loop in ``suffix``. "side": what is injected. "blocks": also the blocks after M. Logits and
             gradients are the same up to rounding; ``lean.py`` lists what else differs.
         backbone_dtype: cast the frozen weights (and so the tokens) to this type; the side network and head stay fp32.
         drop_path: stochastic depth in training mode, rising linearly from 0 at block 0 to this rate at the last
@@ -109,7 +109,7 @@ class DTL(nn.Module):
 
     @torch.no_grad()
     def prefix(self, images: Tensor) -> Features:
-        """Runs blocks 0..M exactly as pre-trained, but for drop path while training, without autograd.
+        """Return what embedding and blocks 0..M give, as pre-trained but for drop path in training, without autograd.
 
         (B, 3, H, W) -> ``Features``.
 
@@ -134,13 +134,13 @@ class DTL(nn.Module):
     def suffix(self, features: Features) -> Tensor:
         """The side network, blocks M+1 onwards, readout and head. ``Features`` -> logits (B, num_classes)."""
         held = [features]
-        del features  # where the caller keeps none, tokens and taps are freed as soon as they are read
+        del features  # no name here may keep the tokens alive; in training autograd keeps the taps in any case
         if self.recompute != "none" and torch.is_grad_enabled():
             return self.lean.suffix(held.pop())  # what follows, in fewer bytes
         M, stages = self.config.inject_from, self.blocks.stages
         x, h, taps = held[0].tokens, 0.0, dict(held.pop().taps)
         for i in list(taps):
-            h = self.csn.tap(i, taps.pop(i), h)  # h <- h + up_i (down_i x_i), for the blocks up to M
+            h = self.csn.tap(i, taps.pop(i), h)  # blocks up to M, all of M's stage: h starts at 0
         x = x + self.csn.gate(M, h)  # x <- x + conv(swish(h)), after block M
         for i in range(M + 1, len(stages)):
             x = self.blocks.enter(i, x)  # on a Swin: the patch merging, where a stage begins
@@ -153,11 +153,14 @@ class DTL(nn.Module):
         return self.suffix(self.prefix(images))
 
     def suffix_parts(self) -> list[nn.Module]:
-        """What ``suffix`` runs. The rest of the model, embedding and blocks 0..M, may lie on another device; see ``suffix_to``."""
+        """Return what ``suffix`` runs.
+
+        The rest of the model, embedding and blocks 0..M, may lie on another device; see ``suffix_to``.
+        """
         return [self.csn, self.head, *self.blocks.after(self.config.inject_from)]
 
     def watch_points(self) -> list[WatchPoint]:
-        """Return the methods that run the parts of a step, for an account of where its bytes are made."""
+        """Return the methods that run the parts of a step, so that its memory can be attributed to them."""
         plain = [WatchPoint(self.csn, "tap", "side network"), WatchPoint(self.csn, "gate", "side network")]
         side = plain if self.recompute == "none" else self.lean.watch_points()
         return [*self.blocks.watch_points(), *side, WatchPoint(self.head, "forward", "head")]

@@ -1,19 +1,22 @@
 """``DTL.suffix`` in fewer bytes: the same function and the same gradients, up to rounding.
 
-``DTL(recompute="side")``, the default, and ``"blocks"`` run what stands here while training. It differs from the form of the
-paper, ``recompute="none"``, in five ways. All but the last make "side"; in brackets what is held in place of what, in
-tensors of the tokens' size (B, N, d):
+``DTL(recompute="side")``, the default, and ``recompute="blocks"`` use this module wherever gradients are recorded.
+"side" differs from the form of the paper, ``recompute="none"``, in the first four points, "blocks" in all five. A
+tensor of the tokens' size, (B, N, d), is called *one* here.
 
-1. *Thin codes.* A tap keeps ``down_i x_i``, r numbers a token, and no h. Each injection sums h anew from the codes of its
-   stage, in one product (r/d of a tensor a block; the plain form holds none for the sum either, but two for the gate).
-2. *The gate again.* What an injection adds is not kept for backward but computed again there from the codes (0 for 2, and
-   0 for the padded input of a convolution).
-3. *The gate in place.* ``swish(h)`` is ``silu(beta h) / beta``, which overwrites h (1 alive for 2, while it runs).
-4. *The mean before the last layer.* The readout of a ViT takes only the mean of its patch tokens, and the last layer of its
-   last block is linear: the mean is taken before it. That block runs in ``PARTS`` of the batch, so that only one part's
-   working set is alive at a time. Hooks on its submodules see parts; hooks on the block itself are not called.
-5. *The blocks again* ("blocks" alone). Blocks after M keep their input and are computed again in backward. They run in
-   parts, as do the blocks of the prefix (``frozen_block``).
+1. *Thin codes.* A tap keeps its input, as in every form, and its code ``down_i x_i``, r numbers a token. No h is
+   passed on: each injection sums h anew from the codes of its stage, in one product.
+2. *The gate again.* What an injection adds is not kept for backward but computed again there from the codes. The form
+   of the paper keeps two for each, h and the sigmoid, and one more for a convolution.
+3. *The gate in place.* ``swish(h)`` is computed as ``silu(beta h) / beta``, where ``beta h`` overwrites h: one beside
+   h is alive while it runs, and not two.
+4. *The last block.* It runs in ``PARTS`` of the batch, so that only one part's working set is alive at a time. In a
+   ViT, whose readout takes only the mean of the patch tokens, the mean is taken before the block's last layer, which
+   is linear; hooks on that block are then not called.
+5. *The blocks again.* The blocks after M keep their input and are computed again in backward. These and the blocks of
+   the prefix run in parts too.
+
+Nothing runs in parts under drop path, which would draw other numbers for parts than for the whole.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ import torch
 import torch.nn.functional as F
 from timm.layers import Mlp
 from timm.models.vision_transformer import Block
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .blocks import Blocks, ViTBlocks, WatchPoint
@@ -42,7 +45,7 @@ PARTS = 4
 def swish_in_place(h: Tensor, beta: float) -> Tensor:
     """Return ``csn.swish(h, beta)`` as ``silu(beta h) / beta``, and overwrite h.
 
-    Not in fp16, where ``beta h`` passes the largest number from h = 655 on and silu would give infinity or NaN.
+    Not in fp16, where ``beta h`` overflows (at beta = 100 from h = 655 on) and silu would give infinity or NaN.
     """
     if h.dtype == torch.float16 or math.isinf(beta):
         return swish(h, beta)
@@ -52,10 +55,11 @@ def swish_in_place(h: Tensor, beta: float) -> Tensor:
 def state(csn: CompactSideNetwork, codes: Mapping[int, Tensor]) -> Tensor:
     """Return ``h``, the sum of ``up_j code_j`` over the tapped blocks so far, (B, ..., d).
 
-    One product, ``[code_0 ... code_i] [up_0 ... up_i]^T``, writes h once; autograd keeps the codes and no partial sum.
+    One product, ``[code_0 ... code_i] [up_0 ... up_i]^T``, writes h once; autograd keeps the codes and no partial sum. It is
+    what ``csn.tap`` adds up block by block, and has to stay so.
 
     Args:
-        csn: whose maps.
+        csn: the side network whose maps are read.
         codes: ``down_j x_j`` by block, (B, ..., r).
     """
     joined = torch.cat(list(codes.values()), dim=-1)
@@ -65,7 +69,7 @@ def state(csn: CompactSideNetwork, codes: Mapping[int, Tensor]) -> Tensor:
 
 def added(csn: CompactSideNetwork, i: int, codes: Mapping[int, Tensor]) -> Tensor:
     """Return what is added to the tokens after block i, from the codes of its stage so far; see ``state``."""
-    return csn.gate(i, state(csn, codes), swish=swish_in_place)
+    return csn.gate(i, state(csn, codes), nonlinearity=swish_in_place)
 
 
 def can_pool(blocks: Blocks) -> bool:
@@ -77,12 +81,12 @@ def can_pool(blocks: Blocks) -> bool:
 def pooled_block(blocks: ViTBlocks, x: Tensor) -> Tensor:
     """Return the mean over the patch tokens of the last block's output, (B, N, d) -> (B, d).
 
-    The last layer of the MLP is linear, so the mean is taken before it: a third of the block's products falls away,
-    forward and backward.
+    The last layer of the MLP is linear, so the mean is taken before it, which saves a third of the block's
+    products, forward and backward.
     """
-    b, drop = blocks.model.blocks[-1], blocks.drop(-1) or (lambda x: x)
+    b, drop = blocks.model.blocks[-1], blocks.drop(-1) or nn.Identity()
     x = (x + drop(b.ls1(b.attn(b.norm1(x)))))[:, blocks.model.num_prefix_tokens :]
-    hidden = b.mlp.norm(b.mlp.act(b.mlp.fc1(b.norm2(x))))  # its two dropouts are still: the block is frozen
+    hidden = b.mlp.norm(b.mlp.act(b.mlp.fc1(b.norm2(x))))  # its two dropouts are inactive: the block is in eval mode
     return x.mean(dim=1) + drop(b.ls2(b.mlp.fc2(hidden.mean(dim=1))))
 
 
@@ -99,12 +103,12 @@ class LeanSuffix:
 
     def suffix(self, features: Features) -> Tensor:
         """Return what ``DTL.suffix`` returns."""
-        stages, m = self.blocks.stages, self.model.config.inject_from
+        stages, M = self.blocks.stages, self.model.config.inject_from
         x, taps = features.tokens, dict(features.taps)
         del features  # where the caller keeps none, the tokens are freed as soon as they are read
         codes = {i: self.encode(i, taps.pop(i)) for i in list(taps)}
-        x = self.inject(m, x, codes)
-        for i in range(m + 1, self.last + 1):
+        x = self.inject(M, x, codes)
+        for i in range(M + 1, self.last + 1):
             x = self.blocks.enter(i, x)
             if stages[i] != stages[i - 1]:
                 codes = {}  # the side state starts again from 0 at each stage
@@ -123,14 +127,15 @@ class LeanSuffix:
 
     def block(self, i: int, x: Tensor, pool: bool = False) -> Tensor:
         """Return the output of block i, or with ``pool`` its mean: in parts, and computed again in backward."""
-        step, again = partial(self.pooled_block if pool else self.blocks, i), self.model.recompute == "blocks"
+        again = self.model.recompute == "blocks"
+        step = partial(self.pooled_block if pool else self.blocks, i)
         if again:
             dropping = self.blocks.drop(i) is not None
             step = partial(checkpoint, step, use_reentrant=False, preserve_rng_state=dropping)
         return self._in_parts(i, step, x) if again or i == self.last else step(x)
 
     def _in_parts(self, i: int, step: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        if self.blocks.drop(i):  # drop path would draw other numbers for parts than for the whole
+        if self.blocks.drop(i) is not None:  # drop path would draw other numbers for parts than for the whole
             return step(x)
         return torch.cat([step(part) for part in x.chunk(PARTS)])
 
@@ -139,9 +144,10 @@ class LeanSuffix:
         return pooled_block(self.blocks, x)
 
     def inject(self, i: int, x: Tensor, codes: Mapping[int, Tensor], pool: bool = False) -> Tensor:
-        """Return the output of block i with the side state on top. With ``pool`` x is the mean of the patch tokens."""
-        codes, patches = dict(codes), math.prod(self.blocks.grid) if pool else None
+        """Return x, the output of block i, plus what is injected there. With ``pool`` x is the mean of the patch tokens."""
+        codes = dict(codes)  # a snapshot: ``suffix`` goes on filling the codes, and backward reads these again
         if pool:
+            patches = math.prod(self.blocks.grid)
             codes = {j: code[:, -patches:] for j, code in codes.items()}
         add = checkpoint(self.added, i, codes, use_reentrant=False, preserve_rng_state=False)
         return x + (add.mean(dim=1) if pool else add).to(x.dtype)

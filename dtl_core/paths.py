@@ -25,8 +25,10 @@ def data_dir() -> Path:
 
 
 def cache_dir() -> Path:
-    """Files that are cheap to make again (prefix caches): ``DTL_CACHE``, else ``cache/`` in the data folder,
-    else, when that folder cannot be written, ``~/.cache/dtl``."""
+    """Files that are cheap to make again (prefix caches).
+
+    ``DTL_CACHE``, else ``cache/`` in the data folder, else, when that folder cannot be written, ``~/.cache/dtl``.
+    """
     if os.environ.get("DTL_CACHE"):
         return Path(os.environ["DTL_CACHE"]).expanduser()
     data = data_dir()

@@ -81,8 +81,9 @@ def record_process(environment: dict[str, str], methods: tuple[str, ...], tasks:
 
 
 def shared_cache_process(folder: str, name: str, method: str, die_at: int | None = None) -> None:
-    """Asks for a prefix cache once ``go`` is there, notes every image that it opens, and saves what it read
-    and what was printed.
+    """Asks for a prefix cache once ``go`` is there, and saves what it read and what was printed.
+
+    It notes every image that it opens.
 
     Args:
         folder: where all of it lies.

@@ -16,7 +16,7 @@ from dtl_core.data.opening import open_named
 from dtl_core.data.transforms import UnreadableImage
 
 from .lists import ImageSet, ListFile
-from .report import few
+from .report import listed
 
 # From here on the same images in two splits are an error: they can move the accuracy by this much. Fewer are part of
 # some sources themselves (the test images of CIFAR-100 and PatchCamelyon have twins), so everyone has them.
@@ -91,7 +91,7 @@ def check_files(s: ImageSet, facts: dict[str, ImageFact]) -> None:
             if fact.problem:
                 wrong.setdefault(fact.problem, []).append(name + (f" ({fact.detail})" if fact.detail else ""))
         for kind, names in wrong.items():
-            s.add("error", kind, len(names), f"{do[kind]}: {few(names)}", lst)
+            s.add("error", kind, len(names), f"{do[kind]}: {listed(names)}", lst)
 
 
 def check_jpeg(s: ImageSet, facts: dict[str, ImageFact]) -> None:
@@ -161,6 +161,6 @@ def _tell_twins(s: ImageSet, lst: ListFile, of: str, twins: list[tuple[str, str]
         len(twins),
         f"{len(twins):,} of {len(lst.entries):,} images have the pixels of one of {of}"
         + (f", which can move the accuracy by up to {100 * share:.2g} points: " if tested else ": ")
-        + few([f"{here.removeprefix(f'{lst.name}: ')} is {there}" for here, there in twins]),
+        + listed([f"{here.removeprefix(f'{lst.name}: ')} is {there}" for here, there in twins]),
         lst,
     )

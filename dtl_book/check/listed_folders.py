@@ -60,10 +60,10 @@ def domain_sets(root: Path, only: Collection[str] = ()) -> list[ImageSet]:
             s.add("warning", "missing_set", 1, "no folder with lists for this domain")
             continue
         shots = sorted(p for p in lists.glob("train_meta.list.num_shot_*") if SHOT_LIST.fullmatch(p.name))
-        if (row and row["folder"] == "imagenet") or (position == 0 and not row):
-            if not any(".num_shot_16." in p.name for p in shots):
-                message = f"{lists} has no train_meta.list.num_shot_16.seed_*: there is nothing to train on"
-                s.add("error", "missing_list", 1, message)
+        trained_on = row["folder"] == "imagenet" if row else position == 0
+        if trained_on and not any(".num_shot_16." in p.name for p in shots):
+            message = f"{lists} has no train_meta.list.num_shot_16.seed_*: there is nothing to train on"
+            s.add("error", "missing_list", 1, message)
         for path in shots:
             lst = _read(s, path, "train", [folder / each for each in TRAIN_IMAGES], "error")
             if s.labels is None:
@@ -84,7 +84,8 @@ def domain_sets(root: Path, only: Collection[str] = ()) -> list[ImageSet]:
 def _check_domain_classes(s: ImageSet, lst: ListFile, row: dict[str, str] | None) -> None:
     """Counts of a test list. A list that numbers its 200 classes from 0 is in range and wrong all the same."""
     if row is None:
-        return check_classes(s, lst, "warning")
+        check_classes(s, lst, "warning")
+        return
     check_count(s, lst, int(row["test_n"]), row["test_n_source"])
     classes = int(row["classes"])
     check_classes(s, lst, "warning", classes)

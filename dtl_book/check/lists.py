@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dtl_core.data.vtab import read_list
 
-from .report import Finding, few
+from .report import Finding, listed
 
 
 @dataclass
@@ -98,7 +98,7 @@ def check_lines(s: ImageSet, lst: ListFile, known_doubles: str = "") -> None:
         known_doubles: why every line of this list stands twice in the field's own copy; empty where it does not.
     """
     if lst.bad:
-        s.add("error", "bad_line", len(lst.bad), f"not '<relative path> <label>': {few(lst.bad)}", lst)
+        s.add("error", "bad_line", len(lst.bad), f"not '<relative path> <label>': {listed(lst.bad)}", lst)
     if not lst.entries:
         s.add("error", "missing_list", 1, f"{lst.path} holds no image: take the list from its source again", lst)
         return
@@ -109,19 +109,19 @@ def check_lines(s: ImageSet, lst: ListFile, known_doubles: str = "") -> None:
         by_path[name].add(label)
     doubles = {entry: numbers for entry, numbers in lines.items() if len(numbers) > 1}
     if doubles:
-        examples = few([f"{n} {y} (lines {', '.join(map(str, at))})" for (n, y), at in doubles.items()])
+        examples = listed([f"{n} {y} (lines {', '.join(map(str, at))})" for (n, y), at in doubles.items()])
         if known_doubles and all(len(numbers) == 2 for numbers in lines.values()):
             s.add("warning", "repeated_line", len(doubles), f"{known_doubles} {examples}", lst)
         else:
             s.add("error", "repeated_line", len(doubles), f"{examples}. Take the list from its source again", lst)
     clashes = [f"{name} has the labels {sorted(labels)}" for name, labels in by_path.items() if len(labels) > 1]
     if clashes:
-        s.add("error", "two_labels", len(clashes), few(clashes), lst)
+        s.add("error", "two_labels", len(clashes), listed(clashes), lst)
     top = (s.labels or 0) - 1
     outside = [f"line {n}: {y}" for n, _, y in lst.entries if y < 0 or (s.labels is not None and y > top)]
     if outside:
         may = f"labels run from 0 to {top}" if s.labels is not None else "labels begin at 0"
-        s.add("error", "label_out_of_range", len(outside), f"{may}, but {few(outside)}. A list of another set?", lst)
+        s.add("error", "label_out_of_range", len(outside), f"{may}, but {listed(outside)}. A list of another set?", lst)
 
 
 def check_count(s: ImageSet, lst: ListFile, wanted: int, source: str = "") -> None:
@@ -137,7 +137,7 @@ def check_shots(s: ImageSet, lst: ListFile, shots: int) -> None:
     images = Counter(label for _, label in {(name, label) for _, name, label in lst.entries})
     wrong = [f"label {y} has {images[y]}" for y in range(s.labels or max(images, default=-1) + 1) if images[y] != shots]
     if lst.entries and wrong:
-        s.add("error", "wrong_class_count", len(wrong), f"{shots} images a class expected, but {few(wrong)}", lst)
+        s.add("error", "wrong_class_count", len(wrong), f"{shots} images a class expected, but {listed(wrong)}", lst)
 
 
 def check_classes(s: ImageSet, lst: ListFile, severity: str, wanted: int | None = None) -> None:
@@ -148,5 +148,5 @@ def check_classes(s: ImageSet, lst: ListFile, severity: str, wanted: int | None 
         return
     message = f"{len(seen)} classes have images, {wanted} expected"
     if wanted == s.labels:
-        message += "; none for " + few([str(label) for label in sorted(set(range(wanted)) - seen)], 8)
+        message += "; none for " + listed([str(label) for label in sorted(set(range(wanted)) - seen)], 8)
     s.add(severity, "wrong_class_count", wanted - len(seen), message, lst)

@@ -146,6 +146,6 @@ def _counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def few(items: list[str], shown: int = 3) -> str:
+def listed(items: list[str], shown: int = 3) -> str:
     """The first items, and how many more there are."""
     return "; ".join(items[:shown]) + (f"; and {len(items) - shown:,} more" if len(items) > shown else "")

@@ -1,4 +1,4 @@
-"""The verdicts as tables: for the README, the terminal and notebooks. Made from ``results/claims.json`` alone."""
+"""The verdicts as tables: for RESULTS.md, the terminal and notebooks. Made from ``results/claims.json`` alone."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def verdict_table(rows: list[dict]) -> pd.DataFrame:
 
 
 def claims_markdown(path: Path | None = None) -> str:
-    """The README's table: a row a claim, with the numbers of each part.
+    """The table of RESULTS.md: a row a claim, with the numbers of each part.
 
     Args:
         path: of the recorded verdicts; the project's if None.
@@ -54,10 +54,10 @@ def claims_markdown(path: Path | None = None) -> str:
     return "\n".join([*lines, "", note, *(["", " ".join(footnotes)] if footnotes else [])])
 
 
-def write_readme_claims(path: Path | None = None, readme: Path | None = None) -> Path:
-    """Puts the table into the README between its marks.
+def write_claims(path: Path | None = None, page: Path | None = None) -> Path:
+    """Puts the table into RESULTS.md between its marks.
 
     Raises:
-        ValueError: the README has no marks.
+        ValueError: the page has no marks.
     """
-    return put_between(MARKS, claims_markdown(path), readme)
+    return put_between(MARKS, claims_markdown(path), page)

@@ -84,9 +84,9 @@ def scores(
         stale += aged(card)
     if absent:
         missing.append(f"{label} on {task}: no card of seed{'s' * (len(absent) > 1)} {', '.join(absent)}")
-    for what in ("backbone_sha256", "lr", "protocol"):
-        if len({getattr(c, what) for c in good}) > 1:
-            missing.append(f"{label} on {task}: the seeds differ in {what}")
+    same = ("backbone_sha256", "lr", "protocol")
+    differ = [what for what in same if len({getattr(c, what) for c in good}) > 1]
+    missing += [f"{label} on {task}: the seeds differ in {what}" for what in differ]
     return Scores(tuple(good), tuple(missing), tuple(dict.fromkeys(stale)))
 
 

@@ -40,7 +40,7 @@ class RunCard:
         shots: training images a class, where the benchmark has shots.
         kept_epoch: whose parameters were tested: the last, or the best on validation images.
         targets: accuracies on further test sets by name, for a run on the source of domain generalization.
-        switches: pitfalls of the field that were switched on, see ``Switches``.
+        switches: pitfalls of the field that were switched on, see ``Pitfalls``.
         accuracy_within: with the answer sought among the classes that occur, where those are not all (ImageNet-A, -R).
         code: digests of the files that the run passed through, see ``code_of``; empty on cards from before it was noted.
         device, threads, precision, versions, machine, created: where and when.

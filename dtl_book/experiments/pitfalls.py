@@ -15,7 +15,7 @@ NORMALISATIONS = {"half": ((0.5,) * 3, (0.5,) * 3), "imagenet": ((0.485, 0.456, 
 
 
 @dataclass(frozen=True)
-class Switches:
+class Pitfalls:
     """What codebases of the field do differently. The defaults leave a run as it is.
 
     Attributes:
@@ -43,7 +43,7 @@ class Switches:
 
     def turned(self) -> dict:
         """Those that are not at their default."""
-        return {k: v for k, v in asdict(self).items() if v != getattr(Switches(), k)}
+        return {k: v for k, v in asdict(self).items() if v != getattr(Pitfalls(), k)}
 
     def normalised(self, info: BackboneInfo) -> BackboneInfo:
         """The backbone's facts, with this normalisation of its inputs."""

@@ -79,19 +79,19 @@ class Preflight:
 
     def memory(self) -> str:
         """Planned and free bytes, in words."""
-        free = "an unknown amount is" if self.free_bytes is None else f"{sized(self.free_bytes)} are"
+        free = "an unknown amount is" if self.free_bytes is None else f"{format_bytes(self.free_bytes)} are"
         shared = f" for each of the {self.share} runs that share it" if self.share > 1 else ""
-        return f"a step of {self.batch_size} images needs {sized(self.planned_bytes)} (planned), {free} free{shared}"
+        return f"a step of {self.batch_size} images needs {format_bytes(self.planned_bytes)} (planned), {free} free{shared}"
 
     def disk(self) -> str:
         """What the stored prefix takes, in words; empty where none is stored."""
         total = sum(self.stored_bytes)
-        return f"the frozen prefix takes {sized(total)} on disk, shared by the runs of a task" if total else ""
+        return f"the frozen prefix takes {format_bytes(total)} on disk, shared by the runs of a task" if total else ""
 
     def text(self) -> str:
         """All of it for the ``paper`` profile, line by line; one line with shortened digests for the others."""
         seconds = self.seconds()
-        takes = "not timed" if seconds is None else f"about {spoken(seconds)}, from {TIMES} timed steps"
+        takes = "not timed" if seconds is None else f"about {format_seconds(seconds)}, from {TIMES} timed steps"
         if self.profile != "paper":
             data = ", ".join(f"{n:,} images {split} ({digest[:8]})" for split, (n, digest) in self.data.items())
             return (
@@ -128,7 +128,7 @@ class Preflight:
         )
 
 
-def spoken(seconds: float) -> str:
+def format_seconds(seconds: float) -> str:
     """A time in the unit that a person would say it in."""
     for unit, length in (("h", 3600), ("min", 60)):
         if seconds >= 1.5 * length:
@@ -136,7 +136,7 @@ def spoken(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def sized(n: int) -> str:
+def format_bytes(n: int) -> str:
     """Bytes in MiB or GiB."""
     return f"{n / GIB:.2f} GiB" if n >= GIB else f"{n / MIB:.0f} MiB"
 

@@ -15,10 +15,10 @@ from dtl_core.dtl import DTLConfig
 from dtl_core.memory import GIB
 from dtl_core.training import PrefixCache, Recipe, seed_everything
 
-from .pitfalls import Switches
+from .pitfalls import Pitfalls
 from .profiles import Profile, get_profile
 from .recipes import at_least, profile_recipe
-from .run_data import Benchmark, Reads, is_official, open_images
+from .run_data import Benchmark, RunData, is_official, open_images
 
 # timm sets a block's drop path when it builds the block, and the rivals run timm's own blocks, which are built without
 DROP_PATH_METHODS = ("dtl", "dtl+")
@@ -47,7 +47,7 @@ class Prepared:
     task: str
     recipe: Recipe
     info: BackboneInfo
-    reads: Reads
+    reads: RunData
     protocol: str
     model: nn.Module
     options: dict
@@ -99,7 +99,7 @@ def prepare(
     folder: str | Path | None = None,
     backbone_dtype: torch.dtype | None = None,
     options: dict | None = None,
-    switches: Switches | None = None,
+    switches: Pitfalls | None = None,
 ) -> Prepared:
     """Loads the backbone, opens the data and builds the model from the seed. The arguments are those of ``run``.
 
@@ -115,7 +115,7 @@ def prepare(
             "which walk through the frozen blocks themselves"
         )
     protocol = protocol or chosen.protocol
-    switches = switches or Switches()
+    switches = switches or Pitfalls()
     named = switches.weights or chosen.backbone
     recipe = profile_recipe(
         chosen, method, task, lr, seed, benchmark=benchmark, shots=shots, protocol=protocol,

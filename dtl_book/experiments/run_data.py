@@ -23,7 +23,7 @@ VTAB_SPLITS = {"final": ("train800val200", "test"), "select": ("train800", "val2
 
 
 @dataclass(frozen=True)
-class Reads:
+class RunData:
     """The data sets of a run.
 
     Attributes:
@@ -76,7 +76,7 @@ def open_images(
     augmentation: str = "none",
     choose_epoch: bool = False,
     folder: str | Path | None = None,
-) -> Reads:
+) -> RunData:
     """Opens the data sets of a run, with the transforms of its backbone.
 
     Args:
@@ -114,13 +114,13 @@ def open_images(
         else:
             root = vtab_dir(profile.name)
             train, test = (VTAB1k(root, task, n, t) for n, t in zip(names, (learn, look), strict=True))
-        return Reads(train, test)
+        return RunData(train, test)
     drawn = {"shots": shots or 16, "seed": seed}
     tested = "test" if purpose == "final" else "val"
     if benchmark == "few-shot":
         root = few_shot_dir(profile.name)
         train, test = FewShot(root, task, "train", learn, **drawn), FewShot(root, task, tested, look, **drawn)
-        return Reads(train, test, {}, FewShot(root, task, "val", look) if choose_epoch else None, drawn["shots"])
+        return RunData(train, test, {}, FewShot(root, task, "val", look) if choose_epoch else None, drawn["shots"])
     if benchmark == "domain":
         root, source = domain_dir(profile.name), source_of(profile)
         train, targets = DomainShift(root, source, "train", learn, **drawn), {}
@@ -130,7 +130,7 @@ def open_images(
             test = DomainShift(root, task, "test", look)
             if task == source:
                 targets = {name: DomainShift(root, name, "test", look) for name in domains_in(root, source)}
-        return Reads(train, test, targets, None, drawn["shots"])
+        return RunData(train, test, targets, None, drawn["shots"])
     raise ValueError(f"no benchmark is called {benchmark!r}: choose vtab-1k, few-shot, domain or folder")
 
 

@@ -15,7 +15,7 @@ from dtl_core.training import Evaluation, PrefixCache, evaluate, fit
 from ..paths import cache_dir, recorded_path
 from .cards import RunCard, card_path, load_card
 from .code import code_of
-from .pitfalls import Switches
+from .pitfalls import Pitfalls
 from .preflight import preflight
 from .prepare import DROP_PATH_METHODS, Prepared, prepare
 from .run_data import Benchmark, takes_views
@@ -51,7 +51,7 @@ def run(
     progress: bool = True,
     backbone_dtype: torch.dtype | None = None,
     options: dict | None = None,
-    switches: Switches | None = None,
+    switches: Pitfalls | None = None,
 ) -> tuple[RunCard, torch.nn.Module]:
     """Trains one method on one task, tests it once, and returns the card and the model. Writes no card.
 

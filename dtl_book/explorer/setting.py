@@ -91,8 +91,9 @@ def plan(setting: Setting) -> MemoryPlan:
 
 
 def fit(setting: Setting, gpu_gib: float) -> BatchFit:
-    """The largest batch that fits, as ``memory.largest_batch`` finds it, with fewer plans: it begins with the setting's
-    batch and its half, which the page makes anyway.
+    """The largest batch that fits, as ``memory.largest_batch`` finds it, with fewer plans.
+
+    It begins with the setting's batch and its half, which the page makes anyway.
 
     Raises:
         ValueError: no memory is left for the training.

@@ -111,9 +111,7 @@ def status() -> pd.DataFrame:
 
     Fetched packages are checked by the sizes of their files; `dtl data fetch` checks every byte.
     """
-    rows = []
-    for src in SOURCES:
-        rows.append((f"{src.key}: {src.what}", not damage(src.folder, quick=True), src.licence, src.folder))
+    rows = [(f"{s.key}: {s.what}", not damage(s.folder, quick=True), s.licence, s.folder) for s in SOURCES]
     vit = paths.packaged_vit_weights()
     rows.append(("packaged ViT, converted", not damage(vit.parent, quick=True), source("vit").licence, vit.parent))
     for profile in ("laptop", "smoke"):

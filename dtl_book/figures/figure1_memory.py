@@ -66,7 +66,7 @@ def draw_figure1_memory(card: dict) -> Figure:
 
 
 def save_picture(card: dict, path: Path | None = None) -> Path:
-    """Writes the picture for the README."""
+    """Writes the picture for RESULTS.md."""
     path = path or project_dir() / "notebooks" / "images" / "figure1-memory.png"
     use_style()
     figure = draw_figure1_memory(card)

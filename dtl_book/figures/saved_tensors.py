@@ -40,6 +40,8 @@ def held_by_block(plans: Mapping[str, MemoryPlan]) -> pd.DataFrame:
         column = dict.fromkeys(rows, 0)
         for region, size in plan.saved_by_block.items():
             place = REST if region in ("readout", "head", "loss") else region
+            if region == "between blocks" and BESIDE in plan.saved_by_block:
+                place = BESIDE  # the sum of a block's output and what the side network adds
             if place not in column:
                 raise ValueError(f"{method} holds bytes made in {region!r}: held_by_block has no row for that")
             column[place] += size

@@ -77,7 +77,7 @@ def _draw_method(ax: Axes, key: str, rows: pd.DataFrame) -> None:
 
 
 def save_trade(frame: pd.DataFrame, path: Path | None = None) -> Path:
-    """Write the picture for the README and the site's first page.
+    """Write the picture for RESULTS.md and the site's first page.
 
     Args:
         frame: of ``tables.memory_forms.time_against_memory``.

@@ -44,8 +44,9 @@ class Workbook:
 
     @cached_property
     def data(self) -> Path:
-        """Root of the VTAB-1K folder of the profile, for ``VTAB1k(wb.data, task, split)``; looked for when first asked,
-        since half of the notebooks need no data.
+        """Root of the VTAB-1K folder of the profile, for ``VTAB1k(wb.data, task, split)``.
+
+        Looked for when first asked, since half of the notebooks need no data.
 
         Raises:
             DataMissing: see ``require_data``.

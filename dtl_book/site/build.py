@@ -23,6 +23,15 @@ from .mathml import MathsError
 from .pages import linked, page_notebook
 
 TEXTS = {"symbols": "SYMBOLS.md", "teaching": "TEACHING.md"}  # page -> file beside the notebooks
+PROJECT_TEXTS = {  # page -> file of the project
+    "data": "data/README.md",
+    "results": "RESULTS.md",
+    "your-images": "docs/your-images.md",
+    "many-runs": "docs/many-runs.md",
+    "colab-and-gpu": "docs/colab-and-gpu.md",
+    "class": "docs/class.md",
+}
+PICTURE = re.compile(r'(?<=<img src=")[^"]+')
 INTRODUCTIONS = {
     "exercises": "Each exercise is a stub and a check. Do them in JupyterLab (`make lab`): a check says “not yet”, with a "
     "hint, until the answer is right.",
@@ -120,7 +129,8 @@ def _write_sources(
         except DamagedFile as error:
             tqdm.write(str(error))
     pages = {path.resolve(): source / path.relative_to(folder) for path in notebooks}
-    texts = {page: folder / name for page, name in TEXTS.items()} | {"data": paths.project_dir() / "data" / "README.md"}
+    texts = {page: folder / name for page, name in TEXTS.items()}
+    texts |= {page: paths.project_dir() / name for page, name in PROJECT_TEXTS.items()}
     texts = {path.resolve(): source / f"{page}.md" for page, path in texts.items() if path.is_file()}
     pages |= texts
     went = {ran.info.path: ran for ran in runs}
@@ -132,14 +142,15 @@ def _write_sources(
         nbformat.write(page, target)
     source.mkdir(exist_ok=True)
     for path, target in texts.items():
-        target.write_text(linked(path.read_text(encoding="utf-8"), path, pages), encoding="utf-8")
+        text = linked(path.read_text(encoding="utf-8"), path, pages)
+        target.write_text(_with_pictures(text, path, source), encoding="utf-8")
     for kind in FOLDERS:
         names = sorted(path.stem for path in notebooks if path.parent == folder / kind)
         if names:
             text = f"# {kind.capitalize()}\n\n{INTRODUCTIONS[kind]}\n\n{contents('', names, hidden=False)}\n"
             (source / kind / "index.md").write_text(text, encoding="utf-8")
     if (folder / "images").is_dir():
-        shutil.copytree(folder / "images", source / "images")
+        shutil.copytree(folder / "images", source / "images", dirs_exist_ok=True)
     docs = {
         file.relative_to(source).with_suffix("").as_posix()
         for file in source.rglob("*.[im]*")
@@ -151,6 +162,21 @@ def _write_sources(
     )  # fmt: skip
     (source / "index.md").write_text(text, encoding="utf-8")
     return docs | {"index"}
+
+
+def _with_pictures(markdown: str, path: Path, source: Path) -> str:
+    """Copies the pictures that a text shows into the site's sources; returns the text with their places there."""
+
+    def one(match: re.Match) -> str:
+        picture = path.parent / match[0]
+        if not picture.is_file():
+            return match[0]
+        target = source / "images" / picture.name
+        target.parent.mkdir(exist_ok=True)
+        shutil.copyfile(picture, target)
+        return target.relative_to(source).as_posix()
+
+    return PICTURE.sub(one, markdown)
 
 
 def _build(source: Path, built: Path, doctrees: Path, count: int) -> list[str]:

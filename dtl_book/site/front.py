@@ -174,8 +174,17 @@ def front_page(
     more = [name for name in ("exercises/index", "solutions/index") if name in docs]
     texts = {"symbols": "Symbols", "teaching": "For teachers", "data": "Data and licences"}
     more += [f"{title} <{name}>" for name, title in texts.items() if name in docs]
+    texts = {
+        "results": "Results",
+        "your-images": "Your own images",
+        "many-runs": "Many runs",
+        "colab-and-gpu": "On Colab and on a GPU",
+        "class": "For a class",
+    }
+    further = [f"{title} <{name}>" for name, title in texts.items() if name in docs]
     parts += [contents("Notebooks", [info.name for info in infos if info.name in docs])]
     parts += [contents("Practice, symbols, data", more)] if more else []
+    parts += [contents("Results and guides", further)] if further else []
     return "\n\n".join(parts) + "\n"
 
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import TextIO
 
-from ..experiments.preflight import spoken
+from ..experiments.preflight import format_seconds
 from .jobs import Job
 
 STATES = ("done", "running", "failed", "waiting")
@@ -43,9 +43,9 @@ class Board:
         left = len(self.states) - counts["done"] - counts["failed"]
         text = f"{len(self.states)} runs: " + ", ".join(f"{counts[state]} {state}" for state in STATES)
         text += f"; {self.before} recorded before" if self.before else ""
-        text += f"; {spoken(gone)} gone"
+        text += f"; {format_seconds(gone)} gone"
         if self.ran and left:
-            text += f", about {spoken(gone / self.ran * left)} to go"
+            text += f", about {format_seconds(gone / self.ran * left)} to go"
         return text
 
     def table(self) -> str:

@@ -17,7 +17,7 @@ from .jobs import Job, recorded, run_job
 from .loop import Result, sweep
 from .pools import open_pool
 from .summary import summary_table, summary_text, write_summary
-from .survey import look_before
+from .survey import check_sweep
 
 
 def tasks_of(profile: str, benchmark: Benchmark = "vtab-1k") -> tuple[str, ...]:
@@ -105,7 +105,7 @@ def sweep_grid(
     results: list[Result] = []
     with open_pool(*((workers, cluster) if missing else ())) as pool:
         if missing:
-            look_before(missing, pool)
+            check_sweep(missing, pool)
         if selects:
             kinds = [("learning rates", rates), ("drop paths", drop_paths)]
             print(f"choosing {' and '.join(what for what, given in kinds if len(given) > 1)} on validation images")
@@ -148,6 +148,6 @@ def sweep_jobs(
     missing = [job for job in jobs if recorded(job) is None]
     with open_pool(*((workers, None) if missing else ())) as pool:
         if missing:
-            look_before(missing, pool)
+            check_sweep(missing, pool)
         results = sweep(jobs, pool, work=work)
     return _summed_up(results, folder)

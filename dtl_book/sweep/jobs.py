@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dtl_core.dtl import DTLConfig
 
-from ..experiments import RunCard, Switches, card_path, load_card, run
+from ..experiments import Pitfalls, RunCard, card_path, load_card, run
 from ..experiments.run_data import Benchmark
 from ..paths import cache_dir, results_dir
 
@@ -43,7 +43,7 @@ class Job:
     epochs: int | None = None
     batch_size: int | None = None
     config: DTLConfig | None = None
-    switches: Switches | None = None
+    switches: Pitfalls | None = None
     group: str = ""
     variant: str = ""
     drop_path: float | None = None

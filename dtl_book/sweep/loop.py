@@ -14,7 +14,7 @@ from typing import TextIO
 from dtl_core.files import written_whole
 
 from ..experiments import RunCard, save_card
-from ..experiments.preflight import spoken
+from ..experiments.preflight import format_seconds
 from ..paths import shown
 from .board import Board
 from .jobs import Job, recorded, run_job
@@ -80,7 +80,7 @@ def sweep(
         for job, outcome in pool.finished():
             running.remove(job)
             tried[job].append(outcome)
-            count, took = len(tried[job]), spoken(outcome.seconds)
+            count, took = len(tried[job]), format_seconds(outcome.seconds)
             if not outcome.error:
                 save_card(outcome.value, job.card)
                 forget_failure(job)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable
 
 import torch
 
-from .pools import Outcome, attempt, died
+from .pools import Outcome, attempt, worker_died
 
 STORE = 100 * 2**20  # bytes of the object store of a Ray of our own: what goes through it is a card and a log
 
@@ -38,7 +38,7 @@ class OnRay:
                 "--cluster needs Ray, which is not installed: pip install -e '.[sweep]' (--workers needs none)"
             ) from error
         self._ray, self._local, self._workers = ray, address == "local", workers
-        _knock(address)
+        _check_reachable(address)
         own = dict(num_cpus=workers or None, include_dashboard=False, object_store_memory=STORE) if self._local else {}
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **own)
@@ -77,9 +77,9 @@ class OnRay:
             try:
                 outcome = self._ray.get(reference)
             except self._ray.exceptions.RayTaskError as error:  # the work could not be read there: no such module, say
-                outcome = died(name, f"it could not begin on Ray: {str(error).strip().splitlines()[-1]}", start)
+                outcome = worker_died(name, f"it could not begin on Ray: {str(error).strip().splitlines()[-1]}", start)
             except self._ray.exceptions.RayError as error:  # killed, out of memory, or its machine is gone
-                outcome = died(name, f"its process died ({type(error).__name__}): {str(error).strip()}", start)
+                outcome = worker_died(name, f"its process died ({type(error).__name__}): {str(error).strip()}", start)
             done.append((key, outcome))
         return done
 
@@ -87,7 +87,7 @@ class OnRay:
         self._ray.shutdown()
 
 
-def _knock(address: str) -> None:
+def _check_reachable(address: str) -> None:
     """Looks whether anyone answers at "host:port": Ray itself would try for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdigit():

@@ -100,7 +100,7 @@ def read_log(name: str) -> str:
         return f"(no log {log_path(name)} on this machine)\n"
 
 
-def died(name: str, how: str, start: float) -> Outcome:
+def worker_died(name: str, how: str, start: float) -> Outcome:
     """The outcome of a run whose process is gone, with what it had printed until then."""
     log = f"{read_log(name)}{how}\n"
     log_path(name).unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from multiprocessing import connection
 
 import torch
 
-from .pools import Outcome, attempt, died
+from .pools import Outcome, attempt, worker_died
 
 
 class Processes:
@@ -60,7 +60,7 @@ class Processes:
                 process.join()
             except (EOFError, OSError):
                 process.join()
-                outcome = died(name, _ended(process.exitcode), start)
+                outcome = worker_died(name, _ended(process.exitcode), start)
             pipe.close()
             self._free.append(slot)
             done.append((key, outcome))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from dtl_core.backbones import load_backbone
 
 from ..experiments import Preflight, open_images, preflight, prepare
-from ..experiments.preflight import spoken
+from ..experiments.preflight import format_seconds
 from ..experiments.profiles import get_profile
 from ..experiments.recipes import at_least, profile_recipe
 from .jobs import Job
@@ -49,11 +49,11 @@ class Survey:
         for method, told in self.methods.items():
             mine = [self.seconds(job) for job in jobs if kind_of(job) == method]
             runs = "1 run" if len(mine) == 1 else f"{len(mine)} runs"
-            time = f"its {runs} about {spoken(sum(mine))}" if None not in mine else "not timed"
+            time = f"its {runs} about {format_seconds(sum(mine))}" if None not in mine else "not timed"
             lines.append(f"{method:8s} {'; '.join(filter(None, (told.memory(), told.disk(), time)))}")
         every = [self.seconds(job) for job in jobs]
         if None not in every:
-            whole = spoken(sum(every) / at_once)
+            whole = format_seconds(sum(every) / at_once)
             lines.append(f"time     about {whole} in all, from timed steps of each method")
         return "\n".join(lines)
 
@@ -103,7 +103,7 @@ def survey(jobs: Sequence[Job], share: int) -> Survey:
     return Survey(methods, data, sizes)
 
 
-def look_before(jobs: Sequence[Job], pool: Pool) -> Survey:
+def check_sweep(jobs: Sequence[Job], pool: Pool) -> Survey:
     """Takes the survey on the pool, prints it, and refuses what cannot fit.
 
     Raises:

@@ -1,5 +1,5 @@
-"""Recorded results as tables, for the README and the notebooks."""
+"""Recorded results as tables, for RESULTS.md and the notebooks."""
 
-from .results import readme_table, results_table
+from .results import results_markdown, results_table
 
-__all__ = ["readme_table", "results_table"]
+__all__ = ["results_markdown", "results_table"]

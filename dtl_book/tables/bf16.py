@@ -114,7 +114,7 @@ def half_table(profile: str = "laptop", root: Path | None = None) -> pd.DataFram
 
 
 def half_markdown(profile: str = "laptop", root: Path | None = None) -> str:
-    """The table for the README."""
+    """The table for RESULTS.md."""
     lines = [
         "| task | DTL, fp32 | DTL, frozen backbone in bf16 | logits differ by (relative) | same answer |",
         "|---|--:|--:|--:|--:|",
@@ -131,10 +131,10 @@ def half_markdown(profile: str = "laptop", root: Path | None = None) -> str:
     return "\n".join([*lines, "", note])
 
 
-def write_readme_half(profile: str = "laptop", readme: Path | None = None) -> Path:
-    """Puts the table into the README between its marks.
+def write_half(profile: str = "laptop", page: Path | None = None) -> Path:
+    """Puts the table into RESULTS.md between its marks.
 
     Raises:
-        ValueError: the README has no marks.
+        ValueError: the page has no marks.
     """
-    return put_between(MARKS, half_markdown(profile), readme)
+    return put_between(MARKS, half_markdown(profile), page)

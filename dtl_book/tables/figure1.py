@@ -191,7 +191,7 @@ def figure1_sentence(card: dict) -> str:
 
 
 def figure1_markdown(card: dict) -> str:
-    """The picture and the table for the README, with the tries."""
+    """The picture and the table for RESULTS.md, with the tries."""
     lines = [
         f'<img src="notebooks/images/figure1-memory.png" width="560" alt="{figure1_sentence(card)}">',
         "",
@@ -222,10 +222,10 @@ def figure1_markdown(card: dict) -> str:
     ])  # fmt: skip
 
 
-def write_readme_figure1(card: dict, readme: Path | None = None) -> Path:
-    """Puts the table into the README between its marks.
+def write_figure1(card: dict, page: Path | None = None) -> Path:
+    """Puts the table into RESULTS.md between its marks.
 
     Raises:
-        ValueError: the README has no marks.
+        ValueError: the page has no marks.
     """
-    return put_between(MARKS, figure1_markdown(card), readme)
+    return put_between(MARKS, figure1_markdown(card), page)

@@ -1,4 +1,4 @@
-"""The README's tables stand between marks, and are made from recorded files alone."""
+"""The tables of RESULTS.md stand between marks, and are made from recorded files alone."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from dtl_core.files import written_whole
 from ..paths import project_dir
 
 
-def put_between(marks: tuple[str, str], text: str, readme: Path | None = None) -> Path:
+def put_between(marks: tuple[str, str], text: str, page: Path | None = None) -> Path:
     """Replaces what stands between two marks, whole or not at all.
 
     Args:
         marks: the lines before and after.
         text: what goes between them.
-        readme: the project's README.md if None.
+        page: the project's RESULTS.md if None.
 
     Raises:
         ValueError: the file has no such marks.
     """
-    readme = readme or project_dir() / "README.md"
-    page = readme.read_text()
-    if any(mark not in page for mark in marks):
+    page = page or project_dir() / "RESULTS.md"
+    whole = page.read_text(encoding="utf-8")
+    if any(mark not in whole for mark in marks):
         raise ValueError(
-            f"{readme} has no place for the table: put the lines {marks[0]!r} and {marks[1]!r} where it should stand"
+            f"{page} has no place for the table: put the lines {marks[0]!r} and {marks[1]!r} where it should stand"
         )
-    before, after = page.split(marks[0])[0], page.split(marks[1])[1]
-    with written_whole(readme) as temporary:
-        temporary.write_text(f"{before}{marks[0]}\n{text}\n{marks[1]}{after}")
-    return readme
+    before, after = whole.split(marks[0])[0], whole.split(marks[1])[1]
+    with written_whole(page) as temporary:
+        temporary.write_text(f"{before}{marks[0]}\n{text}\n{marks[1]}{after}", encoding="utf-8")
+    return page

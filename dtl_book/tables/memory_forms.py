@@ -167,7 +167,7 @@ def trade_table(frame: pd.DataFrame) -> list[str]:
 
 
 def trade_markdown(root: Path | None = None) -> str:
-    """The picture, its table and its note for the README.
+    """The picture, its table and its note for RESULTS.md.
 
     Raises:
         FileNotFoundError: see ``step_times``.

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..experiments.cards import load_cards
-from ..experiments.pitfalls import Switches
+from ..experiments.pitfalls import Pitfalls
 from ..experiments.profiles import get_profile
 from ..experiments.runs import SEEDS
 from .results import NAMES
@@ -19,10 +19,10 @@ TASKS = ("mnist", "elpv")  # the laptop's real pictures
 OFFICIAL = ("svhn", "cifar")
 METHODS = ("linear", "dtl")
 SWITCHES = {
-    "half": Switches(normalisation="half"),  # the packaged ViT wants ImageNet's
-    "jpeg75": Switches(jpeg=75),
-    "jpeg30": Switches(jpeg=30),
-    "cls": Switches(readout="cls"),
+    "half": Pitfalls(normalisation="half"),  # the packaged ViT wants ImageNet's
+    "jpeg75": Pitfalls(jpeg=75),
+    "jpeg30": Pitfalls(jpeg=30),
+    "cls": Pitfalls(readout="cls"),
 }
 TITLES = {
     "half": "normalised with 0.5, where the weights want ImageNet's",

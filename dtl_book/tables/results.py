@@ -115,7 +115,7 @@ def results_table(profile: str = "laptop", root: Path | None = None) -> pd.DataF
     return pd.DataFrame(rows, columns=columns)
 
 
-def readme_table(profile: str = "laptop", root: Path | None = None) -> str:
+def results_markdown(profile: str = "laptop", root: Path | None = None) -> str:
     """The table in Markdown, with its setting: a row per method, a column per task, and both means.
 
     A method is in as soon as all of its runs are recorded; the others are named below, with the runs that they have.

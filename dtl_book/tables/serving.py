@@ -1,4 +1,4 @@
-"""What many tasks cost, in the README: from the recorded card of ``benchmarks/serving.py`` alone."""
+"""What many tasks cost, for RESULTS.md: from the recorded card of ``benchmarks/serving.py`` alone."""
 
 from __future__ import annotations
 

@@ -72,8 +72,11 @@ def _rand_augment(grey: dict, names: list[str] | None) -> RandAugment:
 
 
 def _posterize(image: Image.Image, bits: int, **_) -> Image.Image:
-    """Keeps so many bits a channel. With magnitude 10 timm asks for none, which Pillow refuses since version 13; before,
-    the image became black, as it would have in the authors' day."""
+    """Keeps so many bits a channel.
+
+    With magnitude 10 timm asks for none, which Pillow refuses since version 13; before, the image became black, as it
+    would have in the authors' day.
+    """
     if bits < 1:
         return Image.new(image.mode, image.size)
     return ImageOps.posterize(image, bits)

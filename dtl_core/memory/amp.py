@@ -41,7 +41,7 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32)  # float64 is left alone
 
 
 def rule(function: Callable) -> str:
-    """ "lower", "fp32", "widest" or "as given": how CUDA's autocast runs a torch function."""
+    """One of "lower", "fp32", "widest" and "as given": how CUDA's autocast runs a torch function."""
     name = getattr(function, "__name__", "")
     if name.endswith("_") and not name.endswith("__"):
         return "as given"  # autocast does not touch operations in place

@@ -182,7 +182,8 @@ class MultiTask:
                 self.cache.put(names[i], rows[i])
             if len(new) == len(images):
                 return path
-        return {key: torch.stack([row[key] for row in rows]).to(one.device) for key in wanted}
+        # pyright does not see that the loop above fills every row
+        return {key: torch.stack([row[key] for row in rows]).to(one.device) for key in wanted}  # pyright: ignore[reportOptionalSubscript]
 
     def _check(self, name: str, model: DTL) -> None:
         theirs, mine = model.info, self.info

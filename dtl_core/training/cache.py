@@ -63,7 +63,7 @@ class PrefixCache(Dataset):
         *,
         dtype: torch.dtype = torch.float32,
         batch_size: int = 32,
-        device: str | None = None,
+        device: str | torch.device | None = None,
         allow_inexact: bool = False,
         root: str | Path | None = None,
         progress: bool = True,

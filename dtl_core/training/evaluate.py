@@ -41,7 +41,7 @@ def evaluate(
     data: Dataset,
     *,
     batch_size: int = 64,
-    device: str | None = None,
+    device: str | torch.device | None = None,
     precision: str = "fp32",
     num_workers: int = 0,
     progress: bool = True,

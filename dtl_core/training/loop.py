@@ -48,7 +48,7 @@ class FitRecord:
     kept_epoch: int
 
 
-def pick_device(device: str | None = None) -> torch.device:
+def pick_device(device: str | torch.device | None = None) -> torch.device:
     """The given device, else cuda, mps or cpu, the first that there is."""
     if device:
         return torch.device(device)
@@ -86,7 +86,7 @@ def autocast(precision: str, device: torch.device):
 def seed_everything(seed: int) -> None:
     """Seeds Python, NumPy and torch."""
     random.seed(seed)
-    np.random.seed(seed % 2**32)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 - a transform of others may draw from it
     torch.manual_seed(seed)
 
 
@@ -131,7 +131,7 @@ def fit(
     data: Dataset,
     recipe: Recipe,
     *,
-    device: str | None = None,
+    device: str | torch.device | None = None,
     checkpoint: str | Path | None = None,
     num_workers: int = 0,
     progress: bool = True,

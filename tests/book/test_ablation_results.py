@@ -165,7 +165,7 @@ def test_the_task_of_a_profile(tmp_path, monkeypatch, capsys):
     assert (found.profile.name, found.task) == ("paper", "dsprites_loc")
 
 
-def test_the_readme_holds_the_table_of_the_committed_cards():
-    text = (project_dir() / "README.md").read_text()
+def test_the_page_holds_the_table_of_the_committed_cards():
+    text = (project_dir() / "RESULTS.md").read_text()
     shown = text.split(recorded.MARKS[0])[1].split(recorded.MARKS[1])[0].strip()
     assert shown == recorded.ablation_markdown("laptop", project_dir() / "results"), "dtl results --write"

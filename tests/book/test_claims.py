@@ -108,7 +108,7 @@ def test_a_claim_takes_the_least_favourable_of_its_parts():
 
 
 def test_what_is_recorded_is_what_is_found(tmp_path):
-    """The recorded verdicts and the README's table against the cards and the code as they are now."""
+    """The recorded verdicts and the table of RESULTS.md against the cards and the code as they are now."""
     judged = judge(progress=False)
     recorded = {row["id"]: row for row in load_verdicts()}
     for j in judged:
@@ -117,7 +117,7 @@ def test_what_is_recorded_is_what_is_found(tmp_path):
         assert [p["verdict"] for p in row["parts"]] == [f.verdict for f in j.findings], again
         assert [p["numbers"] for p in row["parts"]] == [f.numbers for f in j.findings], again
         assert [p["stale"] for p in row["parts"]] == [list(f.stale) for f in j.findings], again
-    assert claims_markdown() in (project_dir() / "README.md").read_text(), "dtl claims --write"
+    assert claims_markdown() in (project_dir() / "RESULTS.md").read_text(), "dtl claims --write"
     path = save_claims(judged, tmp_path / "claims.json")
     assert json.loads(path.read_text())["claims"][0]["id"] == "C1"
     path.write_text("{")

@@ -107,7 +107,7 @@ def test_domains_are_drawn_and_sampled(tmp_path, monkeypatch, capsys):
     assert sample.digest != domains["uci"].digest
 
 
-def test_the_readme_holds_the_table_of_the_committed_cards():
-    text = (project_dir() / "README.md").read_text()
+def test_the_page_holds_the_table_of_the_committed_cards():
+    text = (project_dir() / "RESULTS.md").read_text()
     shown = text.split(recorded.MARKS[0])[1].split(recorded.MARKS[1])[0].strip()
     assert shown == recorded.domain_markdown("laptop", project_dir() / "results"), "dtl results --write"

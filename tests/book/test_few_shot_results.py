@@ -153,7 +153,7 @@ def test_absent_official_sets_are_said(tmp_path, monkeypatch, capsys):
     assert (found.profile, found.task, found.official) == ("paper", "oxford-pets", True)
 
 
-def test_the_readme_holds_the_table_of_the_committed_cards():
-    text = (project_dir() / "README.md").read_text()
+def test_the_page_holds_the_table_of_the_committed_cards():
+    text = (project_dir() / "RESULTS.md").read_text()
     shown = text.split(tables.MARKS[0])[1].split(tables.MARKS[1])[0].strip()
     assert shown == tables.few_shot_markdown("laptop", project_dir() / "results"), "dtl results --write"

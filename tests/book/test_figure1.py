@@ -34,18 +34,18 @@ def test_what_is_off_was_tried_to_be_explained(card):
     assert frame.loc["Full", "of full, read"] == frame.loc["Full", "of full, planned"] == 1
 
 
-def test_the_readme_is_made_from_the_card(card, tmp_path):
-    text = (project_dir() / "README.md").read_text()
+def test_the_page_is_made_from_the_card(card, tmp_path):
+    text = (project_dir() / "RESULTS.md").read_text()
     assert f"{f.MARKS[0]}\n{f.figure1_markdown(card)}\n{f.MARKS[1]}" in text, "dtl figure1 --write"
     other = copy.deepcopy(card)
     other["rows"][0]["paper"] = 5 * GIB
-    readme = tmp_path / "README.md"
-    readme.write_text(text)
-    f.write_readme_figure1(other, readme)
-    assert "| 5.00 | +6.2% |" in readme.read_text() and "| 5.00 |" not in text
-    readme.write_text("no marks")
+    page = tmp_path / "RESULTS.md"
+    page.write_text(text)
+    f.write_figure1(other, page)
+    assert "| 5.00 | +6.2% |" in page.read_text() and "| 5.00 |" not in text
+    page.write_text("no marks")
     with pytest.raises(ValueError, match="has no place for the table"):
-        f.write_readme_figure1(card, readme)
+        f.write_figure1(card, page)
 
 
 def test_a_missing_or_damaged_card_is_named(card, tmp_path):

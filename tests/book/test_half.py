@@ -8,7 +8,7 @@ from dtl_book.experiments import load_cards, runs
 from dtl_book.paths import project_dir
 from dtl_book.sweep import record
 from dtl_book.tables import bf16 as half
-from dtl_book.tables import readme_table
+from dtl_book.tables import results_markdown
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def test_the_cards_in_bf16_stand_beside_those_in_fp32(recorded):
     assert set(fp32["backbone_dtype"]) == {"float32"} and set(bf16["backbone_dtype"]) == {"bfloat16"}
     assert set(bf16["cache"]) == {"bfloat16"} and set(bf16["lr"]) == set(fp32["lr"])
     assert set(bf16["backbone_sha256"]) == set(fp32["backbone_sha256"]), "the weights before the cast"
-    assert "(bf16)" not in readme_table("smoke", root=recorded)
+    assert "(bf16)" not in results_markdown("smoke", root=recorded)
 
 
 def test_the_table_says_what_the_logits_do(recorded):
@@ -58,8 +58,8 @@ def test_nothing_recorded_is_said(tmp_path):
         half.half_table("laptop", root=tmp_path)
 
 
-def test_the_readme_holds_the_table_of_the_committed_cards():
-    text, root = (project_dir() / "README.md").read_text(), project_dir() / "results"
+def test_the_page_holds_the_table_of_the_committed_cards():
+    text, root = (project_dir() / "RESULTS.md").read_text(), project_dir() / "results"
     shown = text.split(half.MARKS[0])[1].split(half.MARKS[1])[0].strip()
     assert shown == (half.half_markdown("laptop", root) if half.recorded("laptop", root) else ""), "dtl results --write"
     for note in (root / "laptop-bf16" / "logits").glob("*.json"):

@@ -1,4 +1,4 @@
-"""Time against memory: the README, the picture and its sentence say what is planned here and what the card of times holds."""
+"""Time against memory: RESULTS.md, the picture and its sentence say what is planned here and what the card of times holds."""
 
 import json
 
@@ -21,8 +21,8 @@ def frame():
     return leaner.time_against_memory(ROOT)
 
 
-def test_the_readme_holds_what_is_planned_and_recorded():
-    text = (project_dir() / "README.md").read_text()
+def test_the_page_holds_what_is_planned_and_recorded():
+    text = (project_dir() / "RESULTS.md").read_text()
     shown = text.split(leaner.MARKS[0])[1].split(leaner.MARKS[1])[0].strip()
     assert shown == leaner.trade_markdown(ROOT), "dtl results --write"
 

@@ -53,7 +53,7 @@ def test_a_card_says_what_it_was_measured_with(tmp_path):
 
 
 def test_a_number_that_is_not_finite_is_not_written(tmp_path):
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="JSON compliant"):
         save_card({"rows": [math.nan]}, tmp_path / "card.json")
     assert list(tmp_path.iterdir()) == []
 

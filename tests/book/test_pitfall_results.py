@@ -112,7 +112,7 @@ def test_what_jpeg_loses_is_drawn():
     assert np.isclose(rows["mean error (of 255)"].iloc[0], error)
 
 
-def test_the_readme_holds_the_table_of_the_committed_cards():
-    text = (project_dir() / "README.md").read_text()
+def test_the_page_holds_the_table_of_the_committed_cards():
+    text = (project_dir() / "RESULTS.md").read_text()
     shown = text.split(pitfalls.MARKS[0])[1].split(pitfalls.MARKS[1])[0].strip()
     assert shown == pitfalls_markdown("laptop", project_dir() / "results").strip(), "dtl results --write"

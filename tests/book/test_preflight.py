@@ -63,7 +63,7 @@ def test_it_says_what_the_run_will_be(method, monkeypatch):
     assert (told.speed.prefix > 0) is (method != "lora")
     told.refuse()  # does nothing
     text = told.text()
-    stored = f"; the frozen prefix takes {module.sized(sum(told.stored_bytes))} on disk"
+    stored = f"; the frozen prefix takes {module.format_bytes(sum(told.stored_bytes))} on disk"
     assert "\n" not in text and (stored in text) is (method != "lora")
     for part in ("toy/vit", ready.info.sha256[:8], ready.train.digest[:8], ready.test.digest[:8], "cpu, fp32"):
         assert part in text
@@ -102,7 +102,13 @@ def test_the_time_is_that_of_all_passes():
     assert uncached.seconds() == (stepped + 48) * 1 + stepped * 100 + 48 * 1000
     assert told.seconds(test_images=148) - told.seconds() == 100 * (1 + 10 + 1000)
     assert replace(told, speed=None).seconds() is None and "not timed" in replace(told, speed=None).text()
-    assert [module.spoken(s) for s in (4.4, 89, 90, 3600, 9000)] == ["4 s", "89 s", "1.5 min", "60.0 min", "2.5 h"]
+    assert [module.format_seconds(s) for s in (4.4, 89, 90, 3600, 9000)] == [
+        "4 s",
+        "89 s",
+        "1.5 min",
+        "60.0 min",
+        "2.5 h",
+    ]
 
 
 @pytest.mark.parametrize("method", ["dtl", "full"])

@@ -62,7 +62,7 @@ def test_record_writes_the_grid_and_skips_what_exists(recording, monkeypatch):
     ran, run = [], jobs.run
 
     def counted(method, task, **options):
-        ran.append((method, options["purpose"] if "purpose" in options else "final", options["seed"]))
+        ran.append((method, options.get("purpose", "final"), options["seed"]))
         return run(method, task, **options)
 
     monkeypatch.setattr(jobs, "run", counted)

@@ -1,4 +1,4 @@
-"""The table of recorded results: made from cards alone, honest about what is missing, and the same as in the README."""
+"""The table of recorded results: made from cards alone, honest about what is missing, and the same as in RESULTS.md."""
 
 import json
 from dataclasses import MISSING, asdict, fields, replace
@@ -10,8 +10,7 @@ from dtl_book.experiments import COMPARED, RunCard, save_card
 from dtl_book.experiments.cards import card_path
 from dtl_book.paths import CHECKOUT
 from dtl_book.standins import TASKS
-from dtl_book.tables import few_shot, readme_table, results_table
-from dtl_book.tables import readme_tables as recorded
+from dtl_book.tables import few_shot, results_markdown, results_page, results_table
 from dtl_book.tables.marks import put_between
 from dtl_book.tables.results import MARKS, both_means, groups_of, means_by_seed, not_whole
 
@@ -45,13 +44,13 @@ def put_all(root, method, accuracies=None, seeds=(0, 1, 2), profile="laptop"):
 
 
 def test_what_is_missing_is_said(tmp_path):
-    assert "Nothing is recorded" in readme_table("laptop", root=tmp_path)
+    assert "Nothing is recorded" in results_markdown("laptop", root=tmp_path)
     put(tmp_path, seed=0)
     put(tmp_path, seed=1)
-    text = readme_table("laptop", root=tmp_path)
+    text = results_markdown("laptop", root=tmp_path)
     assert "No method is recorded in full" in text and "DTL (2 of 18 runs)" in text and "| DTL |" not in text
     put_all(tmp_path, "linear")
-    text = readme_table("laptop", root=tmp_path)
+    text = results_markdown("laptop", root=tmp_path)
     rows = [line.split(" | ")[0] for line in text.split("\n") if line.startswith("| ")]
     assert rows == ["| method", "| Linear probe"]
     wanted = "BitFit (0 of 18 runs), AdaptFormer (0 of 18 runs), LoRA (r = 8) (0 of 18 runs), DTL (2 of 18 runs), DTL+"
@@ -64,9 +63,9 @@ def test_a_method_is_in_as_soon_as_it_is_whole(tmp_path):
     put_all(tmp_path, "dtl+", seeds=(0, 1))
     put(tmp_path, method="dtl+", task="clock", seed=2)  # no task of the suite
     put(tmp_path, method="dtl+", seed=7)  # no seed of the table
-    assert "Not whole yet: DTL+ (12 of 18 runs)." in readme_table("laptop", root=tmp_path)
+    assert "Not whole yet: DTL+ (12 of 18 runs)." in results_markdown("laptop", root=tmp_path)
     put_all(tmp_path, "dtl+")
-    text = readme_table("laptop", root=tmp_path)
+    text = results_markdown("laptop", root=tmp_path)
     names = ["method", "Linear probe", "BitFit", "AdaptFormer", "LoRA (r = 8)", "DTL", "DTL+"]
     assert [line.split(" | ")[0][2:] for line in text.split("\n") if line.startswith("| ")] == names
     assert "Not whole" not in text and not_whole("laptop", root=tmp_path) == ""
@@ -77,7 +76,7 @@ ACCURACIES = dict(zip(TASKS, (0.9, 0.6, 0.1, 0.2, 0.3, 0.4), strict=True))
 
 def test_both_means_stand_under_their_own_names(tmp_path):
     put_all(tmp_path, "dtl", ACCURACIES)
-    head, _, dtl, *_ = readme_table("laptop", root=tmp_path).split("\n")
+    head, _, dtl, *_ = results_markdown("laptop", root=tmp_path).split("\n")
     assert head.endswith("| mean of groups | mean of 6 tasks |")
     assert dtl.endswith(f"| {(90 + 60 + 25) / 3:.1f} ± 0.0 | {250 / 6:.1f} ± 0.0 |")
     (means,) = means_by_seed("laptop", root=tmp_path).values()
@@ -91,7 +90,7 @@ def test_the_paper_profile_has_the_official_19_under_their_folders(tmp_path):
     path = card_path("paper", "vtab-1k", "cifar", "dtl", 0, root=tmp_path)
     path.unlink()  # and the same run under the task's other name
     put(tmp_path, profile="paper", task="cifar_100", accuracy=0.5)
-    head, _, dtl, *_ = readme_table("paper", root=tmp_path).split("\n")
+    head, _, dtl, *_ = results_markdown("paper", root=tmp_path).split("\n")
     assert head.endswith("| mean of groups | mean of 19 tasks |") and " cifar | " in head
     assert dtl.endswith(f"| {(50 + 90 + 50) / 3:.1f} ± 0.0 | {(15 * 50 + 4 * 90) / 19:.1f} ± 0.0 |")
 
@@ -100,7 +99,7 @@ def test_a_run_under_both_names_of_its_task_is_named(tmp_path):
     for task in ("cifar", "cifar_100"):
         put(tmp_path, profile="paper", task=task)
     with pytest.raises(ValueError, match="dtl, seed 0 is recorded twice, as the task cifar and as cifar_100"):
-        readme_table("paper", root=tmp_path)
+        results_markdown("paper", root=tmp_path)
 
 
 def test_a_missing_task_has_no_mean():
@@ -116,23 +115,24 @@ def test_a_missing_task_has_no_mean():
 
 def test_the_note_says_what_was_chosen_and_from_what(tmp_path):
     put_all(tmp_path, "dtl")
-    assert "protocol: clean." in readme_table("laptop", root=tmp_path)
+    assert "protocol: clean." in results_markdown("laptop", root=tmp_path)
     for lr in (1e-3, 1e-2):
         put(tmp_path, purpose="select", lr=lr)
-    text = readme_table("laptop", root=tmp_path)
+    text = results_markdown("laptop", root=tmp_path)
     assert "protocol: clean (learning rate of 0.001 and 0.01, chosen per task and method on val200)" in text
 
 
-def test_the_readme_needs_its_marks(tmp_path):
-    (tmp_path / "README.md").write_text("no place here")
+def test_the_page_needs_its_marks(tmp_path):
+    (tmp_path / "RESULTS.md").write_text("no place here")
     with pytest.raises(ValueError, match="no place for the table"):
-        put_between(MARKS, "a table", tmp_path / "README.md")
+        put_between(MARKS, "a table", tmp_path / "RESULTS.md")
 
 
-def test_the_readme_holds_the_table_of_the_committed_cards():
-    text = (CHECKOUT / "README.md").read_text()
+def test_the_page_holds_the_table_of_the_committed_cards():
+    text = (CHECKOUT / "RESULTS.md").read_text()
     assert (
-        text.split(MARKS[0])[1].split(MARKS[1])[0].strip() == readme_table("laptop", root=CHECKOUT / "results").strip()
+        text.split(MARKS[0])[1].split(MARKS[1])[0].strip()
+        == results_markdown("laptop", root=CHECKOUT / "results").strip()
     ), "the cards have changed: run `dtl results --write`"
 
 
@@ -153,17 +153,17 @@ def test_committed_cards_are_of_one_setting():
             assert len({c["data_digest"][split] for c in mine if split in c["data_digest"]}) <= 1, (task, split)
 
 
-def test_every_table_of_the_readme_is_written_between_its_marks(tmp_path):
+def test_every_table_of_the_page_is_written_between_its_marks(tmp_path):
     """One is emptied and another gets foreign text: both are as they were, and nothing else has moved."""
-    whole = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+    whole = (CHECKOUT / "RESULTS.md").read_text(encoding="utf-8")
     spoiled = whole
     for begin, end in (few_shot.MARKS, MARKS):
         start, stop = spoiled.index(begin) + len(begin), spoiled.index(end)
         spoiled = spoiled[:start] + ("\nnot a table\n" if begin == MARKS[0] else "\n") + spoiled[stop:]
     assert spoiled != whole
-    (tmp_path / "README.md").write_text(spoiled, encoding="utf-8")
-    assert recorded.write_readme(readme=tmp_path / "README.md") == tmp_path / "README.md"
-    assert (tmp_path / "README.md").read_text(encoding="utf-8") == whole
-    (tmp_path / "README.md").write_text(whole.replace(MARKS[1], ""), encoding="utf-8")
-    with pytest.raises(ValueError, match="README.md"):
-        recorded.write_readme(readme=tmp_path / "README.md")
+    (tmp_path / "RESULTS.md").write_text(spoiled, encoding="utf-8")
+    assert results_page.write_results(page=tmp_path / "RESULTS.md") == tmp_path / "RESULTS.md"
+    assert (tmp_path / "RESULTS.md").read_text(encoding="utf-8") == whole
+    (tmp_path / "RESULTS.md").write_text(whole.replace(MARKS[1], ""), encoding="utf-8")
+    with pytest.raises(ValueError, match="RESULTS.md"):
+        results_page.write_results(page=tmp_path / "RESULTS.md")

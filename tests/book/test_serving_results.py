@@ -1,4 +1,4 @@
-"""The README and the pictures of the server say what the recorded card holds."""
+"""RESULTS.md and the pictures of the server say what the recorded card holds."""
 
 import json
 
@@ -42,8 +42,8 @@ def made_up(root, tasks=(1, 2, 19)):
     return card
 
 
-def test_the_readme_holds_the_recorded_card():
-    text = (project_dir() / "README.md").read_text()
+def test_the_page_holds_the_recorded_card():
+    text = (project_dir() / "RESULTS.md").read_text()
     shown = text.split(serving.MARKS[0])[1].split(serving.MARKS[1])[0].strip()
     assert shown == serving.serving_markdown(ROOT), "dtl results --write"
 

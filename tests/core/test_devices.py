@@ -1,5 +1,8 @@
-"""One run on several devices: under DistributedDataParallel, with no search for unused parameters, two processes of gloo
-give the gradients of one. A parameter that no gradient reaches would stop the second step, or give another average."""
+"""One run on several devices.
+
+Under DistributedDataParallel, with no search for unused parameters, two processes of gloo give the gradients of one. A
+parameter that no gradient reaches would stop the second step, or give another average.
+"""
 
 import pytest
 import torch

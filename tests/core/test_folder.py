@@ -187,13 +187,13 @@ def test_broken_images_are_named_and_left_out(pets):
     whole = (pets / "dog" / "cut.jpg").read_bytes()
     (pets / "dog" / "cut.jpg").write_bytes(whole[: len(whole) // 2])
     (pets / "cat" / "text.png").write_text("no image")
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(UserWarning, match="of 35 images") as caught:
         data = ImageFolderTask(pets, "trainval")
     message = str(caught[0].message)
     assert "2 of 35 images" in message and "cut.jpg" in message and "text.png" in message
     assert caught[0].filename == __file__
     everything = paths_of(data)
-    with pytest.warns(UserWarning):
+    with pytest.warns(UserWarning, match="images"):
         everything |= paths_of(ImageFolderTask(pets, "test"))
     assert len(everything) == 33
 

@@ -13,7 +13,7 @@ from toys import toy_model
 from dtl_core.paths import RESOURCES
 from dtl_core.training import Recipe, authors_table
 
-ROWS = list(csv.DictReader(open(RESOURCES / "recipes.csv", newline="")))
+ROWS = list(csv.DictReader((RESOURCES / "recipes.csv").read_text().splitlines()))
 CALL = dict(backbone="vit", benchmark="vtab-1k", task="caltech101", method="dtl")
 
 
@@ -96,7 +96,7 @@ def test_a_rate_below_the_warm_up_or_the_floor_is_never_exceeded():
     ],
 )
 def test_unknown_names_name_the_choices(wrong, named):
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ValueError, match=named[0]) as error:
         Recipe.authors(**(CALL | wrong))
     for word in named:
         assert word in str(error.value)

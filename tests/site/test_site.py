@@ -12,7 +12,7 @@ from site_browser import findings, focused, overflow, served, visit
 
 from dtl_book.claims import load_verdicts
 from dtl_book.notebooks.catalog import KINDS, SOLUTION_TAG, list_notebooks, read_notebook
-from dtl_book.site.build import write_site
+from dtl_book.site.build import PROJECT_TEXTS, TEXTS, write_site
 from dtl_book.site.front import write_claims_html
 from dtl_core.files import one_writer
 
@@ -42,9 +42,8 @@ def test_every_link_picture_and_script(workbook):
         *PAGES,
         "index",
         "search",
-        "data",
-        "symbols",
-        "teaching",
+        *TEXTS,
+        *PROJECT_TEXTS,
     }
     anchors = {path: {tag["id"] for tag in soup.find_all(id=True)} for path, soup in soups.items()}
     checked = 0
@@ -92,7 +91,7 @@ def test_claims_as_a_page_of_their_own(browser, tmp_path, axe, width):
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize(
-    "name", ["index", "search", "data", "symbols", "teaching", "exercises/index", "solutions/index", *PAGES]
+    "name", ["index", "search", *TEXTS, *PROJECT_TEXTS, "exercises/index", "solutions/index", *PAGES]
 )
 def test_pages_of_the_workbook(browser, workbook, name, width):
     with visit(browser, workbook, f"{name}.html", width) as (page, troubles):

@@ -103,6 +103,8 @@ def test_front_page_of_a_run(tmp_path):
     assert "<td>mnist</td>" in text and "<td>0.951</td>" in text and "<td>–</td>" in text
     assert text.index("## The claims") < text.index("## The notebooks") < text.index("## What was trained")
     assert 'href="exercises/01_a.html"' in text and "\nexercises/index\n" in text and "solutions/index" not in text
+    guides = front_page(infos, docs | {"results", "class"}, {}, pd.DataFrame(), "")
+    assert "\nResults <results>\nFor a class <class>\n" in guides and "<results>" not in text
     quiet = front_page(infos, docs, {}, pd.DataFrame(), "")
     assert "time-memory.png" not in text + quiet
     shown = front_page(infos, docs, {}, pd.DataFrame(), "", source=project_dir() / "notebooks")

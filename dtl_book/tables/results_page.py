@@ -1,4 +1,4 @@
-"""All tables of the README that are made of what is recorded, and of plans that are made anew."""
+"""All tables of RESULTS.md that are made of what is recorded, and of plans that are made anew."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def recorded_tables(profile: str = "laptop") -> list[tuple[Marks, str]]:
         FileNotFoundError: a benchmark is not recorded.
     """
     tables = [
-        (results.MARKS, results.readme_table(profile)),
+        (results.MARKS, results.results_markdown(profile)),
         (few_shot.MARKS, few_shot.few_shot_markdown(profile)),
         (domain.MARKS, domain.domain_markdown(profile)),
         (ablations.MARKS, ablations.ablation_markdown(profile)),
@@ -34,12 +34,16 @@ def recorded_tables(profile: str = "laptop") -> list[tuple[Marks, str]]:
     return tables + ([(half.MARKS, half.half_markdown(profile))] if half.recorded(profile) else [])
 
 
-def write_readme(profile: str = "laptop", readme: Path | None = None) -> Path:
-    """Puts every table into the README between its marks.
+def write_results(profile: str = "laptop", page: Path | None = None) -> Path:
+    """Puts every table into RESULTS.md between its marks.
+
+    Args:
+        profile: whose cards.
+        page: another file than the project's RESULTS.md.
 
     Raises:
-        ValueError: the README lacks marks.
+        ValueError: the page lacks marks.
     """
     for marks, text in recorded_tables(profile):
-        put_between(marks, text, readme)
-    return readme or project_dir() / "README.md"
+        put_between(marks, text, page)
+    return page or project_dir() / "RESULTS.md"
