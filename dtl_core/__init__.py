@@ -1,4 +1,4 @@
-"""DTL: Disentangled Transfer Learning for Visual Recognition, as a small package under a workbook."""
+"""DTL (Disentangled Transfer Learning for Visual Recognition) as a small package that accompanies a workbook."""
 
 from .backbones import UnsupportedBackbone, load_backbone
 from .dtl import DTL, DTLConfig

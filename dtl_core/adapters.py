@@ -1,4 +1,4 @@
-"""Adapter files: the side network and head in safetensors, with what is needed to use them again."""
+"""Adapter files: the trained side network and head in safetensors, with the metadata needed to load them again."""
 
 from __future__ import annotations
 
@@ -25,12 +25,10 @@ FORMAT = "dtl-adapter-1"
 
 
 def save_adapter(model: DTL, path: str | Path) -> None:
-    """Writes the side network and head, a few hundred KB; config, classes and the backbone's identity in the metadata.
+    """Write the side network and head to a safetensors file of a few hundred KB, whole or not at all.
 
-    ``model.view``, where there is one, goes with them: "crop" where it was tested on the centre of each photograph, "resize"
-    on the whole.
-
-    A kill in the middle leaves an older file of this name whole.
+    The metadata holds the config, the class names and the backbone's identity. It also holds ``model.view`` if set:
+    "crop" if the model was tested on the centre of each photograph, "resize" (the default) if on the whole of it.
     """
     config = asdict(model.config)
     if math.isinf(config["beta"]):
@@ -49,11 +47,11 @@ def save_adapter(model: DTL, path: str | Path) -> None:
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
-    """The metadata of an adapter file.
+    """Return the metadata of an adapter file.
 
     Raises:
         FileNotFoundError: no such file.
-        DamagedFile: truncated, not safetensors, or safetensors of another kind.
+        DamagedFile: the file is truncated, not safetensors, or not a DTL adapter.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no adapter at {path}: `dtl train` writes one, or check the path")
@@ -75,12 +73,12 @@ def load_adapter(make: type[DTL], path: str | Path, backbone: nn.Module | str | 
     Args:
         make: the class of the model.
         path: adapter file.
-        backbone: a timm model with the same pre-trained weights, or its name; None loads it by the name in the file.
-        **options: how it runs (``recompute``, ``backbone_dtype``, ``drop_path``); see ``DTL``.
+        backbone: a timm model with the same pre-trained weights, or its name; None loads the name in the file.
+        **options: run-time options of ``DTL``: ``recompute``, ``backbone_dtype``, ``drop_path``.
 
     Raises:
-        ValueError: the backbone is another one, or has another image size, or must be given and was not.
-        DamagedFile: see ``read_metadata``; or what the file holds does not fit together.
+        ValueError: the backbone's weights or image size differ from the file's, or a custom backbone was not given.
+        DamagedFile: see ``read_metadata``; or the metadata or tensors do not fit the model.
         FileNotFoundError: no such file.
     """
     metadata = read_metadata(path)

@@ -1,4 +1,4 @@
-"""Frozen backbones by name: timm's ViT and Swin, the toys and the packaged one, each with its identity."""
+"""Frozen backbones by name (timm's ViT and Swin, two toys, the packaged ViT), each with its identity."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ TOYS = {
 
 @dataclass(frozen=True)
 class BackboneInfo:
-    """Where a backbone came from, and what it wants of its images.
+    """Identity of a backbone, and the images it expects.
 
     Attributes:
         name: name for ``load_backbone``, or ``custom/<class>`` for a model that the caller built.
-        sha256: over (name, dtype, shape, bytes) of the weights as loaded, before any resampling or cast; empty for a
-            model on the meta device, which has none.
+        sha256: hash over (name, dtype, shape, bytes) of the weights as loaded, before any resampling or cast. Empty
+            for a model on the meta device.
         image_size: (H, W) in pixels.
         mean, std: per-channel normalisation of images in [0, 1].
     """
@@ -49,7 +49,7 @@ class BackboneInfo:
 
 
 def weights_sha256(model: nn.Module) -> str:
-    """Hex sha256 over (name, dtype, shape, bytes) of a model's state, in the order of the names; "" on meta."""
+    """Return the hex sha256 over (name, dtype, shape, bytes) of a model's state, sorted by name; "" on meta."""
     if any(value.is_meta for value in model.state_dict().values()):
         return ""
     digest = hashlib.sha256()
@@ -60,21 +60,21 @@ def weights_sha256(model: nn.Module) -> str:
 
 
 def load_backbone(name: str, image_size: int | tuple[int, int] | None = None, pretrained: bool = True) -> nn.Module:
-    """A timm model without a head, ready to be frozen by ``DTL``.
+    """Return a timm model without a head, ready to be frozen by ``DTL``.
 
     Args:
         name: a timm model name, ``packaged/vit-s14``, ``toy/vit`` or ``toy/swin`` (random weights from a seed).
         image_size: side, or (H, W), of the input in pixels. None keeps the model's own.
-        pretrained: False builds a timm model or the packaged shape with random weights and reads no file.
+        pretrained: False builds a timm or the packaged model with random weights and reads no file.
 
     Returns:
         The model in eval mode; its ``dtl_info`` is a ``BackboneInfo``.
 
     Raises:
         FileNotFoundError: the packaged weights have not been fetched.
-        DamagedFile: the packaged weights are not whole.
-        UnsupportedBackbone: the name is of another architecture.
-        ValueError: no such name, or an image size that the patches do not fill.
+        DamagedFile: the packaged weights are damaged.
+        UnsupportedBackbone: the architecture is neither a supported ViT nor a supported Swin.
+        ValueError: no such name, or an image size that is not a multiple of the patch size.
     """
     if name in TOYS:
         cls, options = TOYS[name]
@@ -116,7 +116,10 @@ def load_backbone(name: str, image_size: int | tuple[int, int] | None = None, pr
 
 
 def _built(make: Callable[..., nn.Module], *args, **options) -> nn.Module:
-    """``make(...)``, on the meta device too: older timm (1.0.12) reads numbers off tensors, and those on meta have none."""
+    """Return ``make(...)``, built on the CPU first if it fails on the meta device.
+
+    Older timm (1.0.12) reads numbers from tensors while building, and tensors on meta have none.
+    """
     try:
         return make(*args, **options)
     except RuntimeError:
@@ -127,9 +130,9 @@ def _built(make: Callable[..., nn.Module], *args, **options) -> nn.Module:
 
 
 def _set_input_size(model: nn.Module, size: tuple[int, int], antialias: bool) -> None:
-    """timm's ``set_input_size``, with a switch for the antialiasing of the positions.
+    """Set the input size as timm's method does, with a switch for antialiasing the position embeddings.
 
-    The packaged ViT was exported with positions resampled without antialiasing; timm's method always applies it.
+    The packaged ViT was exported with positions resampled without antialiasing; timm's method always antialiases.
     """
     if any(s % p for s, p in zip(size, model.patch_embed.patch_size, strict=True)):
         raise ValueError(f"image size {size} is not a multiple of the patch size {model.patch_embed.patch_size}")
@@ -145,9 +148,9 @@ def _set_input_size(model: nn.Module, size: tuple[int, int], antialias: bool) ->
 
 
 def info_of(model: nn.Module) -> BackboneInfo:
-    """The ``dtl_info`` of a loaded backbone; made from the model itself where the caller built it.
+    """Return the ``dtl_info`` of a backbone, deriving it from the model itself if the caller built the model.
 
-    It is made once: weights that the caller changes afterwards keep the identity they had.
+    The sha256 is computed once: weights that the caller changes afterwards keep it.
 
     Raises:
         UnsupportedBackbone: see ``blocks_of``.

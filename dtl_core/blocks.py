@@ -1,4 +1,4 @@
-"""A supported timm backbone as embed, blocks and readout, one block at a time. Also says which are not supported."""
+"""Views of the supported timm backbones as embed, blocks and readout, and the check for support."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 class UnsupportedBackbone(TypeError):
-    """The model is neither a timm VisionTransformer nor a timm SwinTransformer, or is one in a form we cannot walk."""
+    """Error for a model that is no timm VisionTransformer or SwinTransformer, or has an unsupported form of either."""
 
 
 SUPPORTED = (
@@ -22,12 +22,12 @@ SUPPORTED = (
 
 
 class WatchPoint(NamedTuple):
-    """A method that runs one part of a network, for who wants to know which part runs (``memory.regions``).
+    """A method that runs one part of a network, so that a caller can observe which part runs (``memory.regions``).
 
     Attributes:
-        owner: the object whose method it is.
-        method: its name.
-        label: of the part; None for a method whose first argument is the index of a block.
+        owner: the object that has the method.
+        method: name of the method.
+        label: name of the part; None for a method whose first argument is the index of a block.
         recomputed: whether a checkpoint may run it again in backward.
     """
 
@@ -38,21 +38,21 @@ class WatchPoint(NamedTuple):
 
 
 class Blocks:
-    """A backbone as embed, blocks and readout. Holds no parameters of its own.
+    """A backbone as embed, blocks and readout, without parameters of its own.
 
-    ``blocks(i, x)`` runs block i; ``enter`` runs what stands in front of it.
+    ``blocks(i, x)`` runs block i; ``enter(i, x)`` runs what precedes the block.
 
     Args:
         model: the timm model.
         widths: token width of each block.
         stages: stage of each block.
-        grid: (H, W) of the patches; None where the tokens carry it.
+        grid: (H, W) of the patches; None for tokens of shape (B, H, W, C).
 
     Attributes:
         model, widths, stages, grid: as given.
         image_size: (H, W) in pixels.
         drops: the drop path of each block, or None; see ``drop_path``.
-        training: whether they drop.
+        training: whether the drop paths are active.
     """
 
     def __init__(self, model: nn.Module, widths: list[int], stages: list[int], grid: tuple[int, int] | None):
@@ -69,7 +69,7 @@ class Blocks:
         """Set stochastic depth in training, rising linearly from 0 at block 0 to ``rate`` at the last block.
 
         Raises:
-            ValueError: the blocks are not timm's standard ones, whose residual branches are known.
+            ValueError: the rate is not 0 and the blocks are not timm's standard ones.
         """
         if rate and not self.can_drop_path():
             raise ValueError(
@@ -80,7 +80,7 @@ class Blocks:
         self.drops = [DropPath(r) if r > 0 else None for r in rates]  # no module of the model: they hold nothing
 
     def drop(self, i: int) -> nn.Module | None:
-        """Return the drop path of block i where it drops now, else None."""
+        """Return the drop path of block i if it is active, else None."""
         return self.drops[i] if self.training else None
 
     def watch_points(self) -> list[WatchPoint]:
@@ -101,16 +101,16 @@ class ViTBlocks(Blocks):
         super().__init__(model, [model.embed_dim] * depth, [0] * depth, tuple(model.patch_embed.grid_size))
 
     def embed(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) -> tokens (B, N, d) that enter block 0."""
+        """Map images (B, 3, H, W) -> tokens (B, N, d), the input of block 0."""
         m = self.model
         return m.norm_pre(m.patch_drop(m._pos_embed(m.patch_embed(images))))
 
     def enter(self, block: int, x: Tensor) -> Tensor:
-        """What happens between two blocks: nothing in a ViT."""
+        """Return x: nothing precedes a block in a ViT."""
         return x
 
     def block(self, i: int, x: Tensor) -> Tensor:
-        """Block i on tokens (B, N, d)."""
+        """Return the output of block i on tokens (B, N, d)."""
         b, drop = self.model.blocks[i], self.drop(i)
         if drop is None:
             return b(x)
@@ -118,17 +118,17 @@ class ViTBlocks(Blocks):
         return x + drop(b.ls2(b.mlp(b.norm2(x))))
 
     def after(self, i: int) -> list[nn.Module]:
-        """Return what runs after block i: the later blocks, and what the readout runs."""
+        """Return the modules that run after block i: the later blocks and the final norms."""
         return [*self.model.blocks[i + 1 :], self.model.norm, self.model.fc_norm]
 
     def can_drop_path(self) -> bool:
         return all(type(b) is Block for b in self.model.blocks)
 
     def readout(self, x: Tensor) -> Tensor:
-        """(B, N, d) -> (B, d): mean of the patch tokens, then the pre-trained final norm. The class token is not read.
+        """Map (B, N, d) -> (B, d): mean of the patch tokens, then the pre-trained final norm.
 
-        (B, d) is taken as that mean. With ``global_pool="avg"`` timm keeps the norm in ``fc_norm``, else in ``norm``;
-        the other is an Identity.
+        The class token is not read. Input (B, d) is taken as that mean. With ``global_pool="avg"`` timm keeps the norm
+        in ``fc_norm``, else in ``norm``; the other is an Identity.
         """
         pooled = x if x.ndim == 2 else x[:, self.model.num_prefix_tokens :].mean(dim=1)
         return self.model.fc_norm(self.model.norm(pooled))
@@ -147,11 +147,11 @@ class SwinBlocks(Blocks):
         return self.model.patch_embed(images)
 
     def enter(self, block: int, x: Tensor) -> Tensor:
-        """The patch merging, which timm puts at the start of a stage."""
+        """Return x after the patch merging, which timm puts at the start of a stage; elsewhere return x."""
         return self.model.layers[self.first[block]].downsample(x) if block in self.first else x
 
     def block(self, i: int, x: Tensor) -> Tensor:
-        """Block i on tokens (B, H, W, C)."""
+        """Return the output of block i on tokens (B, H, W, C)."""
         b, drop = self.blocks[i], self.drop(i)
         if drop is None:
             return b(x)
@@ -159,7 +159,7 @@ class SwinBlocks(Blocks):
         return x + drop(b.mlp(b.norm2(x)))
 
     def after(self, i: int) -> list[nn.Module]:
-        """As in ``ViTBlocks``; the mergings in front of later stages are among it."""
+        """Return the modules that run after block i: later blocks and patch mergings, and the final norm."""
         merging = [self.model.layers[s].downsample for first, s in self.first.items() if first > i]
         return [*self.blocks[i + 1 :], *merging, self.model.norm]
 
@@ -167,7 +167,7 @@ class SwinBlocks(Blocks):
         return all(type(b) is SwinTransformerBlock for b in self.blocks)
 
     def readout(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) -> (B, C): final norm, then average pool."""
+        """Map (B, H, W, C) -> (B, C): final norm, then average pool."""
         return self.model.norm(x).mean(dim=(1, 2))
 
 
@@ -175,7 +175,7 @@ def blocks_of(model: nn.Module) -> Blocks:
     """Return a supported timm model as embed, blocks and readout.
 
     Raises:
-        UnsupportedBackbone: for anything else, with the reason.
+        UnsupportedBackbone: the model is not supported; the message gives the reason.
         ValueError: the model has a classifier.
     """
     name = f"{type(model).__module__}.{type(model).__name__}"

@@ -1,4 +1,4 @@
-"""The function that DTL computes, as numbers. Part of ``dtl``."""
+"""The configuration of DTL, also importable from ``dtl``."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from .blocks import blocks_of
 
 @dataclass(frozen=True)
 class DTLConfig:
-    """The function that DTL computes. The defaults are the paper's for ViT-B/16.
+    """Configuration of the function that DTL computes, by default the paper's for ViT-B/16.
 
     Attributes:
         rank: r of the low-rank maps.
         tap_from: first block whose input the side network reads.
-        inject_from: M. The side state is added after block M and every later block; counted from 0 through all stages.
-        beta: steepness of the swish gate; infinity is ReLU, which never leaves the start at ``up = 0``.
+        inject_from: M. The side state is added after block M and every later block. Blocks are counted from 0 through
+            all stages.
+        beta: steepness of the swish gate. Infinity gives ReLU, whose gradient at the start (``up = 0``) is 0.
         dwconv_kernel: 0 for DTL; k > 0 for DTL+ with one k x k depthwise convolution per injecting stage.
 
     Raises:
-        ValueError: a value that cannot be, or taps that begin after the first injection.
+        ValueError: a value is out of range, or taps begin after the first injection.
     """
 
     rank: int = 2
@@ -51,10 +52,10 @@ class DTLConfig:
 
     @classmethod
     def paper(cls, architecture: Literal["vit", "swin"], plus: bool = False) -> DTLConfig:
-        """The configuration of the authors' scripts for ViT-B/16 or Swin-B.
+        """Return the configuration of the authors' scripts for ViT-B/16 or Swin-B.
 
         Raises:
-            ValueError: for another architecture.
+            ValueError: the architecture is neither "vit" nor "swin".
         """
         if architecture == "vit":
             return cls(dwconv_kernel=3 if plus else 0)
@@ -64,7 +65,10 @@ class DTLConfig:
 
     @classmethod
     def for_backbone(cls, model: nn.Module, plus: bool = False) -> DTLConfig:
-        """The paper's configuration, with M at the same fraction of another depth. Says so when it is not the paper's."""
+        """Return the paper's configuration, with ``tap_from`` and M scaled to the model's depth.
+
+        Warn if the depth is not the paper's.
+        """
         steps = blocks_of(model)
         swin = steps.grid is None
         config, depth, paper_depth = cls.paper("swin" if swin else "vit", plus), len(steps.widths), 24 if swin else 12

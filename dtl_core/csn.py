@@ -1,8 +1,8 @@
 """The Compact Side Network (CSN) of DTL, in the order of the paper. Independent of the backbone.
 
 Source: Fu, Zhu and Wu, "DTL: Disentangled Transfer Learning for Visual Recognition" (AAAI 2024), and the
-behaviour of the authors' code. Tokens that enter block i are ``x_i``. The side state starts at ``h = 0``, on a Swin anew
-at each stage.
+behaviour of the authors' code. The tokens that enter block i are ``x_i``. The side state starts at ``h = 0``; on a
+Swin it starts again at each stage.
 
 1. tap:     ``h <- h + up_i (down_i x_i)``                   before block i, for i >= tap_from
 2. gate:    ``swish(h) = h * sigmoid(beta * h)``             a smooth ReLU for beta = 100
@@ -21,11 +21,11 @@ from torch import Tensor, nn
 
 
 def swish(h: Tensor, beta: float = 100.0) -> Tensor:
-    """Return ``h * sigmoid(beta * h)``, elementwise. Any shape.
+    """Return ``h * sigmoid(beta * h)``, elementwise, for h of any shape.
 
-    It tends to ReLU as beta grows; its slope at 0 is 1/2 for every finite beta. At beta = 100 it lies within 0.0028 of
-    ReLU everywhere. For beta = infinity ReLU is returned, whose slope at 0 is 0: a side network that starts at ``up = 0``
-    then has no gradient.
+    Swish tends to ReLU as beta grows; its slope at 0 is 1/2 for every finite beta. At beta = 100 it lies within 0.0028
+    of ReLU everywhere. For beta = infinity ReLU is returned, whose slope at 0 is 0: a side network that starts at
+    ``up = 0`` then has no gradient.
     """
     if math.isinf(beta):
         return h.relu()
@@ -58,14 +58,14 @@ class LowRankMap(nn.Module):
         return F.linear(x, self.down.to(x.dtype))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., d) -> (..., d)."""
+        """Map (..., d) -> (..., d)."""
         return F.linear(self.encode(x), self.up.to(x.dtype))
 
 
 class DepthwiseConv(nn.Module):
     """One k x k filter per channel over the patch grid, padding "same", no bias (DTL+).
 
-    An even kernel is padded one more to the right and below. PyTorch's default initialisation.
+    An even kernel is padded by one more to the right and below. The initialisation is PyTorch's default.
 
     Attributes:
         weight: (d, 1, k, k).
@@ -77,7 +77,7 @@ class DepthwiseConv(nn.Module):
         nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
 
     def forward(self, grid: Tensor) -> Tensor:
-        """(B, H, W, d) -> (B, H, W, d)."""
+        """Map (B, H, W, d) -> (B, H, W, d)."""
         k = self.weight.shape[-1]
         before, after = (k - 1) // 2, k // 2
         x = F.pad(grid.permute(0, 3, 1, 2), (before, after, before, after))  # (B, d, H + k - 1, W + k - 1)
@@ -86,7 +86,7 @@ class DepthwiseConv(nn.Module):
 
 
 class CompactSideNetwork(nn.Module):
-    """Low-rank maps, gate and convolution. Has maps only in stages with an injection.
+    """Low-rank maps, gate and convolution, with maps only in stages that have an injection.
 
     On a ViT all blocks form one stage. On a Swin ``h`` starts again from 0 at each stage, so a map in a stage
     without an injection could never matter, and none is made there.
@@ -134,12 +134,12 @@ class CompactSideNetwork(nn.Module):
     def tap(self, i: int, x: Tensor, h: Tensor | float) -> Tensor:
         """Return ``h + up_i (down_i x)``: step 1, before block i.
 
-        ``lean.state`` computes the same h from the codes ``down_i x``: change both together (``tests/core/test_lean.py``
-        compares them), or train with ``recompute="none"``, which runs this line alone.
+        ``lean.state`` computes the same h from the codes ``down_i x``: change both together
+        (``tests/core/test_lean.py`` compares them), or train with ``recompute="none"``, which runs only this method.
 
         Args:
             i: a tapped block.
-            x: its input, (B, ..., d).
+            x: input of block i, (B, ..., d).
             h: the side state so far, of x's shape, or 0.0 at the start of a stage.
         """
         return h + self.maps[str(i)](x)
@@ -150,7 +150,7 @@ class CompactSideNetwork(nn.Module):
         Args:
             i: the block, whose stage selects the convolution.
             h: the side state, (B, ..., d). Class and register tokens bypass the convolution.
-            nonlinearity: of (h, beta); ``lean.py`` gives a swish that overwrites its input.
+            nonlinearity: a function of (h, beta); ``lean.py`` passes a swish that overwrites its input.
         """
         gated = nonlinearity(h, self.beta)
         if not self.dwconvs:

@@ -21,7 +21,7 @@ __all__ = ["DTL", "DTLConfig", "Features", "suffix_to"]
 
 @dataclass
 class Features:
-    """What the frozen prefix hands to the suffix. It depends on no trained parameter.
+    """Output of the frozen prefix and input of the suffix, independent of trained parameters.
 
     Attributes:
         tokens: output of block M before injection, (B, N, d) for a ViT, (B, H, W, C) for a Swin.
@@ -32,7 +32,7 @@ class Features:
     taps: dict[int, Tensor] = field(default_factory=dict)
 
     def to(self, *args) -> Features:
-        """Return a copy with ``Tensor.to`` done to every tensor: a device or a type."""
+        """Return a copy with ``Tensor.to(*args)`` applied to every tensor."""
         return Features(self.tokens.to(*args), {i: tap.to(*args) for i, tap in self.taps.items()})
 
 
@@ -47,7 +47,7 @@ class DTL(nn.Module):
         num_classes: classes of the task.
         config: rank, M, beta and so on; ``DTLConfig.for_backbone`` if None.
         recompute: what training computes again in backward instead of keeping it. "none": nothing, the form of the
-            paper, the loop in ``suffix``. "side": what is injected. "blocks": also the blocks after M. Logits and
+            paper and the loop in ``suffix``. "side": what is injected. "blocks": also the blocks after M. Logits and
             gradients are the same up to rounding; ``lean.py`` lists what else differs.
         backbone_dtype: cast the frozen weights (and so the tokens) to this type; the side network and head stay fp32.
         drop_path: stochastic depth in training mode, rising linearly from 0 at block 0 to this rate at the last
@@ -60,8 +60,8 @@ class DTL(nn.Module):
         class_names: names of the classes, or None; travels with the adapter file.
 
     Raises:
-        UnsupportedBackbone: for an architecture that cannot be walked.
-        ValueError: for a config that does not fit the backbone, or weights that are not finite.
+        UnsupportedBackbone: the architecture is not supported; see ``blocks_of``.
+        ValueError: an argument is out of range, the config does not fit the backbone, or weights are not finite.
     """
 
     def __init__(
@@ -104,17 +104,17 @@ class DTL(nn.Module):
 
     @property
     def drop_path(self) -> float:
-        """The rate at the last block."""
+        """Return the stochastic depth rate at the last block."""
         return self.blocks.drops[-1].drop_prob if self.blocks.drops[-1] else 0.0
 
     @torch.no_grad()
     def prefix(self, images: Tensor) -> Features:
-        """Return what embedding and blocks 0..M give, as pre-trained but for drop path in training, without autograd.
+        """Map images (B, 3, H, W) -> ``Features``: embedding and blocks 0..M, without autograd.
 
-        (B, 3, H, W) -> ``Features``.
+        The blocks run as pre-trained, except for drop path in training mode.
 
         Raises:
-            ValueError: for images of another size than the backbone was built for.
+            ValueError: the images have another size than the backbone was built for.
         """
         if images.ndim != 4 or images.shape[1] != 3 or tuple(images.shape[2:]) != self.blocks.image_size:
             h, w = self.blocks.image_size
@@ -132,7 +132,7 @@ class DTL(nn.Module):
         return Features(x, taps)
 
     def suffix(self, features: Features) -> Tensor:
-        """The side network, blocks M+1 onwards, readout and head. ``Features`` -> logits (B, num_classes)."""
+        """Map ``Features`` -> logits (B, num_classes): side network, blocks M+1 onwards, readout and head."""
         held = [features]
         del features  # no name here may keep the tokens alive; in training autograd keeps the taps in any case
         if self.recompute != "none" and torch.is_grad_enabled():
@@ -149,11 +149,11 @@ class DTL(nn.Module):
         return self.head(self.blocks.readout(x).to(self.head.weight.dtype))
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) -> logits (B, num_classes)."""
+        """Map images (B, 3, H, W) -> logits (B, num_classes)."""
         return self.suffix(self.prefix(images))
 
     def suffix_parts(self) -> list[nn.Module]:
-        """Return what ``suffix`` runs.
+        """Return the modules that ``suffix`` runs.
 
         The rest of the model, embedding and blocks 0..M, may lie on another device; see ``suffix_to``.
         """
@@ -166,11 +166,11 @@ class DTL(nn.Module):
         return [*self.blocks.watch_points(), *side, WatchPoint(self.head, "forward", "head")]
 
     def trainable_parameters(self) -> list[nn.Parameter]:
-        """The side network's parameters and the head's."""
+        """Return the parameters of the side network and the head."""
         return [p for p in self.parameters() if p.requires_grad]
 
     def parameter_table(self) -> list[dict]:
-        """A row per part: {"part", "parameters", "trained"}. Made for ``pandas.DataFrame``."""
+        """Return a row per part, {"part", "parameters", "trained"}, for ``pandas.DataFrame``."""
         parts = {
             "backbone": self.backbone,
             "low-rank maps": self.csn.maps,
@@ -183,7 +183,7 @@ class DTL(nn.Module):
         ]
 
     def save_adapter(self, path: str | Path) -> None:
-        """Write the side network and head to a safetensors file, whole or not at all. See ``adapters.save_adapter``."""
+        """Write the side network and head to a safetensors file; see ``adapters.save_adapter``."""
         save_adapter(self, path)
 
     @classmethod
@@ -192,8 +192,8 @@ class DTL(nn.Module):
 
         Args:
             path: adapter file.
-            backbone: a timm model with the same pre-trained weights, or its name; None loads it by the name in the file.
-            **options: how it runs (``recompute``, ``backbone_dtype``, ``drop_path``); see ``DTL``.
+            backbone: a timm model with the same pre-trained weights, or its name; None loads the name in the file.
+            **options: run-time options of ``DTL``: ``recompute``, ``backbone_dtype``, ``drop_path``.
 
         Raises:
             ValueError, DamagedFile, FileNotFoundError: see ``adapters.load_adapter``.
@@ -202,14 +202,13 @@ class DTL(nn.Module):
 
 
 def suffix_to(model: nn.Module, device: torch.device | str) -> None:
-    """Move what ``model.suffix`` runs to a device, and the weights of the prefix alone to the CPU, in place.
+    """Move the weights that ``model.suffix`` uses to a device and all others to the CPU, in place.
 
-    Where training starts from stored features, the frozen blocks up to M are not run, so their weights need not take
-    the device's memory.
+    Training from stored features does not run the frozen blocks up to M, so their weights need no device memory.
 
     Args:
         model: a ``DTL`` or linear probe.
-        device: of the suffix.
+        device: device of the suffix.
     """
     inside = {id(t) for part in model.suffix_parts() for t in (*part.parameters(), *part.buffers())}
     for tensor in (*model.parameters(), *model.buffers()):

@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and their checksums. Knows no other module of the package."""
+"""Atomic file writes, locks and checksums. Imports no other module of the package."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from filelock import FileLock, Timeout
 
 
 class DamagedFile(ValueError):
-    """A file that is not what it should be. The message names it and says what to do."""
+    """Error for a file that is damaged or of the wrong kind; the message names the file and a remedy."""
 
 
 @contextmanager
 def written_whole(path: str | Path) -> Iterator[Path]:
-    """Yields a temporary path beside ``path``; renames it to ``path`` when the block ends without an error.
+    """Yield a temporary path beside ``path``, and rename it to ``path`` when the block ends without an error.
 
-    A kill at any moment leaves either the old file or the new one, never half of one. The temporary file is
-    flushed to the disk before the rename, and removed after an error.
+    A kill at any moment leaves either the whole old file or the whole new file. The temporary file is flushed to disk
+    before the rename, and removed after an error.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,11 +40,10 @@ def written_whole(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def one_writer(path: str | Path, waiting: str = "") -> Iterator[None]:
-    """Lets one process at a time make a file; the others wait, and print ``waiting`` beforehand.
+    """Let one process at a time make a file; the others print ``waiting`` and wait.
 
-    The lock is the kernel's own (flock; on Windows its like) and goes with the process that held it: a writer that is
-    killed blocks no one, and there is no age at which a lock would have to be broken. The file of the lock stays, empty,
-    since taking it away would let in two at once.
+    The kernel's lock (flock, or its Windows equivalent) ends with the process that holds it, so a killed writer blocks
+    no one and no lock goes stale. The empty lock file stays, because removing it could let two writers in at once.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,6 +61,6 @@ def one_writer(path: str | Path, waiting: str = "") -> Iterator[None]:
 
 
 def sha256_of(path: str | Path) -> str:
-    """Hex digest of a file's bytes, read in pieces."""
+    """Return the hex sha256 of a file's bytes, read in pieces."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,22 +1,22 @@
-"""``DTL.suffix`` in fewer bytes: the same function and the same gradients, up to rounding.
+"""A ``DTL.suffix`` that needs less memory, with the same outputs and gradients up to rounding.
 
 ``DTL(recompute="side")``, the default, and ``recompute="blocks"`` use this module wherever gradients are recorded.
 "side" differs from the form of the paper, ``recompute="none"``, in the first four points, "blocks" in all five. A
-tensor of the tokens' size, (B, N, d), is called *one* here.
+*full tensor* here has the size of the tokens, (B, N, d).
 
-1. *Thin codes.* A tap keeps its input, as in every form, and its code ``down_i x_i``, r numbers a token. No h is
+1. *Thin codes.* A tap keeps its input, as in every form, and its code ``down_i x_i``, r numbers per token. No h is
    passed on: each injection sums h anew from the codes of its stage, in one product.
-2. *The gate again.* What an injection adds is not kept for backward but computed again there from the codes. The form
-   of the paper keeps two for each, h and the sigmoid, and one more for a convolution.
-3. *The gate in place.* ``swish(h)`` is computed as ``silu(beta h) / beta``, where ``beta h`` overwrites h: one beside
-   h is alive while it runs, and not two.
-4. *The last block.* It runs in ``PARTS`` of the batch, so that only one part's working set is alive at a time. In a
-   ViT, whose readout takes only the mean of the patch tokens, the mean is taken before the block's last layer, which
-   is linear; hooks on that block are then not called.
-5. *The blocks again.* The blocks after M keep their input and are computed again in backward. These and the blocks of
-   the prefix run in parts too.
+2. *Recomputed gate.* What an injection adds is not kept for backward but computed again there from the codes. The
+   form of the paper keeps two full tensors per injection, h and the sigmoid, and a third for a convolution.
+3. *Gate in place.* ``swish(h)`` is computed as ``silu(beta h) / beta``, where ``beta h`` overwrites h. One full tensor
+   besides h is then alive, not two.
+4. *Last block.* The last block runs in ``PARTS`` parts of the batch, so that only one part's working set is alive at a
+   time. The readout of a ViT takes only the mean of the patch tokens, so the mean is taken before the block's last
+   layer, which is linear. Hooks on that block are then not called.
+5. *Recomputed blocks.* The blocks after M keep their input and are computed again in backward. These blocks and those
+   of the prefix run in parts too.
 
-Nothing runs in parts under drop path, which would draw other numbers for parts than for the whole.
+A block under drop path never runs in parts: drop path would draw other numbers for parts than for the whole.
 """
 
 from __future__ import annotations
@@ -43,9 +43,10 @@ PARTS = 4
 
 
 def swish_in_place(h: Tensor, beta: float) -> Tensor:
-    """Return ``csn.swish(h, beta)`` as ``silu(beta h) / beta``, and overwrite h.
+    """Return ``csn.swish(h, beta)``, computed as ``silu(beta h) / beta`` in the memory of h.
 
-    Not in fp16, where ``beta h`` overflows (at beta = 100 from h = 655 on) and silu would give infinity or NaN.
+    In fp16 and for beta = infinity ``csn.swish`` itself runs and h is kept: in fp16 ``beta h`` overflows (at beta = 100
+    from h = 655 on), and silu would give infinity or NaN.
     """
     if h.dtype == torch.float16 or math.isinf(beta):
         return swish(h, beta)
@@ -55,8 +56,8 @@ def swish_in_place(h: Tensor, beta: float) -> Tensor:
 def state(csn: CompactSideNetwork, codes: Mapping[int, Tensor]) -> Tensor:
     """Return ``h``, the sum of ``up_j code_j`` over the tapped blocks so far, (B, ..., d).
 
-    One product, ``[code_0 ... code_i] [up_0 ... up_i]^T``, writes h once; autograd keeps the codes and no partial sum. It is
-    what ``csn.tap`` adds up block by block, and has to stay so.
+    One product, ``[code_0 ... code_i] [up_0 ... up_i]^T``, writes h once; autograd keeps the codes and no partial sum.
+    The result must stay equal to what ``csn.tap`` adds up block by block.
 
     Args:
         csn: the side network whose maps are read.
@@ -68,7 +69,7 @@ def state(csn: CompactSideNetwork, codes: Mapping[int, Tensor]) -> Tensor:
 
 
 def added(csn: CompactSideNetwork, i: int, codes: Mapping[int, Tensor]) -> Tensor:
-    """Return what is added to the tokens after block i, from the codes of its stage so far; see ``state``."""
+    """Return what is added to the tokens after block i, computed from the codes of the stage so far; see ``state``."""
     return csn.gate(i, state(csn, codes), nonlinearity=swish_in_place)
 
 
@@ -81,8 +82,8 @@ def can_pool(blocks: Blocks) -> bool:
 def pooled_block(blocks: ViTBlocks, x: Tensor) -> Tensor:
     """Return the mean over the patch tokens of the last block's output, (B, N, d) -> (B, d).
 
-    The last layer of the MLP is linear, so the mean is taken before it, which saves a third of the block's
-    products, forward and backward.
+    The last layer of the MLP is linear, so the mean is taken before that layer. This saves about a third of the
+    block's matrix products, forward and backward.
     """
     b, drop = blocks.model.blocks[-1], blocks.drop(-1) or nn.Identity()
     x = (x + drop(b.ls1(b.attn(b.norm1(x)))))[:, blocks.model.num_prefix_tokens :]
@@ -91,10 +92,10 @@ def pooled_block(blocks: ViTBlocks, x: Tensor) -> Tensor:
 
 
 class LeanSuffix:
-    """The suffix of a ``DTL``, in parts that can be watched.
+    """The suffix of a ``DTL`` in parts that can be watched, without parameters of its own.
 
     Args:
-        model: whose parts it runs. It holds no parameters of its own.
+        model: the ``DTL`` whose parts are run.
     """
 
     def __init__(self, model: DTL):
@@ -126,7 +127,10 @@ class LeanSuffix:
         return self._in_parts(i, partial(self.blocks, i), x)
 
     def block(self, i: int, x: Tensor, pool: bool = False) -> Tensor:
-        """Return the output of block i, or with ``pool`` its mean: in parts, and computed again in backward."""
+        """Return the output of block i, or with ``pool`` its mean over the patch tokens.
+
+        The last block runs in parts. With ``recompute="blocks"`` every block does, and is computed again in backward.
+        """
         again = self.model.recompute == "blocks"
         step = partial(self.pooled_block if pool else self.blocks, i)
         if again:
@@ -140,11 +144,11 @@ class LeanSuffix:
         return torch.cat([step(part) for part in x.chunk(PARTS)])
 
     def pooled_block(self, i: int, x: Tensor) -> Tensor:
-        """Return ``pooled_block`` of block i, the last one."""
+        """Return the module's ``pooled_block``; i is the last block."""
         return pooled_block(self.blocks, x)
 
     def inject(self, i: int, x: Tensor, codes: Mapping[int, Tensor], pool: bool = False) -> Tensor:
-        """Return x, the output of block i, plus what is injected there. With ``pool`` x is the mean of the patch tokens."""
+        """Return x, the output of block i, plus the injection; with ``pool`` both are means over the patch tokens."""
         codes = dict(codes)  # a snapshot: ``suffix`` goes on filling the codes, and backward reads these again
         if pool:
             patches = math.prod(self.blocks.grid)
@@ -153,11 +157,11 @@ class LeanSuffix:
         return x + (add.mean(dim=1) if pool else add).to(x.dtype)
 
     def added(self, i: int, codes: Mapping[int, Tensor]) -> Tensor:
-        """Return ``added`` of this side network."""
+        """Return the module's ``added`` for this model's side network."""
         return added(self.model.csn, i, codes)
 
     def watch_points(self) -> list[WatchPoint]:
-        """Return the methods that run its parts, beside those of the backbone and head."""
+        """Return the methods of this class that run parts of a step."""
         return [
             WatchPoint(self, "encode", "side network"),
             WatchPoint(self, "inject", "side network"),

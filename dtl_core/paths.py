@@ -1,4 +1,4 @@
-"""Where data and caches lie on disk. Knows no other module of the package."""
+"""Locations of data and caches on disk. Imports no other module of the package."""
 
 from __future__ import annotations
 
@@ -10,24 +10,27 @@ RESOURCES = Path(__file__).resolve().parent / "resources"
 
 
 def in_checkout() -> bool:
-    """True when the package runs from a checkout (an editable install), not from site-packages."""
+    """Return whether the package runs from a checkout (an editable install), not from site-packages."""
     return (CHECKOUT / "pyproject.toml").is_file()
 
 
 def project_dir() -> Path:
-    """The checkout, or the current folder for an installed package."""
+    """Return the checkout, or the current folder for an installed package."""
     return CHECKOUT if in_checkout() else Path.cwd()
 
 
 def data_dir() -> Path:
-    """Fetched and built data: ``DTL_DATA``, else ``data/`` of the project. May be read-only (a class shares one)."""
+    """Return the folder of fetched and built data: ``DTL_DATA``, else ``data/`` of the project.
+
+    The folder may be read-only, for example if a class of students shares it.
+    """
     return Path(os.environ.get("DTL_DATA") or project_dir() / "data").expanduser()
 
 
 def cache_dir() -> Path:
-    """Files that are cheap to make again (prefix caches).
+    """Return the folder of files that are cheap to make again (prefix caches).
 
-    ``DTL_CACHE``, else ``cache/`` in the data folder, else, when that folder cannot be written, ``~/.cache/dtl``.
+    It is ``DTL_CACHE``, else ``cache/`` in the data folder, or ``~/.cache/dtl`` if the data folder is not writable.
     """
     if os.environ.get("DTL_CACHE"):
         return Path(os.environ["DTL_CACHE"]).expanduser()
@@ -37,11 +40,14 @@ def cache_dir() -> Path:
 
 
 def packaged_vit_weights() -> Path:
-    """The packaged ViT-S/14, converted to timm's names. Written by ``dtl data fetch``."""
+    """Return the path of the packaged ViT-S/14 in timm's names, a file that ``dtl data fetch`` writes."""
     return data_dir() / "weights" / "packaged-vit-s14.safetensors"
 
 
 def shown(path: Path) -> str:
-    """A path as it is printed: from the project's folder where it lies below it, so that notebooks hold no one's home."""
+    """Return a path as text for printing, relative to the project's folder if inside it.
+
+    Notebook outputs thus do not contain a user's home folder.
+    """
     path, project = Path(path).resolve(), project_dir().resolve()
     return str(path.relative_to(project)) if path.is_relative_to(project) else str(path)

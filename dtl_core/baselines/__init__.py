@@ -1,4 +1,4 @@
-"""The methods that DTL is compared with, behind one function. One readout for all, so that only the training differs."""
+"""The methods that DTL is compared with, behind ``build``; all but DTL share the readout and head of ``Classifier``."""
 
 from __future__ import annotations
 
@@ -21,17 +21,26 @@ from .vpt import VPT, vpt_deep, vpt_shallow
 
 
 def _full(backbone: nn.Module, num_classes: int, readout: str = "mean") -> Classifier:
-    """Full fine-tuning: on ViT-B/16 all 85,798,656 parameters beside the head."""
+    """Return a model for full fine-tuning: on ViT-B/16 it trains 85,798,656 parameters besides the head."""
     return Classifier(backbone.requires_grad_(True), num_classes, readout)
 
 
 def _dtl(backbone: nn.Module, num_classes: int, config: DTLConfig | None = None, **options) -> DTL:
-    """DTL: on ViT-B/16 36,864 parameters beside the head, two (r, d) matrices of rank 2 for each of 12 blocks."""
+    """Return a DTL model.
+
+    On ViT-B/16 it trains 36,864 parameters besides the head: two rank-2 matrices (r, d) for each of the 12 blocks.
+    """
     return DTL(backbone, num_classes, config or DTLConfig.for_backbone(backbone), **options)
 
 
 def _dtl_plus(backbone: nn.Module, num_classes: int, config: DTLConfig | None = None, **options) -> DTL:
-    """DTL+: on ViT-B/16 43,776 parameters beside the head with a 3 x 3 convolution, 56,064 with 5 x 5."""
+    """Return a DTL+ model.
+
+    On ViT-B/16 it trains 43,776 parameters besides the head with a 3 x 3 convolution, or 56,064 with a 5 x 5 one.
+
+    Raises:
+        ValueError: the config has no depthwise convolution.
+    """
     config = config or DTLConfig.for_backbone(backbone, plus=True)
     if not config.dwconv_kernel:
         raise ValueError("dtl+ has a depthwise convolution: give a config with dwconv_kernel > 0, or build 'dtl'")
@@ -65,23 +74,24 @@ def build(
     backbone_dtype: torch.dtype | None = None,
     **options,
 ) -> nn.Module:
-    """A model that trains by one of ``METHODS``.
+    """Return a model that trains by one of ``METHODS``.
 
     Args:
         name: a key of ``METHODS``.
         backbone: a timm ViT or Swin made with ``num_classes=0``.
-        num_classes: classes of the task.
-        inplace: use this backbone itself, not a copy. It is then frozen, trained or changed.
-        backbone_dtype: keep the frozen weights, and run the tokens, in this type (``torch.bfloat16``); what is trained,
-            the head and the optimizer stay fp32. See ``Classifier.cast_frozen``.
-        **options: of the method: ``prompts`` (vpt-shallow, vpt-deep); ``bottleneck``, ``scale`` (adaptformer); ``rank``,
-            ``alpha``, ``separate`` (lora); ``rank``, ``scale``, ``form``, ``dropout`` (fact); ``hidden``, ``groups``, ``scale`` (repadapter); ``reduction``,
-            ``dropout`` (lst); ``adapter``, ``rank``, ``prompts`` (noah); ``config``, ``recompute``, ``drop_path`` (dtl, dtl+);
-            ``readout`` (all but dtl, dtl+).
+        num_classes: number of classes of the task.
+        inplace: change this backbone itself instead of a copy. The method then freezes, trains or modifies it.
+        backbone_dtype: type of the frozen weights and of the tokens, such as ``torch.bfloat16``. Trained parameters,
+            the head and the optimizer's state stay fp32. See ``Classifier.cast_frozen``.
+        **options: options of the method: ``prompts`` (vpt-shallow, vpt-deep); ``bottleneck``, ``scale`` (adaptformer);
+            ``rank``, ``alpha``, ``separate`` (lora); ``rank``, ``scale``, ``form``, ``dropout`` (fact); ``hidden``,
+            ``groups``, ``scale`` (repadapter); ``reduction``, ``dropout`` (lst); ``adapter``, ``rank``, ``prompts``
+            (noah); ``config``, ``recompute``, ``drop_path`` (dtl, dtl+); ``readout`` (all but dtl, dtl+).
 
     Raises:
-        UnsupportedBackbone: the method has no place in this architecture. On a Swin: vpt-shallow, vpt-deep, fact, lst, noah.
-        ValueError: no such method, or a size that does not fit.
+        UnsupportedBackbone: the method does not support this architecture. A Swin is not supported by vpt-shallow,
+            vpt-deep, fact, lst and noah.
+        ValueError: the method is unknown, or a size does not fit.
     """
     if name not in METHODS:
         raise ValueError(f"no method is called {name!r}: choose one of {', '.join(METHODS)}")

@@ -1,4 +1,4 @@
-"""BitFit (Ben Zaken, Goldberg and Ravfogel, ACL 2022): only the biases are trained."""
+"""BitFit (Ben Zaken, Goldberg and Ravfogel, ACL 2022): training of the biases only."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from .classifier import Classifier
 
 
 def bitfit(backbone: nn.Module, num_classes: int, readout: str = "mean") -> Classifier:
-    """``W x + b`` with W frozen and b trained, in every layer that has a bias: linear, norm and patch embedding.
+    """Return a model that trains only the head and the biases of all linear, norm and patch embedding layers.
 
-    It starts at the frozen function. On ViT-B/16: 102,912 parameters beside the head (the field's 0.10 M). The table of
-    relative positions of a Swin is no bias of a layer and stays frozen.
+    Training starts at the frozen function. On ViT-B/16 the biases have 102,912 parameters, commonly reported as 0.10 M.
+    The relative position tables of a Swin stay frozen.
 
     Raises:
         ValueError: the backbone has no biases.

@@ -1,4 +1,4 @@
-"""Backbone, one readout, a head: what all methods but DTL have in common."""
+"""A backbone with a readout and a linear head: the base of all methods except DTL."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..dtl import Features
 
 
 class Cast(nn.Module):
-    """A parametrization: the leaf keeps its type, and whoever reads the parameter gets it in another."""
+    """A parametrization that casts a parameter whenever it is read, while the leaf tensor keeps its own type."""
 
     def __init__(self, dtype: torch.dtype):
         super().__init__()
@@ -26,19 +26,22 @@ class Cast(nn.Module):
 
 
 class Classifier(nn.Module):
-    """A walked backbone with a linear head. The method decides which parameters of the backbone are trained.
+    """A backbone with a readout and a linear head.
+
+    The caller decides which parameters of the backbone are trained.
 
     Args:
         backbone: a timm ViT or Swin made with ``num_classes=0``.
-        num_classes: classes of the task.
-        readout: "mean" of the patch tokens, then the final norm (as DTL reads); "cls" the normed class token of a ViT.
+        num_classes: number of classes of the task.
+        readout: "mean" averages the patch tokens and applies the final norm, as DTL does. "cls" takes the normalised
+            class token of a ViT.
 
     Attributes:
         backbone, head: as in ``DTL``.
-        info: the backbone's ``BackboneInfo``.
+        info: the ``BackboneInfo`` of the backbone.
 
     Raises:
-        ValueError: no class, another readout, or the class token of a backbone that has none.
+        ValueError: ``num_classes`` is below 1, the readout is unknown, or the backbone has no class token to read.
     """
 
     def __init__(self, backbone: nn.Module, num_classes: int, readout: Literal["mean", "cls"] = "mean"):
@@ -59,7 +62,7 @@ class Classifier(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def train(self, mode: bool = True) -> Classifier:
-        """Sets the mode of the head and of the method's own dropout. The backbone stays in evaluation mode."""
+        """Set the mode of the head and of the method's own dropout, and keep the backbone in evaluation mode."""
         super().train(mode)
         self.backbone.eval()  # no dropout of timm's own, as in DTL: the methods differ in what they train alone
         for drop in self.drops:
@@ -67,13 +70,13 @@ class Classifier(nn.Module):
         return self
 
     def cast_frozen(self, dtype: torch.dtype) -> Classifier:
-        """Keeps the frozen weights, and so runs the tokens, in another type; what is trained stays as it is.
+        """Cast the frozen weights, and thereby the tokens, to another type.
 
-        A trained parameter beside frozen ones is cast where it is read, so that its leaf, its gradient and the
-        optimizer's state keep their type. The head reads its features in its own type.
+        Trained parameters keep their type, and so do their gradients and the optimizer's state. Outside the head, they
+        are cast whenever they are read. The head casts its features to its own type.
 
         Args:
-            dtype: ``torch.bfloat16``, say.
+            dtype: the new type, such as ``torch.bfloat16``.
 
         Returns:
             The model itself, changed in place.
@@ -94,28 +97,28 @@ class Classifier(nn.Module):
         return self
 
     def _embed(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) -> the tokens that enter block 0."""
+        """Return the tokens that enter block 0 for images (B, 3, H, W)."""
         return self.blocks.embed(images.to(self._tokens_dtype or next(self.backbone.parameters()).dtype))
 
     def _read(self, x: Tensor) -> Tensor:
-        """Tokens that left the last block -> (B, d)."""
+        """Return the features (B, d) of the tokens that left the last block."""
         if self.readout == "cls":
             return self.backbone.fc_norm(self.backbone.norm(x[:, 0]))
         return self.blocks.readout(x)
 
     def features(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, d), what the head reads."""
+        """Return the features (B, d) that the head reads for images (B, 3, H, W)."""
         x = self._embed(images)
         for i in range(len(self.blocks.widths)):
             x = self.blocks(i, self.blocks.enter(i, x))
         return self._read(x)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) -> logits (B, num_classes)."""
+        """Return logits (B, num_classes) for images (B, 3, H, W)."""
         return self.head(self.features(images).to(self.head.weight.dtype))
 
     def trainable_parameters(self) -> list[nn.Parameter]:
-        """What the optimizer gets."""
+        """Return the parameters for the optimizer."""
         return [p for p in self.parameters() if p.requires_grad]
 
     def watch_points(self) -> list[WatchPoint]:
@@ -123,7 +126,10 @@ class Classifier(nn.Module):
         return [*self.blocks.watch_points(), WatchPoint(self.head, "forward", "head")]
 
     def parameter_table(self) -> list[dict]:
-        """Rows {"part", "parameters", "trained"} for ``pandas.DataFrame``; parameters of one part are all trained or all not."""
+        """Return rows {"part", "parameters", "trained"} for ``pandas.DataFrame``.
+
+        The parameters of a row are either all trained or all frozen.
+        """
         groups = {("head", True): list(self.head.parameters())}
         for trained in (False, True):
             some = [p for p in self.backbone.parameters() if p.requires_grad is trained]
@@ -138,22 +144,22 @@ class Classifier(nn.Module):
 
 
 class LinearProbe(Classifier):
-    """The frozen backbone and a trained head. Its prefix is the whole backbone."""
+    """A frozen backbone with a trained head, whose prefix is the whole backbone."""
 
     def __init__(self, backbone: nn.Module, num_classes: int, readout: Literal["mean", "cls"] = "mean"):
         super().__init__(backbone.requires_grad_(False), num_classes, readout)
 
     @torch.no_grad()
     def prefix(self, images: Tensor) -> Features:
-        """(B, 3, H, W) -> ``Features`` whose tokens are what the head reads, (B, d)."""
+        """Return ``Features`` whose tokens are the features (B, d) that the head reads for images (B, 3, H, W)."""
         return Features(self.features(images))
 
     def suffix_parts(self) -> list[nn.Module]:
-        """The head: all that ``suffix`` runs."""
+        """Return the modules that ``suffix`` runs, which is the head alone."""
         return [self.head]
 
     def suffix(self, features: Features) -> Tensor:
-        """The head."""
+        """Return logits (B, num_classes) from the features of ``prefix``."""
         return self.head(features.tokens.to(self.head.weight.dtype))
 
     def forward(self, images: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""FacT (Jie and Deng, AAAI 2023): one factorisation for the updates of all layers, as Tucker or as a tensor train."""
+"""FacT (Jie and Deng, AAAI 2023): one factorisation, Tucker or tensor train, for the updates of all layers."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ class SharedFactors(nn.Module):
     """The factors that all layers share.
 
     Args:
-        dim: d.
-        rank: r.
-        pieces: of a Tucker form, the number n of d x d pieces that all layers come to; 0 for a tensor train.
+        dim: width d of the tokens.
+        rank: rank r.
+        pieces: number n of d x d pieces in all layers together for the Tucker form, or 0 for a tensor train.
         like: a tensor whose type and device the parameters take.
 
     Attributes:
-        U: (r, d), Kaiming-uniform with a = sqrt(5): reads the tokens.
-        V: (d, r), zeros, so that every update is 0 at the start: writes the tokens.
-        core: (r, r, r), of a Tucker form.
-        mix: (n, r), of a Tucker form: piece i has the matrix ``C_i = sum_k mix[i, k] core[k]``.
+        U: (r, d), Kaiming-uniform with a = sqrt(5). It projects the tokens down to r.
+        V: (d, r), zeros, so that every update is 0 at the start. It projects back up to d.
+        core: (r, r, r), in the Tucker form only.
+        mix: (n, r), in the Tucker form only. Piece i has the matrix ``C_i = sum_k mix[i, k] core[k]``.
     """
 
     def __init__(self, dim: int, rank: int, pieces: int, like: Tensor):
@@ -45,19 +45,20 @@ class SharedFactors(nn.Module):
 class FacTLinear(nn.Module):
     """A frozen linear layer with an update from the shared factors: ``W x + s V drop(C U x)``, piece by piece.
 
-    The layer maps ``a`` pieces of width d to ``b`` pieces (qkv 1 to 3, fc1 1 to 4, fc2 4 to 1), and each pair of pieces
-    has an r x r matrix.
+    The layer maps ``a`` pieces of width d to ``b`` pieces: 1 to 3 for qkv, 1 to 4 for fc1 and 4 to 1 for fc2. Each pair
+    of an input and an output piece has an r x r matrix.
 
     Args:
-        base: the layer, frozen.
-        factors: U and V, and the core of a Tucker form.
-        scale: s.
-        dropout: rate of ``drop``, on the vectors of width r.
-        first: number of this layer's first piece among those of all layers.
-        reads: how often U reads the tokens: the authors' Tucker form reads them for query, key and value each.
+        base: the layer, already frozen.
+        factors: U and V, and the core of the Tucker form.
+        scale: factor s.
+        dropout: rate of ``drop``, which acts on the vectors of width r.
+        first: index of this layer's first piece among the pieces of all layers.
+        reads: number of chunks in which the output is computed, each with its own product with U and its own dropout
+            mask. The authors' Tucker form has one each for query, key and value.
 
     Attributes:
-        core: (b r, a r), Kaiming-uniform with a = sqrt(5); of a tensor train alone.
+        core: (b r, a r), Kaiming-uniform with a = sqrt(5), for a tensor train only.
     """
 
     def __init__(self, base: nn.Linear, factors: SharedFactors, scale: float, dropout: float, first: int, reads: int):
@@ -73,7 +74,7 @@ class FacTLinear(nn.Module):
             nn.init.kaiming_uniform_(self.core, a=math.sqrt(5))
 
     def matrices(self) -> Tensor:
-        """The r x r matrix of each pair of pieces: (b, a, r, r)."""
+        """Return the r x r matrix of each pair of pieces as (b, a, r, r)."""
         (factors,), (inputs, outputs) = self._factors, self._pieces
         rank = len(factors.U)
         if not hasattr(factors, "mix"):
@@ -82,7 +83,7 @@ class FacTLinear(nn.Module):
         return torch.tensordot(mine, factors.core, 1).unflatten(0, (outputs, inputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., a d) -> (..., b d)."""
+        """Map (..., a d) to (..., b d)."""
         (factors,), (inputs, _) = self._factors, self._pieces
         updates = []
         for matrices in self.matrices().chunk(self._reads):  # (b / reads, a, r, r)
@@ -103,25 +104,27 @@ def fact(
     dropout: float | None = None,
     readout: str = "mean",
 ) -> Classifier:
-    """``W_i x + s V drop(C_i U x)`` for every d x d piece W_i of qkv, proj, fc1 and fc2: 12 pieces a block of a ViT.
+    """Return a model that computes ``W_i x + s V drop(C_i U x)`` for every d x d piece W_i of qkv, proj, fc1 and fc2.
 
-    U and V are shared by all pieces of all blocks, and C_i is r x r. In the Tucker form, that of the paper's Figure 1, the
-    matrices C_i are mixed of one shared (r, r, r) core by r numbers a piece; as a tensor train each is trained itself. It
-    starts at the frozen function, since V is 0. Its authors take rank 32 on 13 tasks of VTAB-1K and 16 on the other six
-    (their configurations): 86,528 and 30,976 parameters beside the head of a ViT-B/16, 68,985 in the mean, the field's
-    0.07 M. A tensor train of rank 16 has 61,440. Their dropout on the vectors of width r is 0.1. They tune s by task between
-    0.01 and 100 (from memory); the default is 1.
+    A block of a ViT has 12 such pieces. All pieces of all blocks share U and V. C_i is r x r. In the Tucker form (the
+    paper's Figure 1), C_i mixes one shared (r, r, r) core with r numbers per piece. In the tensor train, every C_i is a
+    parameter of its own. Training starts at the frozen function because V is 0.
+
+    The authors' configurations use rank 32 on 13 tasks of VTAB-1K and rank 16 on the other six. On ViT-B/16 these have
+    86,528 and 30,976 parameters besides the head, 68,985 on average, commonly reported as 0.07 M. A tensor train of
+    rank 16 has 61,440. The authors' dropout rate is 0.1. They tune s by task between 0.01 and 100 (unverified).
 
     Args:
         backbone, num_classes, readout: see ``Classifier``.
-        rank: r; 32 if None, of a tensor train 16.
-        scale: s.
+        rank: rank r. None means 32 for the Tucker form and 16 for a tensor train.
+        scale: factor s.
         form: "tucker" or "train".
-        dropout: rate in training; 0.1 if None, of a tensor train 0.
+        dropout: rate in training on the vectors of width r. None means 0.1 for the Tucker form and 0 for a tensor
+            train.
 
     Raises:
-        UnsupportedBackbone: for a Swin, or layers whose widths are no multiples of d.
-        ValueError: the rank is below 1, or there is no such form.
+        UnsupportedBackbone: the backbone is a Swin, or has layers whose widths are not multiples of d.
+        ValueError: the rank is below 1, or the form is unknown.
     """
     require_vit(backbone, "FacT", "its factors are shared by all layers, and the blocks of a Swin differ in width")
     if form not in ("tucker", "train"):

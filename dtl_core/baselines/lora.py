@@ -1,4 +1,4 @@
-"""LoRA (Hu et al., ICLR 2022): a trained low-rank update on the qkv of every attention, fused or for query and value each."""
+"""LoRA (Hu et al., ICLR 2022): a trained low-rank update of every qkv layer, fused or separate for query and value."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class LoRALinear(nn.Module):
     """A frozen linear layer with a trained low-rank update.
 
     Args:
-        base: the layer, frozen in place.
-        rank: r.
-        alpha: the update is scaled by alpha / r.
+        base: the layer, which is frozen in place.
+        rank: rank r.
+        alpha: numerator of the update's scale, alpha / r.
 
     Attributes:
         A: (r, in), Kaiming-uniform with a = sqrt(5).
@@ -37,23 +37,26 @@ class LoRALinear(nn.Module):
         nn.init.kaiming_uniform_(self.A, a=math.sqrt(5))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., in) -> (..., out)."""
+        """Map (..., in) to (..., out)."""
         return self.base(x) + self.scale * F.linear(F.linear(x, self.A), self.B)
 
     def update(self) -> Tensor:
-        """What the layer adds to the frozen weight: (out, in)."""
+        """Return the scaled update of the frozen weight, (out, in)."""
         return self.scale * self.B @ self.A
 
 
 class LoRAQueryValue(nn.Module):
-    """A frozen qkv layer with an update for the query and one for the value, as the paper has it.
+    """A frozen qkv layer with separate updates for query and value, as in the paper.
 
     Args:
-        base: the layer, d -> 3 d, frozen in place.
-        rank, alpha: of each update, see ``LoRALinear``.
+        base: the layer from d to 3 d, which is frozen in place.
+        rank, alpha: rank and scale of each update, as in ``LoRALinear``.
 
     Attributes:
-        A, B: of query and value, two matrices (r, d) and two (d, r), drawn as in ``LoRALinear``.
+        A, B: two matrices (r, d) and two matrices (d, r), for query and value, initialised as in ``LoRALinear``.
+
+    Raises:
+        ValueError: the rank is below 1.
     """
 
     def __init__(self, base: nn.Linear, rank: int = 8, alpha: float = 8.0):
@@ -68,13 +71,13 @@ class LoRAQueryValue(nn.Module):
             nn.init.kaiming_uniform_(down, a=math.sqrt(5))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., d) -> (..., 3 d)."""
+        """Map (..., d) to (..., 3 d)."""
         query, key, value = self.base(x).chunk(3, dim=-1)
         updates = [self.scale * F.linear(F.linear(x, a), b) for a, b in zip(self.A, self.B, strict=True)]
         return torch.cat([query + updates[0], key, value + updates[1]], dim=-1)
 
     def update(self) -> Tensor:
-        """What the layer adds to the frozen weight: (3 d, d)."""
+        """Return the scaled update of the frozen weight, (3 d, d)."""
         query, value = (self.scale * b @ a for a, b in zip(self.A, self.B, strict=True))
         return torch.cat([query, torch.zeros_like(query), value])
 
@@ -87,21 +90,22 @@ def lora(
     separate: bool = False,
     readout: str = "mean",
 ) -> Classifier:
-    """``W x + (alpha / r) B A x`` in the place of each ``attn.qkv``, with only A and B trained.
+    """Return a model that computes ``W x + (alpha / r) B A x`` in place of each ``attn.qkv``.
 
-    It starts at the frozen function, since B is 0. On ViT-B/16 with r = 8: 294,912 parameters beside the head (the field's
-    0.29 M). r = 8 is customary on VTAB-1K. The paper gives query and value an update each (``separate``, of the same size in
-    all); by default one update of rank r is shared by query, key and value. Dropout is left out.
+    Only A, B and the head are trained. Training starts at the frozen function because B is 0. On ViT-B/16 with r = 8
+    the updates have 294,912 parameters besides the head, commonly reported as 0.29 M. r = 8 is customary on VTAB-1K. By
+    default query, key and value share one update of rank r. The paper has separate updates for query and value
+    (``separate``), with the same number of parameters in total. There is no dropout.
 
-    The parameters lie inside the backbone, so autograd must keep the activations of every block: this is what DTL avoids.
+    The parameters lie inside the backbone, so autograd must keep the activations of every block. DTL avoids this.
 
     Args:
         backbone, num_classes, readout: see ``Classifier``.
         rank, alpha: see ``LoRALinear``.
-        separate: an update for query and value each, in place of one for the fused qkv.
+        separate: use separate updates for query and value instead of one for the fused qkv.
 
     Raises:
-        ValueError: no attention of the backbone has a fused qkv layer.
+        ValueError: no attention of the backbone has a fused qkv layer, or the rank is below 1.
     """
     model = Classifier(backbone.requires_grad_(False), num_classes, readout)
     attentions = [m for m in backbone.modules() if isinstance(getattr(m, "qkv", None), nn.Linear)]
@@ -113,7 +117,7 @@ def lora(
 
 
 def merge(model: Classifier) -> None:
-    """Folds every update into its frozen weight, in place: the network then costs what it cost before."""
+    """Fold every update into its frozen weight in place, so that inference costs as much as for the plain backbone."""
     with torch.no_grad():
         for module in list(model.backbone.modules()):
             layer = getattr(module, "qkv", None)

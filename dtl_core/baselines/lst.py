@@ -1,4 +1,4 @@
-"""Ladder side-tuning (Sung, Cho and Bansal, NeurIPS 2022): a small transformer reads the frozen one from the side."""
+"""Ladder side-tuning (Sung, Cho and Bansal, NeurIPS 2022): a small side transformer that reads a frozen one."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from .support import require_vit, standard_blocks
 
 
 class Rung(nn.Module):
-    """A gated step from the frozen network to the side network.
+    """A gated connection from the frozen network to the side network.
 
     Args:
-        dim: d.
-        width: of the side network.
-        temperature: T of the gate.
+        dim: width d of the frozen network.
+        width: width of the side network.
+        temperature: temperature T of the gate.
 
     Attributes:
-        down: linear, d -> width.
-        gate: (1,), 0 at the start: both sides count alike.
+        down: linear layer from d to ``width``.
+        gate: (1,), 0 at the start, so that both inputs have weight 0.5.
     """
 
     def __init__(self, dim: int, width: int, temperature: float = 0.1):
@@ -30,26 +30,26 @@ class Rung(nn.Module):
         self.gate = nn.Parameter(torch.zeros(1))
 
     def forward(self, tap: Tensor, side: Tensor) -> Tensor:
-        """(B, N, d) and (B, N, width) -> (B, N, width)."""
+        """Mix ``tap`` (B, N, d) and ``side`` (B, N, width) into (B, N, width)."""
         share = torch.sigmoid(self.gate / self.temperature)
         return share * side + (1 - share) * self.down(tap)
 
 
 class LadderSideNetwork(nn.Module):
-    """A side transformer of width d / reduction, with a rung from every block of the frozen one.
+    """A side transformer of width d / reduction, with a rung from every block of the frozen network.
 
     Args:
-        dim: d.
-        depth: L, blocks of both networks.
-        heads: heads of the attention, as in the frozen network.
-        reduction: d over the side network's width.
-        dropout: of the side blocks, in attention and behind every layer, as in T5.
+        dim: width d of the frozen network.
+        depth: number L of blocks in each network.
+        heads: number of attention heads, as in the frozen network.
+        reduction: ratio of d to the side network's width.
+        dropout: rate in the side blocks, in attention and after every layer, as in T5.
 
     Attributes:
-        first: linear, d -> d / reduction, for the tokens that enter block 0.
+        first: linear layer from d to d / reduction, for the tokens that enter block 0.
         rungs: a ``Rung`` for the tokens that leave each block.
         blocks: timm blocks.
-        up: linear, d / reduction -> d, zeros, so that the function is the frozen one at the start.
+        up: linear layer from d / reduction to d, zeros, so that training starts at the frozen function.
     """
 
     def __init__(self, dim: int, depth: int, heads: int, reduction: int, dropout: float):
@@ -72,7 +72,11 @@ class LadderSideNetwork(nn.Module):
         nn.init.zeros_(self.up.weight)
 
     def forward(self, taps: list[Tensor]) -> Tensor:
-        """L + 1 tensors (B, N, d), the tokens before block 0 and after each -> (B, N, d), what is added at the end."""
+        """Return the update (B, N, d) of the last tokens.
+
+        Args:
+            taps: L + 1 tensors (B, N, d), the tokens before block 0 and after each block.
+        """
         side = self.first(taps[0])
         for rung, block, tap in zip(self.rungs, self.blocks, taps[1:], strict=True):
             side = block(rung(tap, side))
@@ -80,25 +84,27 @@ class LadderSideNetwork(nn.Module):
 
 
 class LST(Classifier):
-    """A frozen ViT, run without autograd, and a ``LadderSideNetwork`` whose output is added to its last tokens.
+    """A frozen ViT, run without autograd, with a ``LadderSideNetwork`` whose output is added to the last tokens.
 
-    ``s_0 = first x_0``; ``s_i = block_i(mu_i s_(i-1) + (1 - mu_i) down_i x_i)`` with ``mu_i = sigmoid(gate_i / T)``;
-    ``x = x_L + up s_L`` goes to the readout. Gradients never reach the backbone.
+    With x_0 the tokens that enter the first block and x_i those that leave the i-th block, ``s_0 = first x_0``,
+    ``s_i = block_i(mu_i s_(i-1) + (1 - mu_i) down_i x_i)`` and ``mu_i = sigmoid(gate_i / T)``. The readout receives
+    ``x_L + up s_L``. Gradients never reach the backbone.
 
-    On ViT-B/16 with reduction 8: 2,376,300 parameters beside the head (the field's 2.38 M). Gates at 0 with T = 0.1 are
-    the paper's (from memory). Ours: the side blocks start from random numbers, where the paper prunes the backbone's
-    weights into them; up starts at 0, so that training starts at the frozen function; and no block is left out.
+    On ViT-B/16 with reduction 8 the side network has 2,376,300 parameters, commonly reported as 2.38 M. As in the
+    paper, gates start at 0 with T = 0.1 (unverified). Three choices are specific to this implementation. The side
+    blocks start from random numbers, whereas the paper prunes the backbone's weights into them. ``up`` starts at 0, so
+    that training starts at the frozen function. No block is left out.
 
     Args:
         backbone, num_classes, readout: as in ``Classifier``.
-        reduction: d over the side network's width.
-        dropout: of the side blocks in training, in attention and behind every layer, as in T5.
+        reduction: ratio of d to the side network's width.
+        dropout: rate in the side blocks in training, in attention and after every layer, as in T5.
 
     Attributes:
         side: the ``LadderSideNetwork``.
 
     Raises:
-        UnsupportedBackbone: for a Swin, or blocks that are not timm's standard ones.
+        UnsupportedBackbone: the backbone is a Swin, or its blocks are not timm's standard ones.
     """
 
     def __init__(
@@ -114,7 +120,7 @@ class LST(Classifier):
         self.side = side.to(weight.device, weight.dtype)
 
     def features(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, d), what the head reads."""
+        """Return the features (B, d) that the head reads for images (B, 3, H, W)."""
         with torch.no_grad():
             taps = [self._embed(images)]
             for i in range(len(self.blocks.widths)):

@@ -1,4 +1,4 @@
-"""The modules of NOAH (Zhang, Zhou and Liu, "Neural Prompt Search", 2022): adapter, LoRA and prompts at once, no search."""
+"""The modules of NOAH (Zhang, Zhou and Liu, "Neural Prompt Search", 2022) without its search."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from .vpt import VPT
 
 
 class SerialAdapter(nn.Module):
-    """``y + bottleneck(y)`` with ``y = mlp(x)``, in the place of the MLP."""
+    """A replacement for the MLP that computes ``y + bottleneck(y)`` with ``y = mlp(x)``."""
 
     def __init__(self, mlp: nn.Module, adapter: Bottleneck):
         super().__init__()
         self.mlp, self.adapter = mlp, adapter
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., d) -> (..., d)."""
+        """Map (..., d) to (..., d)."""
         y = self.mlp(x)
         return y + self.adapter(y)
 
@@ -26,16 +26,17 @@ class SerialAdapter(nn.Module):
 def noah(
     backbone: nn.Module, num_classes: int, adapter: int = 8, rank: int = 5, prompts: int = 10, readout: str = "mean"
 ) -> VPT:
-    """In every block: prompts before it (VPT-Deep), LoRA on qkv, and an adapter behind the MLP; all three trained.
+    """Return a model that trains VPT-Deep prompts, LoRA on qkv and an adapter after the MLP in every block.
 
-    NOAH trains a network with all of them at several sizes, then searches for each task which modules to keep in which
-    block at which size. There is no search here: the sizes are the same in all blocks, and ours. On ViT-B/16 with adapters
-    of 8, rank 5 and 10 prompts they make 433,248 parameters beside the head, to meet the field's 0.43 M, which is a mean
-    of what the search found. The prompts are seen from the start, so the function does not begin at the frozen one.
-    The adapter is AdaptFormer's (ReLU, zeros in ``up``); NOAH's own code has QuickGELU and draws ``up`` at random.
+    NOAH trains a network with all three modules at several sizes. It then searches for each task which to keep per
+    block. This function does not search: all blocks have the same sizes, which are not NOAH's. On ViT-B/16 the default
+    sizes have 433,248 parameters besides the head, chosen to match the commonly reported 0.43 M. That figure is a mean
+    over the results of NOAH's search. Training does not start at the frozen function because the prompts take part in
+    attention. The adapter is AdaptFormer's, with ReLU and ``up`` at 0. NOAH's own code has QuickGELU and a random
+    ``up``.
 
     Raises:
-        UnsupportedBackbone: for a Swin, or blocks that are not timm's standard ones.
+        UnsupportedBackbone: the backbone is a Swin, or its blocks are not timm's standard ones.
     """
     require_vit(backbone, "NOAH", "its prompts are tokens in one row with the patches, and a Swin has windows of them")
     blocks = standard_blocks(backbone, "NOAH")

@@ -1,4 +1,4 @@
-"""RepAdapter (Luo et al., 2023): a linear bottleneck in front of attention and MLP, which can be merged into them."""
+"""RepAdapter (Luo et al., 2023): a linear bottleneck before attention and MLP that can be merged into them."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from .support import replace_linears
 
 
 class RepAdapter(nn.Module):
-    """``x + s * up(down(x))``, without a nonlinearity; up is block-diagonal ("groups").
+    """A residual linear bottleneck, ``x + s * up(down(x))``, with a block-diagonal ``up``.
 
     Args:
-        dim: d.
-        hidden: width between.
-        groups: g. Of the d outputs, the first d / g read the first hidden / g of the code, and so on.
-        scale: s.
+        dim: width d of the tokens.
+        hidden: width of the bottleneck.
+        groups: number g of blocks of ``up``. Block i maps the i-th hidden / g features to the i-th d / g outputs.
+        scale: factor s.
         like: a tensor whose type and device the parameters take.
 
     Attributes:
-        down: (hidden, d), Xavier-uniform (customary); its bias ``down_bias`` is 0.
-        up: (g, d / g, hidden / g), zeros as is its bias ``up_bias``, so that the map is the identity at the start.
+        down: (hidden, d), Xavier-uniform (customary). Its bias ``down_bias`` starts at 0.
+        up: (g, d / g, hidden / g). It and its bias ``up_bias`` start at 0, so the module is the identity at the start.
     """
 
     def __init__(self, dim: int, hidden: int, groups: int, scale: float, like: Tensor):
@@ -38,7 +38,7 @@ class RepAdapter(nn.Module):
         nn.init.xavier_uniform_(self.down)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., d) -> (..., d)."""
+        """Map (..., d) to (..., d)."""
         up = torch.block_diag(*self.up)  # (d, hidden): small, and one product in place of g
         return x + self.scale * F.linear(F.linear(x, self.down, self.down_bias), up, self.up_bias)
 
@@ -51,16 +51,17 @@ def repadapter(
     scale: float = 1.0,
     readout: str = "mean",
 ) -> Classifier:
-    """``attn(rep(norm1(x)))`` and ``mlp(rep(norm2(x)))`` with ``rep(x) = x + s (up (down x + a) + b)`` trained alone.
+    """Return a model with a trained ``RepAdapter`` before the qkv and fc1 layers of every block.
 
-    It starts at the frozen function, since up is 0, and since rep is affine it can be merged into qkv and fc1 after
-    training. Both stand directly before these layers, which on a Swin is behind the padding of the windows.
-    On ViT-B/16 with hidden 8 in 2 groups: 239,808 parameters beside the head, of which 18,624 are biases; the field's
-    figure is 0.22 M without them (221,184) or 0.24 M with them. On VTAB-1K s is tuned by task between 0.1 and 10 (from
-    memory); the default is 1.
+    Each block uses ``attn(rep(norm1(x)))`` and ``mlp(rep(norm2(x)))`` with ``rep(x) = x + s (up (down x + a) + b)``.
+    Only the adapters and the head are trained. Training starts at the frozen function because up is 0. rep is affine,
+    so it can be merged into qkv and fc1 after training. On a Swin, the adapter before qkv comes after the padding of
+    the windows. On ViT-B/16 with hidden 8 in 2 groups the adapters have 239,808 parameters, of which 18,624 are biases.
+    The commonly reported figure is 0.22 M without biases (221,184) or 0.24 M with them. On VTAB-1K s is tuned by task
+    between 0.1 and 10 (unverified).
 
     Raises:
-        UnsupportedBackbone: for blocks that are not timm's standard ones.
+        UnsupportedBackbone: the blocks are not timm's standard ones.
     """
     model = Classifier(backbone.requires_grad_(False), num_classes, readout)
 

@@ -1,4 +1,4 @@
-"""SSF (Lian et al., NeurIPS 2022): scale and shift the output of every operation."""
+"""SSF (Lian et al., NeurIPS 2022): a trained scale and shift for the output of every operation."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ OPERATIONS = (nn.Linear, nn.Conv2d, nn.LayerNorm, RmsNorm)
 
 
 class ScaledShifted(nn.Module):
-    """``scale * operation(x) + shift``, a number of each for every channel.
+    """A frozen operation with a scale and a shift per channel, ``scale * operation(x) + shift``.
 
     Args:
         operation: a frozen linear layer, norm or convolution.
 
     Attributes:
         scale: (d,), ones.
-        shift: (d,), zeros, so that the function is the frozen one at the start.
+        shift: (d,), zeros, so that training starts at the frozen function.
     """
 
     def __init__(self, operation: nn.Module):
@@ -31,7 +31,7 @@ class ScaledShifted(nn.Module):
         self.shift = nn.Parameter(torch.zeros_like(self.scale))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Of the operation's own shapes: channels last, or (B, d, H, W) from a convolution."""
+        """Map ``x`` as the operation does: with channels last, or to (B, d, H, W) for a convolution."""
         scale, shift = self.scale, self.shift
         if self._channels_first:
             scale, shift = scale[:, None, None], shift[:, None, None]
@@ -39,13 +39,14 @@ class ScaledShifted(nn.Module):
 
 
 def ssf(backbone: nn.Module, num_classes: int, readout: str = "mean") -> Classifier:
-    """``y * gamma + beta`` after every linear layer, norm and patch embedding, with only gamma and beta trained.
+    """Return a model that trains ``y * gamma + beta`` after every linear layer, norm and patch embedding.
 
-    It starts at the frozen function (ones, zeros; the paper's start is random around them, from memory). On ViT-B/16:
-    205,824 parameters beside the head (the field's 0.21 M). No size is to be chosen, on VTAB-1K or elsewhere.
+    Only gamma, beta and the head are trained. Training starts at the frozen function, with gamma 1 and beta 0. The
+    paper draws them at random around these values (unverified). On ViT-B/16 they have 205,824 parameters, commonly
+    reported as 0.21 M. The method has no size to choose.
 
     Raises:
-        UnsupportedBackbone: for blocks that are not timm's standard ones.
+        UnsupportedBackbone: the blocks are not timm's standard ones.
     """
     standard_blocks(backbone, "SSF")  # others may read a layer's weight and pass its forward by
     model = Classifier(backbone.requires_grad_(False), num_classes, readout)

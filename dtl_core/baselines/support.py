@@ -1,4 +1,4 @@
-"""What the methods ask of a backbone before they change it."""
+"""Checks and replacements that the methods apply to a backbone."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ ON_A_SWIN = "full, linear, bitfit, adaptformer, lora, ssf, repadapter, dtl, dtl+
 
 
 def require_vit(backbone: nn.Module, method: str, why: str) -> VisionTransformer:
-    """The backbone, if it is a ViT.
+    """Return the backbone if it is a ViT.
 
     Args:
         backbone: any model.
         method: name of the method, for the message.
-        why: what of the method a Swin cannot hold, for the message.
+        why: reason why the method does not support a Swin, for the message.
 
     Raises:
-        UnsupportedBackbone: for a Swin, and for what ``blocks_of`` refuses.
+        UnsupportedBackbone: the backbone is a Swin, or ``blocks_of`` does not support it.
     """
     if blocks_of(backbone).grid is None:
         raise UnsupportedBackbone(
@@ -32,10 +32,11 @@ def require_vit(backbone: nn.Module, method: str, why: str) -> VisionTransformer
 
 
 def standard_blocks(backbone: nn.Module, method: str) -> list[nn.Module]:
-    """The blocks, if each is ``x + attn(norm1(x))``, then ``x + mlp(norm2(x))``, as the methods' equations have it.
+    """Return the blocks if each computes ``x + attn(norm1(x))`` and then ``x + mlp(norm2(x))``.
 
     Raises:
-        UnsupportedBackbone: for other kinds of blocks (parallel, post-norm), and for what ``blocks_of`` refuses.
+        UnsupportedBackbone: the blocks are of another kind (parallel, post-norm), or ``blocks_of`` does not support the
+            backbone.
     """
     steps = blocks_of(backbone)
     if not steps.can_drop_path():
@@ -49,16 +50,17 @@ def standard_blocks(backbone: nn.Module, method: str) -> list[nn.Module]:
 def replace_linears(
     backbone: nn.Module, method: str, paths: tuple[str, ...], replacement: Callable[[nn.Linear], nn.Module]
 ) -> None:
-    """Puts ``replacement(layer)`` in the place of the named linear layers of every block.
+    """Replace the named linear layers of every block by ``replacement(layer)``.
 
     Args:
-        backbone: a ViT or Swin of standard blocks, changed in place, or not at all where a layer is missing.
+        backbone: a ViT or Swin with standard blocks. It is changed in place, or not at all if a layer is missing.
         method: name of the method, for the message.
-        paths: within a block: "attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2".
-        replacement: makes the new module from the old layer.
+        paths: paths within a block: "attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2".
+        replacement: function that makes the new module from the old layer.
 
     Raises:
-        UnsupportedBackbone: a block has no linear layer of such a name.
+        UnsupportedBackbone: a block has no linear layer at one of the paths, or the blocks are not timm's standard
+            ones.
     """
     places = []
     for i, block in enumerate(standard_blocks(backbone, method)):

@@ -1,4 +1,4 @@
-"""Visual prompt tuning (Jia et al., ECCV 2022): trained tokens beside the image's, in front of one block or of each."""
+"""Visual prompt tuning (Jia et al., ECCV 2022): trained tokens beside the image's, before the first or every block."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Prompt(nn.Module):
     """The prompts of one block.
 
     Args:
-        number: n.
-        backbone: the ViT, for width, patch size, type and device.
+        number: number n of prompts.
+        backbone: the ViT, which gives width, patch size, type and device.
 
     Attributes:
         tokens: (n, d), uniform in +-sqrt(6 / (3 p^2 + d)) for patches of p x p pixels (customary).
@@ -30,9 +30,9 @@ class Prompt(nn.Module):
         nn.init.uniform_(self.tokens, -bound, bound)
 
     def forward(self, x: Tensor, after: int, instead_of: int) -> Tensor:
-        """Puts the prompts behind the first ``after`` tokens, in place of the next ``instead_of``.
+        """Insert the prompts after the first ``after`` tokens, in place of the next ``instead_of`` tokens.
 
-        (B, N, d) -> (B, N - instead_of + n, d).
+        The tokens go from (B, N, d) to (B, N - instead_of + n, d).
         """
         own = self.tokens.expand(len(x), -1, -1)
         return torch.cat([x[:, :after], own, x[:, after + instead_of :]], dim=1)
@@ -41,20 +41,21 @@ class Prompt(nn.Module):
 class VPT(Classifier):
     """A frozen ViT with prompts between its prefix tokens (class, registers) and its patches.
 
-    VPT-Shallow: ``[c, p, e]`` enters block 0, and the prompts p go through all blocks. VPT-Deep: in front of block i the
-    prompts that left block i - 1 are replaced by p_i. Prompts have no positions and are not read. They take part in
-    attention from the start, so the function does not begin at the frozen one.
+    In VPT-Shallow, ``[c, p, e]`` enters block 0, and the prompts p pass through all blocks. In VPT-Deep, the prompts
+    that left block i - 1 are replaced by p_i before block i. Prompts have no positions, and the readout ignores them.
+    Training does not start at the frozen function because the prompts take part in attention.
 
     Args:
         backbone, num_classes, readout: as in ``Classifier``. The paper reads the class token.
-        prompts: n, of each block that has some.
-        deep: prompts for every block, or for the first alone.
+        prompts: number n of prompts per block that has prompts.
+        deep: give prompts to every block instead of only the first.
 
     Attributes:
-        prompts: a ``Prompt`` for each block that has some.
+        prompts: a ``Prompt`` for each block that has prompts.
 
     Raises:
-        UnsupportedBackbone: for a Swin. (The paper has a variant for its windows; it is not built here.)
+        UnsupportedBackbone: the backbone is a Swin. The paper's variant for Swin is not implemented.
+        ValueError: ``prompts`` is below 1.
     """
 
     def __init__(self, backbone: nn.Module, num_classes: int, prompts: int, deep: bool, readout: str = "mean"):
@@ -69,7 +70,7 @@ class VPT(Classifier):
         self._number, self._after = prompts, backbone.num_prefix_tokens
 
     def features(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, d), what the head reads."""
+        """Return the features (B, d) that the head reads for images (B, 3, H, W)."""
         x = self._embed(images)
         for i in range(len(self.blocks.widths)):
             if i < len(self.prompts):
@@ -79,18 +80,18 @@ class VPT(Classifier):
 
 
 def vpt_shallow(backbone: nn.Module, num_classes: int, prompts: int = 100, readout: str = "mean") -> VPT:
-    """``VPT`` with prompts in front of block 0 alone.
+    """Return a ``VPT`` with prompts before block 0 only.
 
-    On ViT-B/16 with 100 prompts: 76,800 parameters beside the head (the field's 0.08 M). For VTAB-1K the paper tunes the
-    number of prompts by task (from memory).
+    On ViT-B/16, 100 prompts have 76,800 parameters besides the head, commonly reported as 0.08 M. For VTAB-1K the paper
+    tunes the number of prompts by task (unverified).
     """
     return VPT(backbone, num_classes, prompts, deep=False, readout=readout)
 
 
 def vpt_deep(backbone: nn.Module, num_classes: int, prompts: int = 61, readout: str = "mean") -> VPT:
-    """``VPT`` with prompts in front of every block.
+    """Return a ``VPT`` with prompts before every block.
 
-    On ViT-B/16 with 61 prompts: 562,176 parameters beside the head. The field's 0.56 M is the mean over the tasks of
-    VTAB-1K, for each of which the paper tunes the number of prompts (from memory); 61 is what this mean comes to.
+    On ViT-B/16, 61 prompts have 562,176 parameters besides the head, which matches the commonly reported 0.56 M. That
+    figure is a mean over the tasks of VTAB-1K. The paper tunes the number of prompts for each of them (unverified).
     """
     return VPT(backbone, num_classes, prompts, deep=True, readout=readout)

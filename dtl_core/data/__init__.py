@@ -1,4 +1,4 @@
-"""Readers: one for each layout of images on disk, and what images go through before the network."""
+"""Readers for each supported layout of images on disk, and the transforms before the network."""
 
 from .domain import DomainShift
 from .fewshot import FewShot

@@ -1,7 +1,8 @@
-"""Transforms of the few-shot and domain benchmarks: random crops, flips and RandAugment; and a form that keeps letters.
+"""Transforms of the few-shot and domain benchmarks: random crops, flips and RandAugment, and a variant for letters.
 
-The authors' scripts name random resized crop, flip and timm's ``rand-m9-mstd0.5-inc1`` for training, and a resize to 256 with
-a centre crop of 224 for testing. The range of the crops is not given; timm's and torchvision's own (0.08 to 1) is taken.
+The authors' scripts name random resized crop, flip and timm's ``rand-m9-mstd0.5-inc1`` for training. For testing they
+name a resize to 256 and a centre crop of 224. They do not give the range of the crops. This module uses the default of
+timm and torchvision, 0.08 to 1.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ TEST_CROP = 224 / 256  # the side of the centre crop over the shorter side of th
 
 
 class TrainTransform:
-    """A random view of an image, normalised. Made by ``train_transform``.
+    """A transform to a random, normalised view of an image, made by ``train_transform``.
 
     Attributes:
-        deterministic: False: no two passes see the same tensor, so features cannot be stored.
-        augmentation: its name.
+        deterministic: False. Each pass sees another tensor, so features cannot be cached.
+        augmentation: name of the augmentation.
     """
 
     deterministic = False
@@ -55,7 +56,10 @@ class TrainTransform:
         )
 
     def __call__(self, image: Image.Image) -> torch.Tensor:
-        """An RGB image -> float32 (3, H, W). Draws from the generators that ``seed_everything`` seeds."""
+        """Return a random view of an RGB image as float32 (3, H, W).
+
+        The random numbers come from the generators that ``seed_everything`` seeds.
+        """
         return self._view(image)
 
     def __repr__(self) -> str:
@@ -63,7 +67,7 @@ class TrainTransform:
 
 
 def _rand_augment(grey: dict, names: list[str] | None) -> RandAugment:
-    """timm's, with a posterize that works at its highest magnitude."""
+    """Return timm's RandAugment with a posterize that works at its highest magnitude."""
     transform = rand_augment_transform(AUTHORS, grey, transforms=names)
     for operation in transform.ops:
         if operation.name.startswith("Posterize"):
@@ -72,10 +76,10 @@ def _rand_augment(grey: dict, names: list[str] | None) -> RandAugment:
 
 
 def _posterize(image: Image.Image, bits: int, **_) -> Image.Image:
-    """Keeps so many bits a channel.
+    """Keep the highest ``bits`` bits of each channel.
 
-    With magnitude 10 timm asks for none, which Pillow refuses since version 13; before, the image became black, as it
-    would have in the authors' day.
+    At magnitude 10 timm asks for 0 bits, which Pillow refuses since version 13. Earlier versions returned a black
+    image, as this function does.
     """
     if bits < 1:
         return Image.new(image.mode, image.size)
@@ -85,16 +89,17 @@ def _posterize(image: Image.Image, bits: int, **_) -> Image.Image:
 def train_transform(
     image_size: int | tuple[int, int], mean: Sequence[float], std: Sequence[float], augmentation: str
 ) -> EvalTransform | TrainTransform:
-    """The transform for training.
+    """Return the transform for training.
 
     Args:
         image_size: side, or (H, W), in pixels.
-        mean, std: of the backbone, as in ``model.dtl_info``.
-        augmentation: "none": resize and normalise; ``AUTHORS``; or ``LETTERS``: no flip, no rotation, no shear, crops of at
-            least 0.8 of the area without distortion, translations of at most a tenth.
+        mean, std: statistics of the backbone, as in ``model.dtl_info``.
+        augmentation: "none" resizes and normalises. ``AUTHORS`` is random resized crop, flip and RandAugment.
+            ``LETTERS`` has no flip, rotation or shear; its crops have at least 0.8 of the area and aspect ratio 1, and
+            its translations are at most a tenth of the side.
 
     Raises:
-        ValueError: for another name.
+        ValueError: the augmentation is unknown.
     """
     if augmentation not in AUGMENTATIONS:
         raise ValueError(f"augmentation is {augmentation!r}: choose one of {', '.join(map(repr, AUGMENTATIONS))}")
@@ -105,10 +110,13 @@ def train_transform(
 
 
 class CropTransform(EvalTransform):
-    """Resize the shorter side to 256/224 of the crop's, take the centre, normalise: 256 and 224 pixels in the paper."""
+    """A transform that resizes the shorter side to 256/224 of the crop's, takes the centre and normalises.
+
+    With a crop of 224 pixels, the shorter side becomes 256 pixels, as in the paper.
+    """
 
     def __call__(self, image: Image.Image) -> torch.Tensor:
-        """An RGB image -> float32 (3, H, W)."""
+        """Return an RGB image as float32 (3, H, W)."""
         height, width = self.size
         scale = max(height / image.height, width / image.width) / TEST_CROP
         larger = [max(round(image.height * scale), height), max(round(image.width * scale), width)]

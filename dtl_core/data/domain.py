@@ -1,15 +1,19 @@
-"""Reads domain-generalization folders (DG): one source domain to train on, and others to test on.
+"""A reader for domain-generalization folders (DG), with one source domain for training and others for testing.
 
-What is known, from the code of DTL and NOAH and from NOAH's published lists: each domain has ``annotations/`` with
-``val_meta.list``, its test images in spite of the name; their paths start at the domain's folder, and those of
-ImageNet-A hold spaces ("imagenet-a/n03982430/0.000479_drumstick _ drumstick_0.69.jpg 736"). ImageNet, the source, also has
-``train_meta.list.num_shot_16.seed_{0,1,2}``; its paths start at ``images/train`` and ``images/val`` in the authors'
-archive, at ``train`` and ``val`` in NOAH. For validation NOAH keeps ``unofficial_val_list_4_shot16seed0``, some 3,000
-images out of ``train``, kept apart from the list of seed 0 by its name; of the other seeds it promises nothing. NOAH
-publishes no ``val_meta.list`` of ImageNet itself. Labels are those of the 1,000 classes everywhere, though
-ImageNet-A and -R hold images of 200 only: see ``DomainShift.present_classes``.
+These facts come from the code of DTL and NOAH and from NOAH's published lists: each domain has ``annotations/`` with
+``val_meta.list``, which names its test images in spite of the file's name. Its paths are relative to the domain's
+folder. Those of ImageNet-A contain spaces ("imagenet-a/n03982430/0.000479_drumstick _ drumstick_0.69.jpg 736").
 
-Layout tested on small stand-in folders; the official archive was not seen.
+ImageNet is the source and also has ``train_meta.list.num_shot_16.seed_{0,1,2}``. Its paths are relative to
+``images/train`` and ``images/val`` in the authors' archive, and to ``train`` and ``val`` in NOAH. For validation NOAH
+has ``unofficial_val_list_4_shot16seed0``, some 3,000 images from ``train``. Its name says that it does not overlap with
+the training list of seed 0. It says nothing about the other seeds. NOAH publishes no ``val_meta.list`` of ImageNet
+itself.
+
+All labels are those of the 1,000 classes, although ImageNet-A and -R have images of only 200: see
+``DomainShift.present_classes``.
+
+This reader was tested on small stand-in folders, not on the official archive.
 """
 
 from __future__ import annotations
@@ -39,39 +43,39 @@ IMAGES = {
 
 
 def list_name(split: str, shots: int, seed: int) -> str:
-    """Name of a list file; ``shots`` and ``seed`` count for ``train`` only."""
+    """Return the name of a list file; ``shots`` and ``seed`` matter for ``train`` only."""
     return {"train": f"train_meta.list.num_shot_{shots}.seed_{seed}", "val": VAL_LIST, "test": "val_meta.list"}[split]
 
 
 def official_domain(name: str) -> str | None:
-    """The official domain that goes by this name; None for any other."""
+    """Return the official domain with this name or alias, or None."""
     return next((key for key, others in OFFICIAL.items() if name == key or name in others), None)
 
 
 class DomainShift(ImageList):
-    """One split of one domain, torchvision-style: ``dataset[i]`` is (image, label).
+    """One split of one domain in torchvision style: ``dataset[i]`` is (image, label).
 
     Args:
         root: the folder that holds the domains (DG, or ``domain`` of a built suite).
-        domain: a domain's folder, or any name of an official domain (``imagenet-a``).
-        split: ``train`` and ``val`` (the source only), or ``test``.
-        transform: from an RGB image to what ``dataset[i]`` gives; None gives the image itself.
-        shots: training images a class; the benchmark has lists for 16.
+        domain: name of a domain's folder, or any name of an official domain (``imagenet-a``).
+        split: ``train`` or ``val`` (source domain only), or ``test``.
+        transform: function applied to each RGB image. None returns the image unchanged.
+        shots: training images per class. The benchmark has lists for 16.
         seed: which draw of training images: 0, 1 or 2.
 
     Attributes:
-        task: an official domain's name in the authors' scripts; else name of the folder.
-        split, shots, seed: as given.
+        task: an official domain's name in the authors' scripts, or else the name of the folder.
+        split, shots, seed: the arguments.
         samples: list of (path, label).
         targets: list of labels.
-        classes: number of classes of the benchmark: 1,000 for ImageNet and all its targets.
-        class_names: one name for each class; its number where the domain names none.
-        digest: hex sha256 over task, name of the list and its text.
+        classes: number of classes of the benchmark, 1,000 for ImageNet and all its targets.
+        class_names: name of each class, or its number if the domain has no names.
+        digest: SHA-256 (hexadecimal) of task, name of the list and text of the list.
 
     Raises:
         FileNotFoundError: the root, the domain's folder, the list or an image is missing.
-        BadDataset: a line of the list is malformed, or a label out of range.
-        ValueError: an unknown split.
+        BadDataset: a line of the list is malformed, or a label is out of range.
+        ValueError: the split is unknown.
     """
 
     def __init__(
@@ -97,11 +101,14 @@ class DomainShift(ImageList):
 
     @property
     def present_classes(self) -> tuple[int, ...]:
-        """The labels that occur, in order: of ImageNet-A and -R 200 of 1,000. A scorer masks all others, or does not."""
+        """Return the sorted labels that occur, which are 200 of 1,000 for ImageNet-A and -R.
+
+        Whether to mask the logits of the other classes is up to the evaluation.
+        """
         return tuple(sorted(set(self.targets)))
 
     def _hint(self, official: str | None) -> str:
-        """What to do about a missing list."""
+        """Return advice for the message about a missing list."""
         if self.split != "test":
             return "Only the source of a benchmark has lists to train and validate on (ImageNet's: data/few-shot in NOAH's code)"
         if official == "imagenet":
@@ -111,7 +118,11 @@ class DomainShift(ImageList):
         return f"The lists come with NOAH's code (data/domain-generalization). {UNPACK}"
 
     def _folder(self, domain: str, names: tuple[str, ...]) -> Path:
-        """The domain's folder, under any of its names."""
+        """Return the domain's folder, under any of its names.
+
+        Raises:
+            FileNotFoundError: the root or the domain's folder is missing.
+        """
         hint = "run `dtl data build` for a built suite, or unpack the domain-generalization archive (DG) there"
         if not self.root.is_dir():
             raise FileNotFoundError(f"{self.root} is no folder: {hint}")

@@ -1,13 +1,13 @@
-"""Reads few-shot folders: the five fine-grained sets (FGFS) and the typefaces built here.
+"""A reader for few-shot folders: the five fine-grained sets (FGFS) and the typefaces built here.
 
-What is known, from the code of DTL and NOAH and from NOAH's published lists: each set has ``annotations/`` with
+These facts come from the code of DTL and NOAH and from NOAH's published lists: each set has ``annotations/`` with
 ``train_meta.list.num_shot_{1,2,4,8,16}.seed_{0,1,2}``, ``val_meta.list`` and ``test_meta.list``. The authors' archive
-(FGFS) keeps these under ``few-shot_split/<set>/`` and the images under ``<set>/``; NOAH keeps ``annotations/`` in the
-set's own folder and the images, but for the cars', one folder deeper. Sets go by the names of NOAH's lists or by those
-of its code. All of this is accepted. In the lists of Oxford Pets for one shot every image stands twice: the reader
-gives what the list says, 74 images.
+(FGFS) has these under ``few-shot_split/<set>/`` and the images under ``<set>/``. NOAH has ``annotations/`` in the set's
+own folder and the images one folder deeper, except for the cars. Sets have the names of NOAH's lists or of its code.
+The reader accepts all of these layouts and names. In the one-shot lists of Oxford Pets every image occurs twice. The
+reader follows the list and gives 74 images.
 
-Layout tested on small stand-in folders; the official archive was not seen.
+This reader was tested on small stand-in folders, not on the official archive.
 """
 
 from __future__ import annotations
@@ -34,40 +34,40 @@ IMAGES = ("", "images", "jpg", "data/images")
 
 
 def list_name(split: str, shots: int, seed: int) -> str:
-    """Name of a list file; ``shots`` and ``seed`` count for ``train`` only."""
+    """Return the name of a list file; ``shots`` and ``seed`` matter for ``train`` only."""
     return f"train_meta.list.num_shot_{shots}.seed_{seed}" if split == "train" else f"{split}_meta.list"
 
 
 def official_set(name: str) -> str | None:
-    """The official set that goes by this name, with or without the scripts' ``-FS``; None for any other."""
+    """Return the official set with this name or alias, with or without the scripts' suffix ``-FS``, or None."""
     plain = name.removesuffix("-FS")
     return next((key for key, (_, others) in SETS.items() if plain == key or plain in others), None)
 
 
 class FewShot(ImageList):
-    """One split of one few-shot set, torchvision-style: ``dataset[i]`` is (image, label).
+    """One split of one few-shot set in torchvision style: ``dataset[i]`` is (image, label).
 
     Args:
         root: the folder that holds the sets (FGFS, or ``few-shot`` of a built suite).
-        task: a set's folder, or any name of an official set (``oxford_pets``, ``oxford-pets-FS``).
+        task: name of a set's folder, or any name of an official set (``oxford_pets``, ``oxford-pets-FS``).
         split: ``train``, ``val`` or ``test``.
-        transform: from an RGB image to what ``dataset[i]`` gives; None gives the image itself.
-        shots: training images a class: 1, 2, 4, 8 or 16.
+        transform: function applied to each RGB image. None returns the image unchanged.
+        shots: training images per class: 1, 2, 4, 8 or 16.
         seed: which of the three draws of training images: 0, 1 or 2.
 
     Attributes:
-        task: an official set's name in NOAH's lists; else name of the folder.
-        split, shots, seed: as given.
+        task: an official set's name in NOAH's lists, or else the name of the folder.
+        split, shots, seed: the arguments.
         samples: list of (path, label).
         targets: list of labels.
         classes: number of classes.
-        class_names: one name for each class; its number where the set names none.
-        digest: hex sha256 over task, name of the list and its text.
+        class_names: name of each class, or its number if the set has no names.
+        digest: SHA-256 (hexadecimal) of task, name of the list and text of the list.
 
     Raises:
         FileNotFoundError: the root, the set's folder, the list or an image is missing.
-        BadDataset: a line of the list is malformed, or a label out of range.
-        ValueError: an unknown split.
+        BadDataset: a line of the list is malformed, or a label is out of range.
+        ValueError: the split is unknown.
     """
 
     def __init__(
@@ -95,7 +95,11 @@ class FewShot(ImageList):
         super().__init__(official or task, path, text, entries, labels, bases, transform, path.name)
 
     def _annotations(self, task: str, names: tuple[str, ...]) -> Path:
-        """The folder of the set's lists, under any of its names."""
+        """Return the folder of the set's lists, under any of the set's names.
+
+        Raises:
+            FileNotFoundError: the root or the folder of the lists is missing.
+        """
         hint = "run `dtl data build` for a built suite, or unpack the few-shot archive (FGFS) there"
         if not self.root.is_dir():
             raise FileNotFoundError(f"{self.root} is no folder: {hint}")

@@ -1,4 +1,4 @@
-"""A user's own images: one folder per class, split from a seed."""
+"""A reader for a user's own images: one folder per class, split from a seed."""
 
 from __future__ import annotations
 
@@ -20,24 +20,26 @@ SPLITS = {"train": ("train",), "val": ("val",), "trainval": ("train", "val"), "t
 
 
 class ImageFolderTask:
-    """One split of a folder with one sub-folder per class, torchvision-style: ``dataset[i]`` is (image, label).
+    """One split of a folder with a sub-folder per class, in torchvision style: ``dataset[i]`` is (image, label).
 
-    Every class gives images to every split. Images may lie deeper inside a class's folder. Other files and names
-    that begin with a dot are passed over. Images that cannot be read are named in a warning and left out.
+    Every split has images of every class. Images may be at any depth inside a class's folder. Other files and names
+    that begin with a dot are ignored. Unreadable images are left out, with a warning that names the first 20.
 
     Args:
-        root: the folder; its sub-folders, sorted by name, are the classes.
+        root: the folder. Its sub-folders, sorted by name, are the classes.
         split: ``train``, ``val``, ``trainval`` or ``test``.
-        transform: from an RGB image to what ``dataset[i]`` gives; None gives the image itself.
-        seed: of the split. The same seed and files give the same split.
-        val_fraction, test_fraction: parts of each class, at least one image.
+        transform: function applied to each RGB image. None returns the image unchanged.
+        seed: seed of the split. The same seed and files give the same split.
+        val_fraction, test_fraction: fractions of each class, with at least one image each.
 
-    Attributes: as in ``VTAB1k``; ``task`` is the folder's name.
+    Attributes:
+        task: name of the folder. All other attributes are as in ``VTAB1k``, except that ``digest`` covers split, paths,
+            sizes and labels.
 
     Raises:
-        FileNotFoundError: there is no such folder.
-        BadDataset: fewer than two classes, or a class with fewer than three readable images.
-        ValueError: an unknown split, or fractions that leave nothing to train on.
+        FileNotFoundError: the folder is missing.
+        BadDataset: there are fewer than two classes, or a class has fewer than three readable images.
+        ValueError: the split is unknown, or the fractions leave nothing to train on.
     """
 
     def __init__(
@@ -89,7 +91,7 @@ class ImageFolderTask:
 def _split(
     files: list[Path], rng: np.random.Generator, val_fraction: float, test_fraction: float
 ) -> dict[str, list[Path]]:
-    """One class's files, three or more, in three parts of which none is empty."""
+    """Return the three parts of one class's files, which are at least three, with no part empty."""
     shuffled = [files[i] for i in rng.permutation(len(files))]
     n_val = max(1, round(len(files) * val_fraction))
     n_test = max(1, round(len(files) * test_fraction))
@@ -99,7 +101,12 @@ def _split(
 
 
 def _readable_images(root: Path) -> dict[str, list[Path]]:
-    """The readable images of each class, sorted."""
+    """Return the readable images of each class, sorted, and warn about the others.
+
+    Raises:
+        FileNotFoundError: the folder is missing.
+        BadDataset: there are fewer than two classes, or a class has fewer than three readable images.
+    """
     if not root.is_dir():
         raise FileNotFoundError(f"{root} is no folder: give one that holds a sub-folder for each class")
     folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
@@ -146,7 +153,10 @@ def _readable_images(root: Path) -> dict[str, list[Path]]:
 
 @lru_cache(maxsize=200_000)
 def _problem(path: Path, mtime_ns: int, size: int) -> str | None:
-    """Why a file cannot be decoded, or None. Remembered, since each split looks at all files; JPEGs at 1/8 scale."""
+    """Return the reason why an image cannot be decoded, or None.
+
+    The result is cached because each split checks all files. JPEGs are decoded at down to 1/8 of their size.
+    """
     try:
         with Image.open(path) as image:
             image.draft("RGB", (32, 32))

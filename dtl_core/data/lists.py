@@ -1,4 +1,4 @@
-"""List files, "<relative path> <label>" a line, and the images they name: what the readers of benchmarks share."""
+"""List files with "<relative path> <label>" per line, and the base class of the benchmark readers."""
 
 from __future__ import annotations
 
@@ -17,18 +17,20 @@ UNPACK = "Unpack the archive again, or run `dtl data build` for a built suite"
 
 
 class BadDataset(ValueError):
-    """A dataset folder that does not hold what it should. The message names the file and line, and what to do."""
+    """An error in the contents of a dataset folder, whose message names the place and says what to do."""
 
 
 def read_list(path: Path, hint: str = UNPACK) -> tuple[str, list[tuple[int, str, int]]]:
-    """A list file's text and its entries (line number, relative path, label). Paths may hold spaces.
+    """Return a list file's text and its entries (line number, relative path, label).
+
+    Paths may contain spaces.
 
     Args:
-        path: the list.
-        hint: last sentence of the message where the list is missing: what to do.
+        path: the list file.
+        hint: advice that ends the message if the list is missing.
 
     Raises:
-        FileNotFoundError: there is no such list.
+        FileNotFoundError: the list is missing.
         BadDataset: a line is not "<relative path> <label>", or the list is empty.
     """
     if not path.is_file():
@@ -48,7 +50,10 @@ def read_list(path: Path, hint: str = UNPACK) -> tuple[str, list[tuple[int, str,
 
 
 def class_names(folder: Path, known: int | None, entries: list, other_lists: Iterable[Path]) -> tuple[str, ...]:
-    """From ``classes.txt``; else numbers, as many as are known or as the labels of all the folder's lists need."""
+    """Return the class names from ``classes.txt``, or else the class numbers as strings.
+
+    Without ``known``, the number of classes follows from the highest label in all lists of the folder.
+    """
     if (folder / "classes.txt").is_file():
         return tuple((folder / "classes.txt").read_text(encoding="utf-8").splitlines())
     top = max(label for _, _, label in entries)
@@ -59,16 +64,16 @@ def class_names(folder: Path, known: int | None, entries: list, other_lists: Ite
 
 
 class ImageList:
-    """The images that one list names, torchvision-style: ``dataset[i]`` is (image, label).
+    """The images that one list names, in torchvision style: ``dataset[i]`` is (image, label).
 
     Args:
         task: name for messages and for the digest.
-        path: the list.
-        text, entries: what ``read_list`` gave of it.
-        names: one for each class.
-        bases: folders that the list's paths may be relative to; the one that lacks the fewest images counts.
-        transform: from an RGB image to what ``dataset[i]`` gives; None gives the image itself.
-        key: what the list is to the benchmark (its split, say), for the digest.
+        path: the list file.
+        text, entries: result of ``read_list`` for this file.
+        names: one name per class.
+        bases: folders that the list's paths may be relative to. The folder with the fewest missing images is used.
+        transform: function applied to each RGB image. None returns the image unchanged.
+        key: what identifies the list within the benchmark, such as its split, for the digest.
 
     Raises:
         FileNotFoundError: an image is missing.
@@ -113,10 +118,10 @@ class ImageList:
         return (image if self.transform is None else self.transform(image)), label
 
     def verify(self) -> None:
-        """Opens every image, with progress.
+        """Open every image, with a progress bar.
 
         Raises:
-            BadDataset: some cannot be read; the message names them.
+            BadDataset: some images cannot be read. The message names the first ten.
         """
         bad = []
         for path, _ in tqdm(self.samples, desc=f"verify {self.task} {self.list_path.name}", unit="image", leave=False):
@@ -129,7 +134,7 @@ class ImageList:
 
 
 def _base(entries: list, bases: Sequence[Path], task: str) -> tuple[Path, list[tuple[int, str]]]:
-    """The base under which the fewest images are missing, and what is missing there."""
+    """Return the base with the fewest missing images, and (line number, relative path) of those missing."""
     best: tuple[Path, list[tuple[int, str]]] | None = None
     first = entries[0][1]
     for base in sorted(bases, key=lambda base: not os.path.exists(base / first)):  # the likely one first

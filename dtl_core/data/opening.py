@@ -1,4 +1,4 @@
-"""Opens an image for a reader: whatever is wrong with a file, the message names it."""
+"""Opening of images for the readers, with errors that name the file."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from .transforms import UnreadableImage, open_rgb
 
 
 def open_named(path: str | Path) -> Image.Image:
-    """``open_rgb``, with the errors of malformed metadata named as well.
+    """Return ``open_rgb(path)``, with errors from malformed metadata converted to ``UnreadableImage``.
 
-    Where a photograph has to be turned, Pillow rewrites its EXIF data, and a malformed tag raises whatever the writer of
-    that tag's type raises (``struct.error``, ``TypeError``, ``OverflowError``), far from any file name.
+    When a photograph has to be rotated, Pillow rewrites its EXIF data. A malformed tag then raises an error without the
+    file name, such as ``struct.error``, ``TypeError`` or ``OverflowError``.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        UnreadableImage: the file cannot be opened as it is meant to be seen.
+        FileNotFoundError: the file is missing.
+        UnreadableImage: the file cannot be decoded, or its metadata are malformed.
     """
     try:
         return open_rgb(path)

@@ -1,4 +1,4 @@
-"""From an image file to a normalised tensor. Every reader, and ``dtl predict``, opens images here."""
+"""The steps from an image file to a normalised tensor, for every reader and ``dtl predict``."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from torchvision.transforms import functional as F
 
 
 class UnreadableImage(ValueError):
-    """A file that Pillow cannot read as an image. The message names it."""
+    """An error for a file that cannot be read as an image, whose message names the file."""
 
 
 def open_rgb(path: str | Path) -> Image.Image:
-    """Opens any image as it is meant to be seen, in 8-bit RGB.
+    """Return an image as it is meant to be seen, in 8-bit RGB.
 
-    The EXIF rotation is applied; transparency (RGBA, LA, palette) is laid on white; 16-bit, 32-bit and floating grey
-    is scaled, not clipped; CMYK and palettes are converted. Of an animation the first frame is taken.
+    The EXIF rotation is applied. Transparency (RGBA, LA, palette) is composited on white. 16-bit, 32-bit and
+    floating-point grey is scaled, not clipped. CMYK and palettes are converted. For an animation, the first frame is
+    used.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        UnreadableImage: the file is no image, or is cut short.
+        FileNotFoundError: the file is missing.
+        UnreadableImage: the file is not an image, or is truncated.
     """
     path = Path(path)
     try:
@@ -45,7 +46,13 @@ def open_rgb(path: str | Path) -> Image.Image:
 
 
 def _grey_to_8_bit(image: Image.Image) -> Image.Image:
-    """16-bit grey over its full range; 32-bit and floating grey, whose range is not known, from least to most."""
+    """Scale grey values to 8 bits, from the full range of 16 bits.
+
+    Floating-point values, and integers outside that range, are scaled from their minimum and maximum instead.
+
+    Raises:
+        ValueError: a pixel is not finite.
+    """
     values = np.asarray(image, dtype=np.float64)
     if not np.isfinite(values).all():
         raise ValueError("some of its pixels are not finite numbers")
@@ -57,10 +64,12 @@ def _grey_to_8_bit(image: Image.Image) -> Image.Image:
 
 
 class EvalTransform:
-    """Resize to exactly (H, W), bicubic with antialiasing; to a tensor in [0, 1]; normalise. As for VTAB-1K.
+    """A transform that resizes to exactly (H, W), converts to [0, 1] and normalises, as for VTAB-1K.
+
+    The interpolation is bicubic with antialiasing.
 
     Attributes:
-        deterministic: True: the same image always gives the same tensor, so a cache of features is exact.
+        deterministic: True. The same image always gives the same tensor, so cached features are exact.
     """
 
     deterministic = True
@@ -70,7 +79,7 @@ class EvalTransform:
         self.mean, self.std = tuple(mean), tuple(std)
 
     def __call__(self, image: Image.Image) -> torch.Tensor:
-        """An RGB image -> float32 (3, H, W)."""
+        """Return an RGB image as float32 (3, H, W)."""
         resized = F.resize(image, list(self.size), InterpolationMode.BICUBIC, antialias=True)
         return F.normalize(F.to_tensor(resized), self.mean, self.std)
 
@@ -79,5 +88,5 @@ class EvalTransform:
 
 
 def eval_transform(image_size: int | tuple[int, int], mean: Sequence[float], std: Sequence[float]) -> EvalTransform:
-    """The transform for training and testing without augmentation. Values as in ``model.dtl_info``."""
+    """Return the transform for training and testing without augmentation; for mean and std see ``model.dtl_info``."""
     return EvalTransform(image_size, mean, std)

@@ -1,4 +1,4 @@
-"""Reads VTAB-1K folders: the official archive, the suites built here, and any other task folder of that layout."""
+"""A reader for VTAB-1K folders: the official archive, the suites built here, and other tasks in that layout."""
 
 from __future__ import annotations
 
@@ -22,34 +22,34 @@ SPLITS = {
 
 @lru_cache(maxsize=1)
 def official_tasks() -> dict[str, dict[str, str]]:
-    """The 19 tasks of VTAB-1K by name; folder names and script names both lead to a row of ``vtab_tasks.csv``."""
+    """Return the rows of ``vtab_tasks.csv`` for the 19 tasks of VTAB-1K, by folder name and by script name."""
     with open(TASKS_FILE, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     return {row["script_name"]: row for row in rows} | {row["folder"]: row for row in rows}
 
 
 class VTAB1k(ImageList):
-    """One split of one task, torchvision-style: ``dataset[i]`` is (image, label).
+    """One split of one task in torchvision style: ``dataset[i]`` is (image, label).
 
     Args:
         root: the ``vtab-1k`` folder, which holds a folder for each task.
-        task: a task's folder, or an official task's other name (``cifar_100`` for ``cifar``).
+        task: name of a task's folder, or an official task's other name (``cifar_100`` for ``cifar``).
         split: ``train800``, ``val200``, ``train800val200`` or ``test``.
-        transform: from an RGB image to what ``dataset[i]`` gives; None gives the image itself.
+        transform: function applied to each RGB image. None returns the image unchanged.
 
     Attributes:
         task: name of the folder.
-        split: as given.
+        split: the argument.
         samples: list of (path, label).
         targets: list of labels.
         classes: number of classes.
-        class_names: one name for each class; its number where the data set names none.
-        digest: hex sha256 over task, split and the text of the list.
+        class_names: name of each class, or its number if the dataset has no names.
+        digest: SHA-256 (hexadecimal) of task, split and text of the list.
 
     Raises:
         FileNotFoundError: the root, the task's folder, the list or an image is missing.
-        BadDataset: a line of the list is malformed, or a label out of range.
-        ValueError: an unknown split.
+        BadDataset: a line of the list is malformed, or a label is out of range.
+        ValueError: the split is unknown.
     """
 
     def __init__(self, root: str | Path, task: str, split: str, transform: Callable[[Any], Any] | None = None):
@@ -65,7 +65,11 @@ class VTAB1k(ImageList):
         super().__init__(folder.name, path, text, entries, names, [folder], transform, split)
 
     def _folder(self, task: str, official: dict[str, str] | None) -> Path:
-        """The task's folder, under any of its names."""
+        """Return the task's folder, under any of its names.
+
+        Raises:
+            FileNotFoundError: the root or the task's folder is missing.
+        """
         hint = "run `dtl data build` for a built suite, or unpack the VTAB-1K archive there"
         if not self.root.is_dir():
             raise FileNotFoundError(f"{self.root} is no folder: {hint}")

@@ -1,4 +1,4 @@
-"""Counting the bytes of a training step: planned on any machine, measured on a real one."""
+"""Byte counts of a training step, planned on any machine or measured on a real device."""
 
 from .amp import CudaAutocast, rule_table
 from .batch import BatchFit, largest_batch, largest_fitting

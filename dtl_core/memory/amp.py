@@ -1,12 +1,12 @@
-"""CUDA's autocast, rule by rule, on any device: which operations run in 16 bits, which in fp32, which casts are kept.
+"""Emulation of CUDA's autocast on any device: which operations run in 16 bits or fp32, and which casts are kept.
 
-``torch.autocast("cuda")`` switches itself off where there is no CUDA, and the CPU's autocast has other rules (there
-``softmax`` and ``layer_norm`` may run in 16 bits). A plan for a GPU needs the GPU's.
+``torch.autocast("cuda")`` turns itself off where there is no CUDA. The CPU's autocast has other rules: ``softmax`` and
+``layer_norm`` may run in 16 bits there. A plan for a GPU needs the GPU's rules.
 
-Source of the table: the lists in PyTorch's ``ATen/autocast_mode.h``, which lies in every installed torch, and the names
-under which Python calls the same operations (``@``, ``F.interpolate``, …); a test holds the table against that file.
-PyTorch's page "Automatic Mixed Precision package" tells the same in words. ``cat`` and ``stack`` take the widest type by
-themselves. Whatever is in no list runs in the type of its inputs.
+The table is taken from the lists in PyTorch's ``ATen/autocast_mode.h``, which is part of every installed torch, with
+the names under which Python calls the same operations (``@``, ``F.interpolate``, …). A test checks the table against
+that file. PyTorch's page "Automatic Mixed Precision package" lists the same rules. ``cat`` and ``stack`` promote to the
+widest type even without autocast. An operation in no list runs in the type of its inputs.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32)  # float64 is left alone
 
 
 def rule(function: Callable) -> str:
-    """One of "lower", "fp32", "widest" and "as given": how CUDA's autocast runs a torch function."""
+    """Return how CUDA's autocast runs a torch function: "lower" (16 bits), "fp32", "widest" or "as given"."""
     name = getattr(function, "__name__", "")
     if name.endswith("_") and not name.endswith("__"):
         return "as given"  # autocast does not touch operations in place
@@ -52,15 +52,15 @@ def rule(function: Callable) -> str:
 
 
 class CudaAutocast(TorchFunctionMode):
-    """Runs torch functions as ``torch.autocast("cuda", dtype)`` would, without CUDA.
+    """Function mode that runs torch functions as ``torch.autocast("cuda", dtype)`` would, without CUDA.
 
-    A 16-bit copy of an fp32 leaf that needs a gradient is made once and kept until ``clear``; any other tensor, a frozen
-    weight among them, is cast again at every call. Both are as CUDA's autocast does.
+    Like CUDA's autocast, it keeps the 16-bit copy of an fp32 leaf that needs a gradient until ``clear``. It casts any
+    other tensor, such as a frozen weight, again at every call.
 
     Args:
         dtype: the lower type, float16 or bfloat16.
-        cache: keep the copies of trained leaves. Autocast that a checkpoint opens again in backward ends its cache with
-            each block, so there it is as good as off.
+        cache: keep the copies of trained leaves. Use False for blocks that a checkpoint recomputes in backward: CUDA's
+            autocast is opened anew for each of them, so its cache ends with the block.
     """
 
     def __init__(self, dtype: torch.dtype = torch.float16, cache: bool = True):
@@ -69,7 +69,7 @@ class CudaAutocast(TorchFunctionMode):
         self._copies: dict[int, tuple[Tensor, Tensor]] = {}
 
     def clear(self) -> None:
-        """What leaving the autocast context does: the copies go (backward still holds those it needs)."""
+        """Drop the cached copies, as leaving the autocast context does; backward still holds those it needs."""
         self._copies.clear()
 
     def _lowered(self, x):
@@ -100,7 +100,7 @@ def _raised(x):
 
 
 def rule_table() -> list[dict]:
-    """The table that ``CudaAutocast`` follows: rows {"operation", "runs in"}, sorted. For a test or a page."""
+    """Return the rules of ``CudaAutocast`` as sorted rows {"operation", "runs in"}, for a test or a page."""
     lists = {"16 bits": LOWER, "fp32": FP32, "the widest type of its inputs": WIDEST}
     return [{"operation": name, "runs in": where} for where, names in lists.items() for name in sorted(names)]
 

@@ -1,4 +1,4 @@
-"""The sentence that a person wants: the largest batch that fits a GPU."""
+"""Search for the largest batch that fits a GPU."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ PROBES = (8, 16)  # multiples of the parts that a lean DTL takes its batch in
 
 @dataclass(frozen=True)
 class BatchFit:
-    """The largest batch for a GPU.
+    """Largest batch for a GPU.
 
     Attributes:
-        largest: images in a step; 0 where not even one fits.
-        peak_bytes: of that batch, as planned (of one image where none fits).
+        largest: images per step; 0 if not even one fits.
+        peak_bytes: planned peak of that batch, or of one image if none fits.
         fixed_bytes, image_bytes: the peak is about ``fixed_bytes + image_bytes * batch``.
-        gpu_gib, reserve_gib: the GPU's memory, and what was left free of it.
+        gpu_gib, reserve_gib: the GPU's memory in GiB, and the part of it that was left free.
     """
 
     largest: int
@@ -31,7 +31,7 @@ class BatchFit:
     reserve_gib: float
 
     def sentence(self) -> str:
-        """In words."""
+        """Return the result in words."""
         if not self.largest:
             return (
                 f"Not even one image fits a GPU of {self.gpu_gib:g} GiB: it would take {self.peak_bytes / GIB:.2f} GiB."
@@ -45,17 +45,19 @@ class BatchFit:
 def largest_batch(
     method: str, backbone: str = "vit_base_patch16_224", *, gpu_gib: float, reserve_gib: float = 1.0, **setting
 ) -> BatchFit:
-    """The largest batch whose planned peak fits.
+    """Find the largest batch whose planned peak fits a GPU.
 
-    The peak is affine in the batch, up to the rounding of storages and of the parts of a batch: two plans foretell the
-    answer, a third checks it, a fourth that one image more does not fit; where they part it is moved until both hold. Where
-    small batches have their peak elsewhere than large ones, in the optimizer's step, halving finds it in some ten plans more.
+    The peak is affine in the batch, up to the rounding of storages and of the parts of a batch. Two plans predict the
+    answer, a third checks it, and a fourth checks that one more image does not fit. If a check fails, the prediction is
+    moved until both hold. If small batches have their peak in the optimizer's step and large ones do not, bisection
+    finds the answer in about ten more plans.
 
     Args:
         method, backbone: as in ``plan_training``.
         gpu_gib: the GPU's memory in GiB.
-        reserve_gib: left free for CUDA's context, the workspaces of its libraries and fragmentation. Our own choice.
-        **setting: of ``plan_training``, without ``batch_size``.
+        reserve_gib: GiB left free for CUDA's context, the workspaces of its libraries and fragmentation. The default is
+            our own choice.
+        **setting: other arguments of ``plan_training``, without ``batch_size``.
 
     Raises:
         ValueError: no memory is left for the training.
@@ -70,10 +72,10 @@ def largest_batch(
 def largest_fitting(
     peak: Callable[[int], int], probes: tuple[int, int], gpu_gib: float, reserve_gib: float
 ) -> BatchFit:
-    """The search of ``largest_batch`` for any account of the peak.
+    """Find the largest batch that fits a GPU for any function that gives the peak; see ``largest_batch``.
 
     Args:
-        peak: bytes of a batch, never less for a larger one.
+        peak: returns the bytes of a batch, and never fewer for a larger batch.
         probes: two batches to begin with, the smaller first.
         gpu_gib, reserve_gib: as in ``largest_batch``.
 

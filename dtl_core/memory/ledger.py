@@ -1,8 +1,8 @@
-"""A ledger of live memory: every storage that operations make, what it is for, and when it is freed.
+"""Ledger of live memory: each storage that operations make, its purpose, and when it is freed.
 
-Storages are counted, not tensors: views share one. Sizes are rounded up to the 512-byte blocks of CUDA's caching
-allocator. The ledger listens to operations through a dispatch mode, so it works on real tensors and on fake ones
-(which have shapes and no data) alike. What a kernel allocates inside itself and frees again it cannot see.
+It counts storages rather than tensors, since views share a storage. Sizes are rounded up to the 512-byte blocks of
+CUDA's caching allocator. A dispatch mode observes the operations, so real tensors and fake ones (with shapes but no
+data) are counted alike. Memory that a kernel allocates and frees internally is not seen.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class Entry:
     """One storage.
 
     Attributes:
-        bytes: its size in whole 512-byte blocks.
+        bytes: size in whole 512-byte blocks.
         kind: one of ``KINDS``.
         region: where it was made: "embed", "block 3", "side network", "head", "loss", …
-        operation: what made it, e.g. "aten.gelu".
-        born, died: number of the event; ``died`` is None while it lives.
+        operation: the operation that made it, e.g. "aten.gelu".
+        born, died: numbers of the events that made and freed it; ``died`` is None while it is alive.
     """
 
     bytes: int
@@ -50,7 +50,7 @@ class Entry:
 
 @dataclass
 class Mark:
-    """Where the step has come to: from event ``at`` on it is in this phase and region."""
+    """Phase and region of the step from event ``at`` on."""
 
     at: int
     phase: str
@@ -59,14 +59,14 @@ class Mark:
 
 @dataclass(eq=False)
 class Ledger(TorchDispatchMode):
-    """Follows every storage that is made inside ``with ledger:``, and those it is told of by ``adopt``.
+    """Record of every storage that is made inside ``with ledger:`` or registered by ``adopt``.
 
     Attributes:
         entries: all storages so far, in the order they were seen.
-        marks: the course of the step, see ``enter``.
+        marks: phases and regions entered since ``start``, in order; see ``enter``.
         live: bytes alive now.
         peak: the most bytes alive at once since ``start``.
-        peak_at: the event at which that was.
+        peak_at: the event at which the peak was reached.
     """
 
     entries: list[Entry] = field(default_factory=list)
@@ -85,19 +85,22 @@ class Ledger(TorchDispatchMode):
     # ------------------------------------------------------------------ what happens
 
     def enter(self, region: str, phase: str | None = None) -> None:
-        """From here on storages are made in this region (and phase)."""
+        """Set the region, and the phase if given, of the storages made from here on."""
         self.phase, self.region = phase or self.phase, region
         self.marks.append(Mark(self._event, self.phase, region))
 
     def adopt(self, tensors: Iterable[Tensor], kind: str, region: str | None = None) -> None:
-        """Says what tensors are: counts those that are new, and corrects the kind (and region) of the others."""
+        """Register tensors under a kind.
+
+        New storages are counted; storages already known get this kind, and this region if given.
+        """
         for tensor in tensors:
             entry = self._count(tensor, "given")
             if entry is not None:
                 entry.kind, entry.region = kind, region or entry.region
 
     def start(self) -> None:
-        """The peak is looked for from here on."""
+        """Reset the peak and the marks, so that both are recorded from here on."""
         self.peak, self.peak_at = self.live, self._event
         self.marks.clear()
 
@@ -135,7 +138,7 @@ class Ledger(TorchDispatchMode):
             self.live -= entry.bytes
 
     def close(self) -> None:
-        """Forgets the live storages: what is freed later is no longer followed."""
+        """Stop following the live storages; later frees are not recorded."""
         for finalizer in self._finalizers:
             finalizer.detach()
         self._finalizers.clear()
@@ -144,10 +147,10 @@ class Ledger(TorchDispatchMode):
     # ------------------------------------------------------------------ what is asked
 
     def mark_activations(self) -> int:
-        """Call at the end of forward: what is alive now and has no other purpose is held for backward.
+        """Mark the live storages of no other kind as activations, held for backward; call it at the end of forward.
 
         Returns:
-            Its bytes.
+            Their bytes.
         """
         held = [e for e in self.entries if e.died is None and e.kind == "temporary"]
         for entry in held:
@@ -155,15 +158,15 @@ class Ledger(TorchDispatchMode):
         return sum(e.bytes for e in held)
 
     def alive(self, at: int | None = None) -> list[Entry]:
-        """The storages alive at an event; at the peak if None."""
+        """Return the storages alive at an event, or at the peak if None."""
         at = self.peak_at if at is None else at
         return [e for e in self.entries if e.born <= at and (e.died is None or e.died > at)]
 
     def profile(self) -> list[dict]:
-        """The most bytes alive in each stretch of the step: rows {"phase", "region", "bytes"}, in order.
+        """Return the most bytes alive in each stretch of the step, as rows {"phase", "region", "bytes"} in order.
 
-        What happens beside the blocks belongs to the stretch of the block it follows in forward, and to the one that it
-        makes way for in backward.
+        The regions "between blocks" and "side network" are merged into the region before them in forward, and into the
+        region after them in backward.
         """
         changes = [(e.born, e.bytes) for e in self.entries] + [(e.died, -e.bytes) for e in self.entries if e.died]
         changes.sort()
@@ -192,7 +195,7 @@ class Ledger(TorchDispatchMode):
 
 
 def storage_bytes(tensors: Iterable[Tensor]) -> int:
-    """Bytes of the distinct storages under some tensors, in whole 512-byte blocks."""
+    """Return the bytes of the distinct storages of some tensors, in whole 512-byte blocks."""
     sizes = {t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in tensors}
     return sum(-(-n // BLOCK) * BLOCK for n in sizes.values())
 

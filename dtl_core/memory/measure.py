@@ -1,12 +1,17 @@
-"""The same account of a real step: by the ledger on a CPU, and beside CUDA's own counter on a GPU.
+"""Measurement of a real training step by the ledger, and on a GPU also by CUDA's own counter.
 
-What a kernel allocates inside itself is in neither the plan nor the ledger. On the CPU PyTorch's allocator, watched by the
-profiler, agrees with the ledger within 0.3 % of the peak for full, LoRA, SSF, VPT and DTL on the toys (batch 32); DTL+ takes
-more, 1 % on the ViT and 15 % on the Swin, because the CPU's depthwise convolution copies its input. Its attention kernel
-keeps the output and one number a row and head, as CUDA's does; where a mask is trained (full on a Swin) PyTorch writes
-attention out on the CPU; what CUDA does there was not run. A method's own dropout keeps its factors in full on the CPU, and
-a byte a number on CUDA and in the plan. Over bf16 tokens the CPU keeps the statistics of a layer norm in
-bf16, CUDA and the plan in fp32: up to 0.14 % of the peak (BitFit on a Swin-B).
+Neither the plan nor the ledger counts what a kernel allocates internally. On the CPU, PyTorch's allocator (read through
+the profiler) agrees with the ledger within 0.3 % of the peak for full, LoRA, SSF, VPT and DTL on the toy backbones with
+batch 32. DTL+ takes more, 1 % on the ViT and 15 % on the Swin, because the CPU's depthwise convolution copies its
+input.
+
+How the CPU compares with CUDA and the plan:
+
+- Attention: the CPU's fused kernel keeps the output and one number per row and head, as CUDA's does. With a trained
+  mask (full on a Swin) PyTorch computes unfused attention on the CPU; this case was not run on CUDA.
+- A method's own dropout: the CPU keeps the factors in full, CUDA and the plan keep one byte per number.
+- Layer norm over bf16 tokens: the CPU keeps its statistics in bf16, CUDA and the plan keep them in fp32. The difference
+  is up to 0.14 % of the peak (BitFit on a Swin-B).
 """
 
 from __future__ import annotations
@@ -30,22 +35,24 @@ def measure_training(
     checkpointing: bool = False,
     keep_gradients: bool = False,
 ) -> MemoryPlan:
-    """Counts the bytes of a real training step. The weights stay as they are: the step is taken with a rate of 0.
+    """Count the bytes of a real training step.
+
+    The learning rate is 0, so the weights do not change. Gradients are set to None afterwards.
 
     Args:
-        model: a ``DTL`` or a model of ``baselines.build``, on the device that is to be measured.
-        batch: images (B, 3, H, W) and labels (B,); moved to the model's device. In the place of images what the model's
-            prefix made of them: then its suffix alone is counted, and the weights of its prefix lie on the CPU meanwhile.
-        precision: "fp32"; "amp" or "amp-bf16": autocast, on CUDA only; "bf16" for a model that was built with
-            ``backbone_dtype=torch.bfloat16``.
+        model: a ``DTL`` or a model of ``baselines.build``, on the device to be measured.
+        batch: images (B, 3, H, W) and labels (B,); moved to the model's device. If ``Features`` of the model's prefix
+            replace the images, only the suffix is counted, and the prefix's weights are on the CPU during the step.
+        precision: "fp32"; "amp" or "amp-bf16" for autocast in fp16 or bf16, on CUDA only; "bf16" for a model that was
+            built with ``backbone_dtype=torch.bfloat16``.
         optimizer, checkpointing, keep_gradients: as in ``plan_training``.
 
     Returns:
-        A ``MemoryPlan``. On CUDA ``cuda_peak_bytes`` is the allocator's own peak, which also has what kernels allocate
-        inside themselves (cuBLAS's workspace, say) and whatever else lies on the device.
+        A ``MemoryPlan``. On CUDA its ``cuda_peak_bytes`` is the allocator's own peak. This includes what kernels
+        allocate internally (cuBLAS's workspace, say) and everything else on the device.
 
     Raises:
-        ValueError: a precision that this device or model does not have.
+        ValueError: the device or the model does not have this precision.
     """
     device = model.head.weight.device
     inputs, labels = (t.to(device) for t in batch)

@@ -1,7 +1,8 @@
-"""A dry run of a training step on fake tensors: every byte counted, with no weights, no download and no GPU.
+"""Dry run of a training step that counts every byte on fake tensors, with no weights, no download and no GPU.
 
-They are tensors of PyTorch's meta device, which have a shape and a type and hold nothing. Its rules for types are CUDA's: the
-statistics of a layer norm over bf16 tokens are fp32, where the CPU keeps them in bf16 (up to 0.14 % of the peak, on a Swin-B).
+Fake tensors are on PyTorch's meta device: they have a shape and a type but no data. The meta device follows CUDA's
+rules for types: the statistics of a layer norm over bf16 tokens are fp32, where the CPU keeps them in bf16. The
+difference is up to 0.14 % of the peak, on a Swin-B.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ AUTOCAST = {"amp": torch.float16, "amp-bf16": torch.bfloat16}
 
 @lru_cache(maxsize=4)
 def _shape(backbone: str, image_size: int | tuple[int, int]) -> nn.Module:
-    """The backbone on the meta device: shapes alone. Kept, since timm takes a good part of a second to build one."""
+    """Return the backbone on the meta device, cached because timm takes a good part of a second to build it."""
     with torch.device("meta"):
         return load_backbone(backbone, image_size=image_size, pretrained=False)
 
@@ -40,11 +41,11 @@ def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
 
 
 class CudaKernels(TorchFunctionMode):
-    """Takes operations to the kernels that CUDA has for them, where the meta device would write them out.
+    """Function mode that makes operations on the meta device keep what CUDA's kernels keep.
 
-    Attention that asks for a fused kernel keeps the output and one number a query and head, as every fused kernel does. A
-    trained bias on the scores (a fully tuned Swin) has no fused backward on the CPU; there attention is written out, as it
-    is in a measured step. Dropout keeps one byte a number, where the meta device and the CPU keep the factors in full.
+    Fused attention keeps the output and one number per query and head, as every fused kernel does. With a trained bias
+    on the scores (a fully tuned Swin) the CPU has no fused backward. Attention is then unfused, as in a measured step.
+    Dropout keeps one byte per number, where the meta device and the CPU keep the factors in full.
     """
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
@@ -83,29 +84,29 @@ def plan_training(
     cached: bool = False,
     **options,
 ) -> MemoryPlan:
-    """Plans the memory of one training step (the second, so that the optimizer has its state).
+    """Plan the memory of a training's second step, in which the optimizer already has its state.
 
     Args:
         method: a key of ``baselines.METHODS``.
         backbone: a name for ``load_backbone``; only its shape is used.
-        batch_size: images in a step.
+        batch_size: images per step.
         image_size: side, or (H, W), in pixels.
         num_classes: classes of the head.
-        precision: "fp32"; "amp" and "amp-bf16": CUDA's autocast in fp16 and bf16, rule by rule (``memory.amp``); "bf16":
-            frozen weights and activations in bf16, trained parameters and optimizer in fp32.
+        precision: "fp32"; "amp" or "amp-bf16" for the rules of CUDA's autocast in fp16 or bf16 (``memory.amp``); "bf16"
+            for frozen weights and activations in bf16, with trained parameters and optimizer in fp32.
         optimizer: "adamw" or "sgd".
-        attention: "fused" (one kernel, which keeps no attention matrix) or "math" (written out).
+        attention: "fused" (one kernel, which keeps no attention matrix) or "math" (unfused).
         checkpointing: gradient checkpointing of every block.
-        keep_gradients: gradients stay allocated between steps, as PyTorch before 2.0 kept them.
-        cached: a step from the stored features of the prefix: they are the input, and the frozen weights up to block M are
-            not on the device, as ``fit`` does it from a ``PrefixCache``.
-        **options: of the method, see ``baselines.build``.
+        keep_gradients: keep gradients allocated between steps, as PyTorch before 2.0 did.
+        cached: train from stored features of the prefix, as ``fit`` does from a ``PrefixCache``. The features are the
+            input, and the frozen weights up to block M are not on the device.
+        **options: options of the method; see ``baselines.build``.
 
     Returns:
-        A ``MemoryPlan``; its bytes are integers and the same on every machine with the same versions.
+        A ``MemoryPlan``. Its bytes are integers, and the same on every machine with the same package versions.
 
     Raises:
-        ValueError: an unknown name, or sizes that do not fit.
+        ValueError: an unknown name, sizes that do not fit, or ``cached`` for a method without a frozen prefix.
         UnsupportedBackbone: the method does not run on this backbone.
     """
     if precision not in ("fp32", "bf16", *AUTOCAST):

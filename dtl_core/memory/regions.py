@@ -1,9 +1,9 @@
-"""Tells the ledger which part of a network runs: embed, block i, side network, readout, head; in backward too.
+"""Attribution of a step's memory to the parts of a network: embed, block i, side network, readout and head.
 
-What a method does on its way from one block to the next (VPT's prompts, say) is "between blocks".
+What a method does between two blocks (VPT's prompts, say) is attributed to "between blocks".
 
-The parts are watched by wrapping them on the instances for the length of a step. In forward a part sets the ledger's
-region while it runs. In backward a hook on the gradient of a part's output sets it: when that gradient has come, the
+The parts are wrapped on their instances for the length of a step. In forward the wrapper sets the ledger's region while
+the part runs. In backward a hook on the gradient of the part's output sets the region: when that gradient arrives, the
 part's own backward begins.
 """
 
@@ -19,7 +19,10 @@ from .ledger import Ledger
 
 @contextmanager
 def replaced(owner: object, name: str, make: Callable[[Callable], Callable]) -> Iterator[None]:
-    """``owner.name`` becomes ``make(owner.name)`` and is put back as it was, whether it stood on the instance or class."""
+    """Replace ``owner.name`` by ``make(owner.name)`` for the length of the context.
+
+    The original is restored exactly, whether it was an attribute of the instance or of the class.
+    """
     own, missing = vars(owner), object()
     before = own.get(name, missing)
     # past nn.Module's own __setattr__, which would take a module's method for a parameter's name
@@ -52,7 +55,7 @@ def _watching(ledger: Ledger, label: Callable[..., str]) -> Callable[[Callable],
 
 @contextmanager
 def watched(ledger: Ledger, model: nn.Module) -> Iterator[None]:
-    """Watch the parts of a ``DTL`` or ``Classifier``, as its ``watch_points`` name them, for the length of the context."""
+    """Watch the parts that ``watch_points`` of a ``DTL`` or ``Classifier`` names, for the length of the context."""
     with ExitStack() as stack:
         for point in model.watch_points():
             label = (lambda i, *_, **__: f"block {i}") if point.label is None else (lambda *_, t=point.label, **__: t)
@@ -61,11 +64,11 @@ def watched(ledger: Ledger, model: nn.Module) -> Iterator[None]:
 
 
 def region_of_parameter(name: str, depth_of: dict[str, int]) -> str:
-    """The region of a parameter by its name in the model.
+    """Return the region of a parameter from its name in the model.
 
     Args:
         name: as in ``named_parameters``.
-        depth_of: index of each block by the prefix of its parameters' names, see ``block_prefixes``.
+        depth_of: index of each block by the prefix of its parameters' names; see ``block_prefixes``.
     """
     for prefix, i in depth_of.items():
         if name.startswith(prefix):
@@ -77,7 +80,10 @@ def region_of_parameter(name: str, depth_of: dict[str, int]) -> str:
 
 
 def block_prefixes(model: nn.Module) -> dict[str, int]:
-    """Index of each block by the prefix of its parameters' names, and of each merging by its stage's first block."""
+    """Return the index of each block by the prefix of its parameters' names.
+
+    A Swin's patch merging has the index of the first block of its stage.
+    """
     backbone, prefixes = model.backbone, {}
     if hasattr(backbone, "blocks"):
         return {f"backbone.blocks.{i}.": i for i in range(len(backbone.blocks))}

@@ -1,4 +1,4 @@
-"""The result of a plan or a measurement: bytes by kind and by block, as a table, a picture and a sentence."""
+"""Result of a plan or a measurement: bytes by kind and by block, as a table, a picture and a sentence."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ STATIC = ("frozen parameters", "trainable parameters", "optimizer state", "input
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """The bytes of one training step. All sizes in bytes, storages in whole 512-byte blocks.
+    """Memory of one training step, in bytes, with each storage in whole 512-byte blocks.
 
     Attributes:
         source: "planned", or "measured" with the device's name.
-        setting: what was planned: method, backbone, batch_size, image_size, num_classes, precision, optimizer, attention,
-            checkpointing, keep_gradients, options.
-        parameters: trained numbers without the head.
-        peak_bytes: the most alive at once in the second step, input counted.
-        static_bytes: parameters, optimizer state and input, alive throughout.
-        saved_bytes: held for backward at the end of forward.
-        peak_phase, peak_region: where the peak lies.
-        by_kind: bytes at the peak by what they are for; sums to ``peak_bytes``.
-        by_block: bytes at the peak by where they were made; sums to ``peak_bytes``.
+        setting: the configuration: method, backbone, batch_size, image_size, num_classes, precision, optimizer,
+            attention, checkpointing, keep_gradients, cached, options.
+        parameters: number of trained parameters, without the head's.
+        peak_bytes: the most bytes alive at once in the second step, including the input.
+        static_bytes: parameters, optimizer state and input, which are alive throughout.
+        saved_bytes: bytes held for backward at the end of forward.
+        peak_phase, peak_region: phase and region of the peak.
+        by_kind: bytes at the peak by purpose; sums to ``peak_bytes``.
+        by_block: bytes at the peak by the region that made them; sums to ``peak_bytes``.
         by_operation: bytes held for backward by the operation that made them, largest first.
-        saved_by_block: bytes held for backward by where they were made.
-        profile: rows {"phase", "region", "bytes"}: the most alive in each stretch of the step, in order.
-        cuda_peak_bytes: ``torch.cuda.max_memory_allocated`` of the same step, where it was measured on CUDA.
+        saved_by_block: bytes held for backward by the region that made them.
+        profile: rows {"phase", "region", "bytes"}: the most bytes alive in each stretch of the step, in order.
+        cuda_peak_bytes: ``torch.cuda.max_memory_allocated`` of the same step if measured on CUDA, else None.
     """
 
     source: str
@@ -54,7 +54,7 @@ class MemoryPlan:
     cuda_peak_bytes: int | None = None
 
     def to_frame(self) -> pd.DataFrame:
-        """Bytes at the peak by kind: columns bytes, MiB, share; the last row is the whole."""
+        """Return bytes at the peak by kind, with columns bytes, MiB and share; the last row is the total."""
         rows = {**self.by_kind, "peak": self.peak_bytes}
         frame = pd.DataFrame({"bytes": pd.Series(rows, dtype="int64")})
         frame["MiB"] = (frame["bytes"] / MIB).round(1)
@@ -62,11 +62,11 @@ class MemoryPlan:
         return frame.rename_axis("kind")
 
     def to_dict(self) -> dict:
-        """All fields, made for JSON."""
+        """Return all fields as a dict for JSON."""
         return asdict(self)
 
     def sentence(self) -> str:
-        """What the plan says, in words; the alt text of its pictures."""
+        """Return the setting, the peak and its largest parts in words; also the alt text of the pictures."""
         s, kinds = self.setting, sorted(self.by_kind.items(), key=lambda kv: -kv[1])
         largest = ", ".join(f"{kind} {n / MIB:,.0f} MiB" for kind, n in kinds[:3] if n)
         size = "x".join(map(str, s["image_size"]))
@@ -96,7 +96,7 @@ class MemoryPlan:
 def summarize(
     ledger: Ledger, model: nn.Module, saved: int, setting: dict, source: str, cuda_peak: int | None = None
 ) -> MemoryPlan:
-    """The ledger's account of a finished step as a ``MemoryPlan``."""
+    """Return the ledger's account of a finished step as a ``MemoryPlan``."""
     at_peak = ledger.alive()
     kinds, blocks, held, operations = Counter(), Counter(), Counter(), Counter()
     for entry in at_peak:

@@ -23,10 +23,12 @@ Attention = Literal["fused", "math"]
 
 
 def make_optimizer(name: Optimizer, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    """AdamW (two numbers of state a parameter) or SGD without momentum (none), in PyTorch's form for CUDA (foreach).
+    """Return AdamW, with two numbers of state per parameter, or SGD without momentum, which has no state.
+
+    Both are in the form that PyTorch uses on CUDA (``foreach=True``).
 
     Raises:
-        ValueError: another name.
+        ValueError: an unknown name.
     """
     if name not in ("adamw", "sgd"):
         raise ValueError(f"optimizer is {name!r}: choose 'adamw' or 'sgd'")
@@ -35,10 +37,10 @@ def make_optimizer(name: Optimizer, parameters: list[nn.Parameter]) -> torch.opt
 
 
 def set_attention(model: nn.Module, attention: Attention) -> None:
-    """Switches every attention of timm's to the fused kernel, or writes softmax(q k^T) v out.
+    """Set every timm attention to the fused kernel, or to unfused softmax(q k^T) v.
 
     Raises:
-        ValueError: another name.
+        ValueError: an unknown name.
     """
     if attention not in ("fused", "math"):
         raise ValueError(f"attention is {attention!r}: choose 'fused' or 'math'")
@@ -49,7 +51,7 @@ def set_attention(model: nn.Module, attention: Attention) -> None:
 
 @contextmanager
 def checkpointed(model: nn.Module) -> Iterator[None]:
-    """Gradient checkpointing: each block keeps its input alone and is computed again in backward."""
+    """Checkpoint every block for the length of the context: keep only its input and recompute it in backward."""
 
     def make(block):
         def again(i, x, *args, **kwargs):
@@ -65,7 +67,7 @@ def checkpointed(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def again_under(modes: Sequence[TorchFunctionMode], ledger: Ledger, model: nn.Module) -> Iterator[None]:
-    """What a checkpoint computes again in backward runs under these modes once more: autograd leaves them out there."""
+    """Run what a checkpoint recomputes in backward under these modes, which autograd does not restore there."""
 
     def make(function):
         def ruled(*args, **kwargs):
@@ -84,12 +86,12 @@ def again_under(modes: Sequence[TorchFunctionMode], ledger: Ledger, model: nn.Mo
 
 
 def account_for_model(ledger: Ledger, model: nn.Module, suffix_only: bool = False) -> None:
-    """Tells the ledger of every parameter and buffer: what it is and to which block it belongs.
+    """Register every parameter and buffer of a model in the ledger, with its kind and region.
 
     Args:
-        ledger: is told.
-        model: whose they are.
-        suffix_only: leave out what a step from stored features does not run.
+        ledger: the ledger to register them in.
+        model: the model that owns them.
+        suffix_only: leave out those that a step from stored features does not use.
     """
     prefixes = block_prefixes(model)
     run = {id(t) for part in model.suffix_parts() for t in (*part.parameters(), *part.buffers())} if suffix_only else ()
@@ -113,21 +115,21 @@ def run_step(
     checkpointing: bool = False,
     keep_gradients: bool = False,
 ) -> int:
-    """Runs one step as the second of a training: the optimizer has its state, and counts it.
+    """Run one step as the second of a training, with the optimizer's state allocated and counted.
 
     Args:
         ledger: not yet entered.
         model: in training mode, on the images' device.
-        inputs: images, or what the model's prefix made of them: then its suffix alone runs, and only the weights of
-            that are counted.
-        labels: of the batch.
+        inputs: images, or ``Features`` of the model's prefix. With features only the suffix runs, and only its weights
+            are counted.
+        labels: class indices (B,) of the batch.
         optimizer: see ``make_optimizer``.
-        autocast: CUDA's rules, emulated.
-        real_autocast: a ``torch.autocast`` to run the forward in, for a measurement.
-        kernels: what stands in for kernels that the device of a plan does not have.
-        checkpointing: compute every block again in backward.
-        keep_gradients: gradients stay allocated through the forward and are filled with zeros, as PyTorch before 2.0
-            did by default.
+        autocast: emulation of CUDA's autocast.
+        real_autocast: a ``torch.autocast`` context for the forward of a measurement.
+        kernels: replacements for kernels that the device of a plan does not have.
+        checkpointing: recompute every block in backward.
+        keep_gradients: keep gradients allocated through the forward and fill them with zeros, as PyTorch before 2.0 did
+            by default.
 
     Returns:
         Bytes held for backward at the end of forward.

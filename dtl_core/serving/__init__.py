@@ -1,4 +1,4 @@
-"""One frozen backbone, many tasks: the prefix runs once for all of them, and their suffixes run together."""
+"""Serving of many tasks over one frozen backbone: the prefix runs once for all, and the suffixes run together."""
 
 from .cache import FeatureCache
 from .multitask import MultiTask, Task

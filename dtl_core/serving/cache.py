@@ -1,4 +1,4 @@
-"""Known images: what the frozen blocks gave for an image, by the digest of its pixels, in a bounded number of bytes."""
+"""Cache of the frozen blocks' outputs for known images, keyed by the digest of their pixels and bounded in bytes."""
 
 from __future__ import annotations
 
@@ -12,23 +12,26 @@ from torch import Tensor
 
 
 def digests(images: Tensor) -> list[str]:
-    """sha256 of each image of a batch, over its type, shape and bytes. (B, 3, H, W) -> B strings."""
+    """Return the sha256 of each image over its type, shape and bytes, (B, 3, H, W) -> B strings."""
     about = f"{images.dtype} {tuple(images.shape[1:])}\n".encode()
     rows = images.detach().cpu().contiguous().flatten(1).view(torch.uint8).numpy()
     return [hashlib.sha256(about + row.tobytes()).hexdigest() for row in rows]
 
 
 class FeatureCache:
-    """The least recently used images go first. Several threads may use it at once.
+    """Thread-safe cache of image features that evicts the least recently used images first.
 
     Args:
-        max_bytes: the tensors that are kept never take more.
+        max_bytes: upper bound on the bytes of the cached tensors.
 
     Attributes:
-        bytes: what they take now.
-        hits: images asked for whose features were there, all that were needed.
+        bytes: bytes of the cached tensors now.
+        hits: images asked for of which all needed features were cached.
         misses: images asked for that have to run through the frozen blocks.
-        evictions: images that had to make room.
+        evictions: images removed to make room for others.
+
+    Raises:
+        ValueError: ``max_bytes`` is negative.
     """
 
     def __init__(self, max_bytes: int):
@@ -43,7 +46,7 @@ class FeatureCache:
         return len(self._rows)
 
     def get(self, digest: str, needs: AbstractSet[str]) -> dict[str, Tensor] | None:
-        """The features of one image, or None where one of those needed is missing."""
+        """Return the cached features of one image, or None if any of those needed is missing."""
         with self._lock:
             row = self._rows.get(digest)
             if row is None or not needs <= row.keys():
@@ -54,7 +57,10 @@ class FeatureCache:
             return row
 
     def put(self, digest: str, row: dict[str, Tensor]) -> None:
-        """Keeps the features of one image, beside those that are known of it; not where they alone pass the bound."""
+        """Store features of one image beside those already cached for it.
+
+        If its features together exceed ``max_bytes``, nothing is kept of this image.
+        """
         with self._lock:
             old = self._rows.pop(digest, {})
             self.bytes -= _bytes(old)
@@ -70,7 +76,7 @@ class FeatureCache:
             self.bytes += size
 
     def clear(self) -> None:
-        """Forgets all images. The counts go on."""
+        """Remove all images, but keep the counts of hits, misses and evictions."""
         with self._lock:
             self._rows.clear()
             self.bytes = 0

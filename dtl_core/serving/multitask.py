@@ -1,4 +1,4 @@
-"""Many tasks over one frozen backbone: adapters come and go while it answers."""
+"""Many tasks over one frozen backbone, with adapters that are loaded and unloaded while it serves."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ CHUNK = 16
 
 
 class MultiTask:
-    """One frozen backbone in memory, and any number of adapters of it, DTL and DTL+, with any classes, ranks and M.
+    """One frozen backbone with any number of DTL and DTL+ adapters, of any classes, ranks and M.
 
-    ``predict`` runs the frozen blocks once for all tasks, as far as nothing has been injected, and what comes after as
-    batches that hold the tokens of all tasks. The answers are those of the separate models, up to rounding.
+    ``predict`` runs the frozen blocks once for all tasks up to each task's first injection. The blocks after that run
+    on batches that join the tokens of all tasks. The answers equal those of separate models, up to rounding.
 
-    Threads may call everything at once. A call works with the tasks that were loaded when it began.
+    All methods may be called from several threads at once. A call uses the tasks that were loaded when it began.
 
     Args:
-        backbone: a timm model made with ``num_classes=0``, or a name for ``load_backbone``. It is frozen in place; cast or
-            move it beforehand.
+        backbone: a timm model made with ``num_classes=0``, or a name for ``load_backbone``. It is frozen in place; cast
+            or move it beforehand.
         adapters: task -> adapter file, or a ``DTL`` whose side network and head are copied.
-        chunk: rows (images times tasks) that go through a block at once. It bounds the memory, whatever the number of
-            tasks and images.
-        cache_bytes: room for the features of known images, in main memory; 0 keeps none. See ``FeatureCache``.
+        chunk: rows (images times tasks) that go through a block at once. It bounds the memory for any number of tasks
+            and images.
+        cache_bytes: main memory for the features of known images; 0 turns the cache off. See ``FeatureCache``.
 
     Attributes:
         backbone: the timm model.
@@ -45,7 +45,7 @@ class MultiTask:
 
     Raises:
         ValueError: an adapter does not belong to this backbone, or ``chunk`` is below 1. See also ``load``.
-        UnsupportedBackbone: for an architecture that cannot be walked.
+        UnsupportedBackbone: the architecture is not supported.
     """
 
     def __init__(
@@ -69,14 +69,15 @@ class MultiTask:
 
     @property
     def tasks(self) -> Mapping[str, Task]:
-        """The tasks that are loaded now, by name. It does not change; ask again after ``load`` or ``unload``."""
+        """Return the tasks loaded now, by name, as a mapping that ``load`` and ``unload`` do not change."""
         return self._tasks
 
     def load(self, name: str, adapter: str | FilePath | DTL) -> None:
-        """Adds a task, or puts another adapter in the place of the task of this name.
+        """Add a task, or replace the adapter of the task with this name.
 
         Raises:
-            ValueError: the adapter was trained on other backbone weights, at another image size or with another normalisation.
+            ValueError: the adapter was trained with other backbone weights, another image size or another
+                normalisation.
             DamagedFile, FileNotFoundError: see ``adapters.load_adapter``. Each message names the task.
         """
         if isinstance(adapter, DTL):
@@ -95,10 +96,10 @@ class MultiTask:
             self._tasks = MappingProxyType({**self._tasks, name: task})
 
     def unload(self, name: str) -> None:
-        """Takes a task away. Calls of ``predict`` that have begun still answer it.
+        """Remove a task; calls of ``predict`` that have already begun still answer it.
 
         Raises:
-            ValueError: no such task.
+            ValueError: no task has this name.
         """
         with self._lock:
             self._known(self._tasks, [name])
@@ -106,17 +107,17 @@ class MultiTask:
 
     @torch.no_grad()
     def predict(self, images: Tensor, tasks: Iterable[str] | None = None) -> dict[str, Tensor]:
-        """Logits of some tasks for the same images.
+        """Return the logits of some tasks for the same images.
 
         Args:
-            images: (B, 3, H, W), normalised as the backbone wants it.
-            tasks: names; all that are loaded if None.
+            images: (B, 3, H, W), normalised as the backbone expects.
+            tasks: names of tasks; all loaded tasks if None.
 
         Returns:
             Task -> logits (B, classes of the task).
 
         Raises:
-            ValueError: a task that is not loaded, or images of another size than the backbone was built for.
+            ValueError: a task is not loaded, or the images have another size than the backbone was built for.
         """
         loaded = self._tasks
         chosen = list(loaded.values()) if tasks is None else self._known(loaded, dict.fromkeys(tasks))
@@ -135,16 +136,16 @@ class MultiTask:
 
     @torch.no_grad()
     def prefix_features(self, images: Tensor, config: DTLConfig | None = None) -> Features:
-        """What ``DTL.prefix`` gives for a model with this config, from the cache for known images.
+        """Return the output of ``DTL.prefix`` for a model with this config, from the cache for known images.
 
-        A new task is trained on it: ``model.suffix(server.prefix_features(images, model.config))``.
+        A new task is trained on these features: ``model.suffix(server.prefix_features(images, model.config))``.
 
         Args:
             images: (B, 3, H, W).
-            config: of the new task; ``DTLConfig.for_backbone`` if None.
+            config: config of the new task; ``DTLConfig.for_backbone`` if None.
 
         Raises:
-            ValueError: M lies behind the last block, or the images have another size.
+            ValueError: M lies behind the last block, or the images have another size than the backbone was built for.
         """
         config, steps = config or DTLConfig.for_backbone(self.backbone), self.blocks
         if config.inject_from >= len(steps.stages):
@@ -161,12 +162,12 @@ class MultiTask:
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of all parameters: the backbone once, and every adapter."""
+        """Return the bytes of all parameters: those of the backbone, counted once, and of every adapter."""
         parts = [self.backbone, *(part for t in self._tasks.values() for part in (t.csn, t.head))]
         return sum(p.numel() * p.element_size() for part in parts for p in part.parameters())
 
     def _path(self, images: Tensor, wanted: AbstractSet[str], loaded: Mapping[str, Task]) -> Path:
-        """The frozen path of some images, from the cache where they are known."""
+        """Return the frozen path of some images, from the cache for known images."""
         one = next(self.backbone.parameters())
         if self.cache is None or not len(images):
             return frozen_path(self.blocks, images.to(one), wanted)

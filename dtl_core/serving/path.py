@@ -1,7 +1,7 @@
-"""The blocks of a frozen backbone for many tasks: the path that all share, and the suffixes as one batch.
+"""Block-by-block run of many tasks: the frozen path that all share, and the suffixes as one batch.
 
-Before its first injection a task's tokens are those of the frozen network. So the frozen path runs once for all tasks, as
-far as the largest M among them, and each task leaves it after its own block M.
+Before its first injection a task's tokens are those of the frozen network. The frozen path therefore runs once for all
+tasks, up to the largest M among them. Each task leaves the path after its own block M.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ Path = dict[str, Tensor]  # "in 6": what enters block 6; "out 3": what leaves bl
 
 @dataclass(frozen=True)
 class Task:
-    """What an adapter brings. It is never changed: a task that is loaded again is another one.
+    """Immutable content of a loaded adapter; loading a task again makes a new ``Task``.
 
     Attributes:
-        name: of the task.
-        config: the function of its side network.
-        csn, head: its parameters, frozen.
+        name: name of the task.
+        config: config of its side network.
+        csn, head: its side network and head, frozen.
         class_names: names of the classes, or None.
     """
 
@@ -45,24 +45,24 @@ class Task:
 
 
 def leaves(steps: Blocks, m: int) -> str:
-    """The key of what leaves block m: the input of the next block, unless patches are merged between them."""
+    """Return the key of block m's output: the input of the next block, unless patches are merged between them."""
     inside = m + 1 < len(steps.stages) and steps.stages[m + 1] == steps.stages[m]
     return f"in {m + 1}" if inside else f"out {m}"
 
 
 def taps(steps: Blocks, config: DTLConfig) -> range:
-    """The blocks up to M whose inputs the side network reads: those of M's stage, from ``tap_from`` on."""
+    """Return the blocks up to M whose inputs the side network reads: those of M's stage, from ``tap_from`` on."""
     m = config.inject_from
     return range(max(config.tap_from, steps.stages.index(steps.stages[m])), m + 1)
 
 
 def needs(steps: Blocks, config: DTLConfig) -> frozenset[str]:
-    """What a task takes from the frozen path."""
+    """Return the keys of the frozen path that a task uses."""
     return frozenset({*(f"in {i}" for i in taps(steps, config)), leaves(steps, config.inject_from)})
 
 
 def frozen_path(steps: Blocks, images: Tensor, wanted: AbstractSet[str]) -> Path:
-    """Runs the frozen blocks, no further than is wanted. (B, 3, H, W) -> tokens by key."""
+    """Run the frozen blocks no further than ``wanted`` requires, (B, 3, H, W) -> tokens by key."""
     x, path = steps.embed(images), {}
     for i in range(len(steps.stages)):
         x = steps.enter(i, x)
@@ -81,10 +81,10 @@ class Piece:
     """Some images of one task within a batch of several tasks.
 
     Attributes:
-        task: whose side network and head.
-        images: which rows of the frozen path.
-        rows: which rows of the joined batch.
-        codes: of the side network, by block, in the present stage.
+        task: the task whose side network and head are used.
+        images: rows of the frozen path.
+        rows: rows of the joined batch.
+        codes: codes of the side network by block, in the current stage.
     """
 
     task: Task
@@ -94,7 +94,10 @@ class Piece:
 
 
 def pieces(tasks: Sequence[Task], images: int, chunk: int) -> Iterator[list[Piece]]:
-    """All images of all tasks as batches of at most ``chunk`` rows, as even as can be; a smaller M comes first."""
+    """Yield batches of at most ``chunk`` rows that together hold all images of all tasks.
+
+    The batches are as even as possible. Tasks with a smaller M come first.
+    """
     total = images * len(tasks)
     size = math.ceil(total / math.ceil(total / chunk)) if total else 1
     batch, filled = [], 0
@@ -112,12 +115,12 @@ def pieces(tasks: Sequence[Task], images: int, chunk: int) -> Iterator[list[Piec
 
 
 def suffixes(steps: Blocks, path: Path, batch: list[Piece]) -> list[Tensor]:
-    """Runs the frozen blocks behind the smallest M once for all pieces of a batch, each with its own side network.
+    """Run the frozen blocks after the smallest M once for all pieces of a batch, each with its own side network.
 
     Args:
         steps: the backbone.
-        path: of ``frozen_path``, with what every task of the batch needs.
-        batch: of ``pieces``.
+        path: output of ``frozen_path``, with all that the tasks of the batch need.
+        batch: a batch of ``pieces``.
 
     Returns:
         Logits of each piece, (images, classes of its task).

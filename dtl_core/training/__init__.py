@@ -1,4 +1,4 @@
-"""Recipe, one plain loop, evaluation, and the frozen-prefix cache."""
+"""Recipes, the training loop, evaluation, and the frozen-prefix cache."""
 
 from .cache import InexactCache, PrefixCache
 from .evaluate import Evaluation, evaluate

@@ -1,4 +1,4 @@
-"""The frozen prefix, run once over a data set and kept in a memory-mapped file."""
+"""A cache of the frozen prefix's output over a data set, in a memory-mapped file."""
 
 from __future__ import annotations
 
@@ -23,34 +23,34 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float64)
 
 
 class InexactCache(ValueError):
-    """Training from stored features would not be what training from the images is. The message says why."""
+    """Error for stored features that would train differently from the images; the message gives the reason."""
 
 
 class PrefixCache(Dataset):
-    """Stored output of ``model.prefix`` for every image of a data set; ``fit`` and ``evaluate`` take it in its place.
+    """A data set of stored ``model.prefix`` outputs, which ``fit`` and ``evaluate`` accept in place of the images.
 
-    For a ViT with M = 6 these are 8 tensors of tokens an image: the inputs of blocks 0..6 and the output of block 6.
-    DTL and DTL+ with the same taps and M share one file; so do all seeds and learning rates. Where several runs want a
-    file that is not there yet, one writes it and the others wait.
+    For a ViT with taps from block 0 and M = 6 each image takes 8 tensors: the inputs of blocks 0..6 and the output of
+    block 6. DTL and DTL+ with the same taps and M share one file; so do all seeds and learning rates. If several runs
+    need a missing file, one run writes it and the others wait.
 
     Args:
         model: a model with a frozen ``prefix`` (DTL, DTL+, linear probe).
         data: yields (image, label); has ``digest`` (a string that changes with the data) and ``transform``.
         dtype: type on disk: ``torch.float32``, ``torch.bfloat16`` (half the size, rounded), ``torch.float64``.
-        batch_size: images a step of the prefix.
-        device: where the prefix runs; chosen if None.
-        allow_inexact: store even where a run from images would differ (drop path in the prefix, random transform).
+        batch_size: images per step of the prefix.
+        device: where the prefix runs; see ``pick_device``.
+        allow_inexact: store even if training from images would differ (drop path in the prefix, random transform).
         root: folder of the file; ``prefix/`` in the cache folder if None.
-        progress: show a bar, and say beforehand how large the file will be.
+        progress: show a bar, and print the size of the file beforehand.
 
     Attributes:
-        inexact: why the cache is inexact; empty where it is not. The run card records it.
+        inexact: why the cache is inexact, or an empty string. The run card records this text.
         bytes_per_image: size on disk of one image's features.
 
     Raises:
         InexactCache: see ``allow_inexact``.
-        OSError: the disk has not enough room.
-        TypeError: the model has no prefix, or the data or its transform cannot be told from another.
+        OSError: the disk has too little free space.
+        TypeError: the model has no prefix, or the data has no ``digest`` or no transform with a stable ``repr``.
         ValueError: there are no images, or ``dtype`` is not one of the three.
     """
 
@@ -102,7 +102,7 @@ class PrefixCache(Dataset):
 
     @staticmethod
     def plan_bytes(model: nn.Module, image: Tensor, images: int, dtype: torch.dtype = torch.float32) -> int:
-        """Size of the file for a number of images shaped like this one (3, H, W), without writing anything."""
+        """Return the size in bytes of a cache of ``images`` images like ``image`` (3, H, W); write nothing."""
         device = next(model.parameters()).device
         return sum(s.numel() for s in _shapes(model, image, device).values()) * dtype.itemsize * images
 
@@ -162,7 +162,7 @@ class PrefixCache(Dataset):
         return self.__getitems__([i])
 
     def __getitems__(self, indices: list[int]) -> tuple[Features, Tensor]:
-        """A batch at once: ``Features`` of the images, labels (B,)."""
+        """Return a whole batch: ``Features`` of the images, and labels (B,)."""
         rows = self._rows[indices].to(self._compute)  # the suffix gets the type that the prefix would have handed it
         parts = rows.split([s.numel() for s in self._shapes.values()], dim=1)
         tensors = {k: p.reshape(len(indices), *s) for (k, s), p in zip(self._shapes.items(), parts, strict=True)}
@@ -170,7 +170,7 @@ class PrefixCache(Dataset):
 
     @staticmethod
     def collate(batch: tuple[Features, Tensor]) -> tuple[Features, Tensor]:
-        """``__getitems__`` has made the batch already."""
+        """Return the batch unchanged: ``__getitems__`` has already made it."""
         return batch
 
 
@@ -179,7 +179,10 @@ def _digest(path: Path, labels: list[int]) -> str:
 
 
 def _sweep(folder: Path) -> None:
-    """Removes what killed writers left behind. A living one has touched its file within the hour."""
+    """Remove temporary files that killed writers left behind.
+
+    Active writers update the file's time at least hourly.
+    """
     for left in folder.glob(".*.part"):
         with suppress(FileNotFoundError):  # its writer may rename it at this moment
             if time.time() - left.stat().st_mtime > 3600:
@@ -187,10 +190,9 @@ def _sweep(folder: Path) -> None:
 
 
 def _data_facts(data: Dataset) -> dict:
-    """What tells these images from others: the digest, the transform, and size and time of each file where there are files.
+    """Return what identifies these images: digest, transform, and the size and time of each file in ``data.samples``.
 
-    The files count because a digest is taken over a list: an archive unpacked again may hold other pixels under the
-    same names.
+    The digest covers only a list of names, and an archive unpacked again may hold other pixels under the same names.
     """
     transform, digest = repr(getattr(data, "transform", None)), getattr(data, "digest", None)
     if not isinstance(digest, str) or " at 0x" in transform:

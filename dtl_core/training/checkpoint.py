@@ -14,15 +14,15 @@ from ..files import DamagedFile, written_whole
 
 
 class Checkpoint:
-    """Trainable parameters, AdamW's state, the scaler's, the history so far, and the best parameters where some are kept.
+    """The trainable parameters, the states of AdamW and the scaler, the history, and the best parameters if any.
 
     Args:
         path: file, or None to keep nothing on disk.
-        model, optimizer, scaler: what is saved and restored, in place.
+        model, optimizer, scaler: objects whose state is saved, and restored in place.
         identity: facts that must be equal for a run to continue (recipe, data, backbone).
 
     Attributes:
-        best: a snapshot to end with, or None: whoever trains sets it. It is written and restored with the rest.
+        best: a snapshot of the best parameters, or None. The training loop sets it; the file includes it.
     """
 
     def __init__(self, path, model: nn.Module, optimizer: torch.optim.Optimizer, scaler, identity: dict):
@@ -35,21 +35,21 @@ class Checkpoint:
         )
 
     def snapshot(self) -> dict[str, Tensor]:
-        """A copy of the trainable parameters."""
+        """Return a copy of the trainable parameters."""
         return {n: p.detach().clone() for n, p in self.parameters.items()}
 
     @torch.no_grad()
     def put_back(self, snapshot: dict[str, Tensor]) -> None:
-        """Copies a snapshot back into the model."""
+        """Copy a snapshot back into the model."""
         for n, p in self.parameters.items():
             p.copy_(snapshot[n])
 
     def is_finite(self) -> bool:
-        """Whether no trainable parameter holds NaN or an infinity."""
+        """Return whether no trainable parameter holds NaN or infinity."""
         return all(bool(torch.isfinite(p).all()) for p in self.parameters.values())
 
     def write(self, rows: list[dict]) -> None:
-        """Writes the state after an epoch, whole or not at all."""
+        """Write the state after an epoch, whole or not at all."""
         if self.path is None:
             return
         tensors = {f"model/{n}": p.detach().cpu().contiguous() for n, p in self.parameters.items()}
@@ -69,11 +69,11 @@ class Checkpoint:
 
     @torch.no_grad()
     def restore(self) -> list[dict]:
-        """Puts back the state of a run that was stopped; returns its history, empty for a new run.
+        """Restore the state of a stopped run and return its history, which is empty for a new run.
 
         Raises:
             DamagedFile: the file cannot be read.
-            ValueError: it belongs to another run.
+            ValueError: the file belongs to another run.
         """
         if self.path is None or not self.path.exists():
             return []

@@ -17,14 +17,14 @@ from .loop import autocast, logits_of, pick_device, pick_precision, place
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What ``evaluate`` returns.
+    """Result of ``evaluate``.
 
     Attributes:
-        accuracy: fraction of images that are right.
-        balanced_accuracy: mean over the classes of the fraction that is right: the fairer number where classes are uneven.
+        accuracy: fraction of images classified correctly.
+        balanced_accuracy: mean over the classes of the fraction classified correctly; fairer for uneven classes.
         loss: mean cross-entropy.
         labels, predictions: (n,) integers, in the order of the data.
-        accuracy_within: accuracy where the answer is sought among some of the classes alone; None where none were named.
+        accuracy_within: accuracy of the predictions restricted to the classes ``within``; None without ``within``.
     """
 
     accuracy: float
@@ -47,17 +47,21 @@ def evaluate(
     progress: bool = True,
     within: Sequence[int] | None = None,
 ) -> Evaluation:
-    """Runs the model over the data once, in eval mode.
+    """Run the model over the data once, in eval mode.
 
     Args:
         model: ``DTL`` or a model of ``baselines.build``.
         data: yields (image, label), or a ``PrefixCache``.
-        batch_size, device, precision, num_workers, progress: as in ``fit``.
-        within: classes, among which a second answer is sought: for ImageNet-A and -R the field masks the logits of all but
-            their 200 classes, where the authors take the largest of 1,000.
+        batch_size: images per step.
+        device: see ``pick_device``.
+        precision: "auto", "fp32", "fp16" or "bf16"; see ``pick_precision``.
+        num_workers: workers of the data loader.
+        progress: show a bar.
+        within: classes for a second, restricted prediction. Work on ImageNet-A and -R usually masks the logits of all
+            but their 200 classes; the authors take the largest of 1,000.
 
     Raises:
-        ValueError: for an empty data set.
+        ValueError: the data set is empty, or fp16 is asked for without CUDA.
     """
     if len(data) == 0:
         raise ValueError("there are no images to evaluate on")

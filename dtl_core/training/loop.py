@@ -1,4 +1,4 @@
-"""One plain training loop."""
+"""The training loop."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from .recipe import Recipe
 
 
 class NonFiniteLoss(RuntimeError):
-    """The loss, or a weight, is NaN or infinite. The model holds the state of the last whole epoch."""
+    """Error for a loss or weight that is NaN or infinite; the model is back at the end of the last whole epoch."""
 
 
 @dataclass(frozen=True)
 class FitRecord:
-    """What ``fit`` returns.
+    """Result of ``fit``.
 
     Attributes:
         history: a row per epoch: epoch, lr, loss, accuracy (of training batches), seconds; with a ``score`` also score,
-            NaN where none was taken.
-        seconds: training time over all sittings, without evaluation.
-        peak_bytes: most CUDA memory allocated; None on other devices.
+            NaN for epochs without one.
+        seconds: training time without scoring, over all resumed runs.
+        peak_bytes: peak CUDA memory allocated; None on other devices.
         device: "cpu", "cuda" or "mps".
-        precision: what "auto" came to.
-        kept_epoch: the epoch whose parameters the model holds: the last, or the one with the best score.
+        precision: the precision used, with "auto" resolved.
+        kept_epoch: the epoch whose parameters the model holds: the best-scored, or the last without a ``score``.
     """
 
     history: pd.DataFrame
@@ -49,17 +49,17 @@ class FitRecord:
 
 
 def pick_device(device: str | torch.device | None = None) -> torch.device:
-    """The given device, else cuda, mps or cpu, the first that there is."""
+    """Return the given device, or the first available of cuda, mps and cpu."""
     if device:
         return torch.device(device)
     return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def pick_precision(precision: str, device: torch.device) -> str:
-    """What "auto" means on a device: fp16 on CUDA, bf16 on a CPU with instructions for it, else fp32.
+    """Return the precision with "auto" resolved: fp16 on CUDA, bf16 on a CPU with bf16 instructions, else fp32.
 
     Raises:
-        ValueError: fp16 on another device.
+        ValueError: the precision is fp16 and the device is not CUDA.
     """
     if precision == "auto":
         if device.type == "cuda":
@@ -77,26 +77,26 @@ def _cpu_has_bf16() -> bool:
 
 
 def autocast(precision: str, device: torch.device):
-    """The autocast of a precision: a context for the forward pass."""
+    """Return the autocast context of a precision for the forward pass; a null context for fp32."""
     if precision == "fp32":
         return nullcontext()
     return torch.autocast(device.type, dtype={"fp16": torch.float16, "bf16": torch.bfloat16}[precision])
 
 
 def seed_everything(seed: int) -> None:
-    """Seeds Python, NumPy and torch."""
+    """Seed Python, NumPy and torch."""
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002 - a transform of others may draw from it
     torch.manual_seed(seed)
 
 
 def logits_of(model: nn.Module, inputs, device: torch.device) -> Tensor:
-    """Logits for a batch of images, or for a batch of cached prefix ``Features``."""
+    """Return logits for a batch of images or of cached prefix ``Features``."""
     return model(inputs.to(device)) if isinstance(inputs, Tensor) else model.suffix(inputs.to(device))
 
 
 def place(model: nn.Module, data: Dataset, device: torch.device) -> None:
-    """Move the model to a device; from stored features only what its suffix runs, and the prefix's weights to the CPU."""
+    """Move the model to a device, or, for stored features, its suffix there and the rest to the CPU."""
     if getattr(data, "holds_features", False):
         suffix_to(model, device)
     else:
@@ -104,7 +104,10 @@ def place(model: nn.Module, data: Dataset, device: torch.device) -> None:
 
 
 def _epoch_batches(n: int, batch_size: int, seed: int) -> list[list[int]]:
-    """Shuffled batches of indices. The last, smaller one is dropped where there is at least one whole batch."""
+    """Return shuffled batches of indices, without a smaller last batch.
+
+    If n is less than ``batch_size``, all indices form one batch.
+    """
     if n == 0:
         raise ValueError("the training set is empty: zero steps would be taken")
     size = min(batch_size, n)
@@ -113,7 +116,7 @@ def _epoch_batches(n: int, batch_size: int, seed: int) -> list[list[int]]:
 
 
 def _best(rows: list[dict]) -> int:
-    """The epoch with the best score, the first of equals; the last epoch where none is scored."""
+    """Return the epoch with the best score (the first of equals), or the last epoch if none is scored."""
     scored = [r for r in rows if r.get("score") is not None]
     return max(scored, key=lambda r: (r["score"], -r["epoch"]))["epoch"] if scored else rows[-1]["epoch"]
 
@@ -138,26 +141,27 @@ def fit(
     score: Callable[[nn.Module], float] | None = None,
     score_every: int = 10,
 ) -> FitRecord:
-    """Trains what the model leaves trainable, with AdamW and cross-entropy.
+    """Train the model's trainable parameters with AdamW and cross-entropy.
 
     Args:
         model: ``DTL`` or a model of ``baselines.build``.
-        data: yields (image, label), or a ``PrefixCache`` of it. From a cache the frozen weights up to block M stay on the
-            CPU while it trains, and take none of a GPU's memory.
+        data: yields (image, label), or is a ``PrefixCache``. With a cache the frozen weights up to block M stay on the
+            CPU during training and take no GPU memory.
         recipe: optimizer, schedule, precision, seed.
-        device: chosen if None.
-        checkpoint: file that is written after every epoch and read at the start. A run that was killed continues from
-            its last whole epoch and, on a CPU, ends with the same bits. Removed by the caller when it is no longer wanted.
-        num_workers: of the data loader.
+        device: see ``pick_device``.
+        checkpoint: file that is written after every epoch and read at the start. A killed run continues from its last
+            whole epoch and, on a CPU, ends with the same bits. The caller removes the file when it is no longer needed.
+        num_workers: workers of the data loader.
         progress: show a bar with loss and accuracy.
-        score: judges the model after every ``score_every``-th epoch and the last, on validation images say; the best
-            state (the first of equals) is the one that the model ends with. Without it the last epoch stands.
-        score_every: epochs between two scores; the authors' is 10.
+        score: returns the model's score, on validation images for example; called after every ``score_every``-th epoch
+            and the last. The model ends with the best state (the first of equals). Without it the last epoch is kept.
+        score_every: epochs between two scores; the authors use 10.
 
     Raises:
-        NonFiniteLoss: the loss or a weight is not finite; the model is put back to the end of the last whole epoch, and
-            the checkpoint on disk is of that epoch too.
-        ValueError: no step would be taken, or the checkpoint belongs to another run.
+        NonFiniteLoss: the loss or a weight is not finite. The model is restored to the end of the last whole epoch,
+            and the checkpoint on disk is of that epoch too.
+        DamagedFile: the checkpoint cannot be read.
+        ValueError: the training set is empty, fp16 is asked for without CUDA, or the checkpoint is of another run.
     """
     device = pick_device(device)
     precision = pick_precision(recipe.precision, device)

@@ -1,4 +1,4 @@
-"""The recipe of a run, and where the authors' own 136 are."""
+"""The recipe of a training run, and the table of the authors' own 136."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from ..paths import RESOURCES
 
 @dataclass(frozen=True)
 class Recipe:
-    """Optimizer and schedule. The defaults are the authors' for VTAB-1K on ViT-B/16.
+    """Settings of a training run, by default the authors' for VTAB-1K on ViT-B/16.
 
     Attributes:
-        lr: base learning rate of AdamW. With the authors' schedule 0.9755 of it is reached.
-        weight_decay: of weights; biases get none.
-        batch_size: images a step; a smaller training set is one batch.
+        lr: base learning rate of AdamW. The authors' schedule peaks at 0.9755 of this rate.
+        weight_decay: weight decay of AdamW; biases and 1-D tensors get none.
+        batch_size: images per step; a smaller training set is one batch.
         epochs: length of the cosine.
-        warmup_epochs: epochs of linear warm-up. They are part of the cosine's length, as timm counts.
-        warmup_lr: learning rate of the first epoch, where there is a warm-up.
+        warmup_epochs: epochs of linear warm-up, counted as part of the cosine's length, as timm does.
+        warmup_lr: learning rate of the first epoch if there is a warm-up.
         min_lr: floor of the cosine.
         cooldown_epochs: epochs at the floor after the cosine.
         drop_path: stochastic depth rate at the last block.
         precision: "auto" (fp16 on CUDA; elsewhere bf16 where the hardware has it, else fp32), "fp32", "fp16" or "bf16".
         augmentation: name of the authors' augmentation; "none" is resize and normalise.
-        config: configuration of DTL, where the method is one.
-        seed: of initialisation, order and augmentation.
+        config: configuration of DTL, for the methods DTL and DTL+.
+        seed: seed of initialisation, order and augmentation.
 
     Raises:
-        ValueError: a number that cannot be, such as a learning rate of 0.
+        ValueError: a value is out of range, such as a learning rate of 0.
     """
 
     lr: float = 1e-3
@@ -71,19 +71,19 @@ class Recipe:
 
     @property
     def total_epochs(self) -> int:
-        """Passes over the data: the cosine and the cool-down."""
+        """Return the number of passes over the data: the cosine and the cool-down."""
         return self.epochs + self.cooldown_epochs
 
     @classmethod
     def authors(cls, *, backbone: str, benchmark: str, task: str, method: str, shot: int | None = None) -> Recipe:
-        """The row of ``resources/recipes.csv`` for one of the authors' 136 training scripts.
+        """Return the recipe of one of the authors' 136 training scripts, from ``resources/recipes.csv``.
 
         Args:
             backbone: "vit" or "swin".
             benchmark: "vtab-1k", "fgfs" or "domain_generalization".
             task: name of the data set, as in the table.
             method: "dtl" or "dtl+".
-            shot: images a class, where the benchmark has shots.
+            shot: images per class; None for a benchmark without shots.
 
         Raises:
             ValueError: no such row; the message names the choices.
@@ -121,11 +121,11 @@ class Recipe:
         )
 
     def optimizer(self, model: nn.Module) -> torch.optim.AdamW:
-        """AdamW over what the model trains; tensors of one dimension and biases without weight decay (timm's rule)."""
+        """Return AdamW over the trainable parameters, without weight decay on biases and 1-D tensors (timm's rule)."""
         return torch.optim.AdamW(param_groups_weight_decay(model, self.weight_decay), lr=self.lr)
 
     def scheduler(self, optimizer: torch.optim.Optimizer) -> CosineLRScheduler:
-        """timm's cosine with warm-up, stepped once an epoch."""
+        """Return timm's cosine schedule with warm-up, to be stepped once per epoch."""
         return CosineLRScheduler(
             optimizer,
             t_initial=self.epochs,
@@ -135,7 +135,7 @@ class Recipe:
         )
 
     def learning_rates(self) -> list[float]:
-        """The learning rate of each epoch."""
+        """Return the learning rate of each epoch."""
         optimizer = torch.optim.AdamW([nn.Parameter(torch.zeros(1))], lr=self.lr)
         scheduler, rates = self.scheduler(optimizer), []
         for epoch in range(self.total_epochs):
@@ -145,5 +145,5 @@ class Recipe:
 
 
 def authors_table() -> pd.DataFrame:
-    """All 136 rows: the hyper-parameters of the authors' training scripts."""
+    """Return the hyper-parameters of the authors' 136 training scripts, one per row."""
     return pd.read_csv(RESOURCES / "recipes.csv")
