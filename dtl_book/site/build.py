@@ -30,6 +30,7 @@ PROJECT_TEXTS = {  # page -> file of the project
     "many-runs": "docs/many-runs.md",
     "colab-and-gpu": "docs/colab-and-gpu.md",
     "class": "docs/class.md",
+    "api": "docs/api.md",
 }
 PICTURE = re.compile(r'(?<=<img src=")[^"]+')
 INTRODUCTIONS = {
@@ -40,7 +41,9 @@ INTRODUCTIONS = {
 SETTINGS = {
     "project": "The DTL workbook",
     "html_title": "The DTL workbook",
-    "extensions": ["myst_nb", "dtl_book.site.sphinx_extension"],
+    "extensions": ["myst_nb", "dtl_book.site.sphinx_extension", "sphinx.ext.autodoc", "sphinx.ext.napoleon"],
+    "napoleon_use_rtype": False,
+    "autodoc_typehints": "none",  # they stand in the docstrings' words
     "html_theme": "furo",
     "html_static_path": [str(paths.RESOURCES / "site" / "static")],
     "html_css_files": ["workbook.css"],

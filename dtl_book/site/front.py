@@ -180,6 +180,7 @@ def front_page(
         "many-runs": "Many runs",
         "colab-and-gpu": "On Colab and on a GPU",
         "class": "For a class",
+        "api": "The library",
     }
     further = [f"{title} <{name}>" for name, title in texts.items() if name in docs]
     parts += [contents("Notebooks", [info.name for info in infos if info.name in docs])]
