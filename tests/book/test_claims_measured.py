@@ -33,10 +33,10 @@ def figure_rows(**gib):
 
 
 def test_a_measured_peak_decides_and_the_plan_stands_beside_it(tmp_path):
-    assert find(READ, tmp_path).numbers.startswith("DTL 1.60 GiB planned, 1.61 GB read")
+    assert find(READ, tmp_path).numbers.startswith("DTL 1.61 GiB planned, 1.61 GB read")
     write_card(tmp_path, figure_rows(DTL=1.62))
     found = find(READ, tmp_path)
-    assert (found.verdict, found.numbers) == ("supported", "DTL 1.62 GiB measured, 1.60 planned, 1.61 GB read (+0.6%)")
+    assert (found.verdict, found.numbers) == ("supported", "DTL 1.62 GiB measured, 1.61 planned, 1.61 GB read (+0.6%)")
     assert found.setting.startswith("measured on NVIDIA Made-Up, torch 2.9.1: ViT-B/16, batch 32")
     assert "not measured" not in found.setting
     write_card(tmp_path, figure_rows(DTL=1.75))
