@@ -121,7 +121,7 @@ class CompactSideNetwork(nn.Module):
         dwconv_kernel: int = 0,
     ):
         super().__init__()
-        self.stages, self.grid, self.inject_from, self.beta = tuple(stages), grid, inject_from, beta
+        self.stages, self.grid, self.beta = tuple(stages), grid, beta
         injecting = sorted(set(self.stages[inject_from:]))
         self.maps = nn.ModuleDict(
             {str(i): LowRankMap(d, rank) for i, d in enumerate(widths) if i >= tap_from and stages[i] in injecting}

@@ -22,7 +22,7 @@ GREY = "#6B6B6B"
 PARTS = {
     "tokens (sums)": ("#999999", "", ("aten.add",)),
     "other tensors": ("#56B4E9", "..", ()),
-    "h, or its codes": ("#D55E00", "//", ("aten.mm", "aten.cat")),
+    "h, or its codes": ("#D55E00", "//", ("aten.mm",)),
     "sigmoid(βh)": ("#F0E442", "xx", ("aten.sigmoid",)),
 }
 

@@ -20,7 +20,6 @@ from ..experiments.cards import card_path, load_cards, save_card
 from ..experiments.profiles import get_profile
 from ..experiments.runs import SEEDS, best_setting, run
 from ..paths import cache_dir, recorded_path, results_dir, vtab_dir
-from .marks import put_between
 
 METHOD, TASKS = "dtl", ("mnist", "shape_location")
 FOLDER = "{profile}-bf16"  # beside the cards in fp32, never among them
@@ -129,12 +128,3 @@ def half_markdown(profile: str = "laptop", root: Path | None = None) -> str:
         "Logits: one trained model (seed 0), its frozen backbone in fp32 and in bf16, on val200."
     )
     return "\n".join([*lines, "", note])
-
-
-def write_half(profile: str = "laptop", page: Path | None = None) -> Path:
-    """Puts the table into RESULTS.md between its marks.
-
-    Raises:
-        ValueError: the page has no marks.
-    """
-    return put_between(MARKS, half_markdown(profile), page)
