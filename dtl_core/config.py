@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from torch import nn
-
-from .blocks import blocks_of
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -69,6 +68,8 @@ class DTLConfig:
 
         Warn if the depth is not the paper's.
         """
+        from .blocks import blocks_of  # brings torch, which a configuration can do without
+
         steps = blocks_of(model)
         swin = steps.grid is None
         config, depth, paper_depth = cls.paper("swin" if swin else "vit", plus), len(steps.widths), 24 if swin else 12

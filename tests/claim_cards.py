@@ -6,11 +6,10 @@ from dataclasses import asdict, fields, replace
 
 from dtl_book.claims import load_claims
 from dtl_book.claims.trust import lists_of
-from dtl_book.experiments import SEEDS, RunCard, card_path, save_card
+from dtl_book.experiments import SEEDS, Run, RunCard, card_path, save_card
 from dtl_book.experiments.code import code_of
 from dtl_book.experiments.profiles import get_profile
-from dtl_book.experiments.recipes import profile_recipe
-from dtl_book.experiments.run_data import takes_views
+from dtl_book.experiments.recipes import recipe_of, takes_views
 from dtl_book.tables.results import groups_of
 
 CLAIMS = {c.id: c for c in load_claims()}
@@ -26,7 +25,9 @@ REACHES, BETTER, BEST = part("C4", "DTL reaches"), part("C6", "more accurate"), 
 def make_card(method, task, seed, accuracy, profile="paper", benchmark="vtab-1k", shots=None, **other):
     """A card of a final run as this code would write it."""
     chosen = get_profile(profile)
-    recipe = profile_recipe(chosen, method, task, None, seed, benchmark=benchmark, shots=shots)
+    drawn = shots if benchmark == "few-shot" else None  # a domain run has 16, and does not ask for them
+    run = Run(task, method, benchmark=benchmark, profile=profile, seed=seed, shots=drawn)
+    recipe = recipe_of(run)
     if profile != "paper":  # there the config comes with the backbone
         recipe = replace(recipe, config=replace(recipe.config, dwconv_kernel=3 if method == "dtl+" else 0))
     lists = lists_of(benchmark, seed, shots)
@@ -34,7 +35,7 @@ def make_card(method, task, seed, accuracy, profile="paper", benchmark="vtab-1k"
         method=method, profile=profile, benchmark=benchmark, task=task, purpose="final", seed=seed, lr=recipe.lr,
         recipe=asdict(recipe), backbone=chosen.backbone, backbone_sha256="ab", image_size=[chosen.image_size] * 2,
         train_split=lists[0], test_split=lists[1], accuracy=accuracy, loss=0.5, protocol=chosen.protocol, shots=shots,
-        backbone_dtype="float32", targets={}, switches={}, code=code_of(method, takes_views(benchmark, task, recipe.augmentation)),
+        backbone_dtype="float32", targets={}, switches={}, code=code_of(method, takes_views(run)),
         created="2026-01-02T03:04:05Z",
         precision="fp16", parameters_without_head=1,
     )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -73,10 +74,10 @@ def record_process(environment: dict[str, str], methods: tuple[str, ...], tasks:
     os.environ.update(environment)
     torch.set_num_threads(1)
     torch.cuda.is_available = torch.backends.mps.is_available = lambda: False
-    from dtl_book.experiments import runs
+    from dtl_book.experiments import settings
     from dtl_book.sweep import record
 
-    runs.LEARNING_RATES, runs.SEEDS = (1e-3, 1e-2), (0, 1)
+    settings.LEARNING_RATES, settings.SEEDS = (1e-3, 1e-2), (0, 1)
     record("smoke", methods, tasks, parts=("vtab-1k",))
 
 
@@ -159,55 +160,69 @@ def data_parallel_process(rank: int, cases: list[tuple[str, str, str]], folder: 
     distributed.destroy_process_group()
 
 
-def planted_job(job):
-    """``run_job`` on the CPU, with faults: DTL with seed 1 is killed after its first epoch, once; "lora" always fails.
+def planted(execute):
+    """Return ``execute`` on the CPU with faults: DTL with seed 1 is killed after its first epoch, once; "lora" always fails.
 
     Every epoch that is trained, and every run that begins, is noted in the cache folder.
     """
     from dtl_book.paths import cache_dir
-    from dtl_book.sweep import run_job
     from dtl_core.training import loop
 
     torch.cuda.is_available = torch.backends.mps.is_available = lambda: False
-    notes, write = cache_dir() / "notes", loop.Checkpoint.write
-    notes.mkdir(parents=True, exist_ok=True)
+    write = loop.Checkpoint.write
 
-    def note(line: str) -> None:
-        with open(notes / job.name, "a") as file:
-            file.write(f"{line}\n")
+    def faulty(run, **options):
+        notes = cache_dir() / "notes"
+        notes.mkdir(parents=True, exist_ok=True)
 
-    def noted(self, rows):
-        write(self, rows)
-        note(f"epoch {len(rows)}")
-        if (job.method, job.seed, job.purpose) == ("dtl", 1, "final") and not (notes / "killed").exists():
-            (notes / "killed").touch()
-            print("one epoch, and then it is killed")
-            _die()
+        def note(line: str) -> None:
+            with open(notes / run.name, "a") as file:
+                file.write(f"{line}\n")
 
-    note(f"run in {os.getpid()}")
-    if job.method == "lora" and not (notes / "mended").exists():
-        print("something is said before it fails")
-        raise RuntimeError("a planted failure")
-    loop.Checkpoint.write = noted
-    try:
-        return run_job(job)
-    finally:
-        loop.Checkpoint.write = write
+        def noted(self, rows):
+            write(self, rows)
+            note(f"epoch {len(rows)}")
+            if (run.method, run.seed, run.purpose) == ("dtl", 1, "final") and not (notes / "killed").exists():
+                (notes / "killed").touch()
+                print("one epoch, and then it is killed")
+                _die()
 
+        note(f"run in {os.getpid()}")
+        if run.method == "lora" and not (notes / "mended").exists():
+            print("something is said before it fails")
+            raise RuntimeError("a planted failure")
+        loop.Checkpoint.write = noted
+        try:
+            return execute(run, **options)
+        finally:
+            loop.Checkpoint.write = write
 
-def sweep_process(environment: dict[str, str], jobs: list) -> None:
-    """A sweep in two processes, which a test kills."""
-    from dtl_book.sweep import open_pool, sweep
-
-    os.environ.update(environment)
-    with open_pool(workers=2) as pool:
-        sweep(jobs, pool, work=waiting_job)
+    return faulty
 
 
-def waiting_job(job):
-    """Notes its process and waits long."""
+def waiting(run, **_):
+    """Note the process and wait long."""
     from dtl_book.paths import cache_dir
 
     (cache_dir() / "pids").mkdir(parents=True, exist_ok=True)
     (cache_dir() / "pids" / str(os.getpid())).touch()
     time.sleep(120)
+
+
+def sweep_process(environment: dict[str, str], runs: list) -> None:
+    """A sweep in two processes, which a test kills."""
+    from dtl_book.sweep import open_workers, run_all
+
+    os.environ.update(environment)
+    with open_workers(2, program=(__file__, "waiting")) as pool:
+        run_all(runs, pool)
+
+
+if __name__ == "__main__":  # a worker of a sweep with another ``execute``
+    from dtl_book.experiments import execution
+    from dtl_book.sweep import worker
+
+    fault, *words = sys.argv[1:]
+    torch.set_num_threads(1)
+    execution.execute = waiting if fault == "waiting" else planted(execution.execute)
+    worker.main(*words)

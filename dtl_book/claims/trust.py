@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -14,9 +14,10 @@ from ..experiments.behaviour import VIEWS
 from ..experiments.cards import RunCard, load_card
 from ..experiments.code import age_of, code_of
 from ..experiments.profiles import get_profile
-from ..experiments.recipes import profile_recipe
-from ..experiments.run_data import VTAB_SPLITS, takes_views
-from ..experiments.runs import SEEDS
+from ..experiments.recipes import recipe_of, takes_views
+from ..experiments.run import Run
+from ..experiments.run_data import VTAB_SPLITS
+from ..experiments.settings import SEEDS
 from ..paths import recorded_path, results_dir
 from ..tables.ablations import BASE
 
@@ -156,12 +157,12 @@ def lists_of(benchmark: str, seed: int, shots: int | None) -> tuple[str, str]:
 
 def aged(card: RunCard) -> list[str]:
     """What has changed since a card was made: files of the code, values of the recipe."""
-    views = takes_views(card.benchmark, card.task, card.recipe.get("augmentation", "none"))
+    shots = card.shots if card.benchmark == "few-shot" else None
+    asked = {k: getattr(card, k) for k in ("benchmark", "protocol", "profile", "seed", "lr")}
+    run = Run(card.task, card.method, shots=shots, **asked)
+    views = takes_views(replace(run, augmentation=card.recipe.get("augmentation", "none")))
     found = age_of(card.code, code_of(card.method, views), card.method, *([VIEWS] if views else []))
-    now = profile_recipe(
-        get_profile(card.profile), card.method, card.task, card.lr, card.seed,
-        benchmark=card.benchmark, shots=card.shots, protocol=card.protocol,
-    )  # fmt: skip
+    now = recipe_of(run)
     names = [*COMPARED_FIELDS, *(("epochs", "warmup_epochs") if card.benchmark == "vtab-1k" else ())]
     default, had = asdict(Recipe()), card.recipe
     other = [n for n in names if had.get(n, default[n]) != getattr(now, n)]

@@ -1,14 +1,22 @@
-"""Run cards, the runs that they record, and the table that they make."""
+"""Runs as records, what they execute, and the cards that they leave."""
 
-from .cards import RunCard, card_path, load_card, load_cards, save_card
-from .pitfalls import Pitfalls
-from .preflight import CannotFit, Preflight, preflight
-from .prepare import DROP_PATH_METHODS, Prepared, prepare
-from .run_data import RunData, open_images
-from .runs import COMPARED, LEARNING_RATES, METHODS, SEEDS, Setting, best_setting, run, settings_for
+from importlib import import_module
 
-__all__ = [
-    "COMPARED", "DROP_PATH_METHODS", "LEARNING_RATES", "METHODS", "SEEDS", "CannotFit", "Preflight", "Prepared", "RunData",
-    "RunCard", "Setting", "Pitfalls", "best_setting", "card_path", "load_card", "load_cards", "open_images", "preflight", "prepare",
-    "run", "save_card", "settings_for",
-]  # fmt: skip
+# Imported when asked for: torch and timm take seconds, for which `dtl --help` need not wait.
+_HOMES = {
+    "run": ("Run", "card_path"),
+    "cards": ("RunCard", "load_card", "load_cards", "save_card"),
+    "pitfalls": ("Pitfalls",),
+    "execution": ("Prepared", "execute", "prepare"),
+    "preflight": ("CannotFit", "Preflight"),
+    "run_data": ("RunData", "open_data"),
+    "settings": ("COMPARED", "LEARNING_RATES", "METHODS", "SEEDS", "Grid", "Setting", "best_setting", "settings_for"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+__all__ = list(_HOME_OF)  # noqa: PLE0604
+
+
+def __getattr__(name: str):
+    if name in _HOME_OF:
+        return getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -14,7 +14,7 @@ import pandas as pd
 
 from dtl_core.files import DamagedFile, written_whole
 
-from ..paths import results_dir, results_roots
+from ..paths import results_roots
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,10 @@ class RunCard:
         shots: training images a class, where the benchmark has shots.
         kept_epoch: whose parameters were tested: the last, or the best on validation images.
         targets: accuracies on further test sets by name, for a run on the source of domain generalization.
-        switches: pitfalls of the field that were switched on, see ``Pitfalls``.
+        switches: pitfalls that were switched on, see ``Pitfalls``.
         accuracy_within: with the answer sought among the classes that occur, where those are not all (ImageNet-A, -R).
         code: digests of the files that the run passed through, see ``code_of``; empty on cards from before it was noted.
+        run: the whole record of what was asked for, see ``Run``; empty on cards from before it was noted.
         device, threads, precision, versions, machine, created: where and when.
     """
 
@@ -84,6 +85,7 @@ class RunCard:
     accuracy_within: float | None = None
     switches: dict = field(default_factory=dict)
     code: dict[str, str] = field(default_factory=dict)
+    run: dict = field(default_factory=dict)
     versions: dict[str, str] = field(
         default_factory=lambda: {p: version(p) for p in ("torch", "torchvision", "timm", "numpy")}
     )
@@ -91,28 +93,6 @@ class RunCard:
         default_factory=lambda: f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
     )
     created: str = field(default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
-
-
-def card_path(
-    profile: str,
-    benchmark: str,
-    task: str,
-    method: str,
-    seed: int,
-    lr: float | None = None,
-    root: Path | None = None,
-    shots: int | None = None,
-    drop_path: float | None = None,
-) -> Path:
-    """Where a card lies: ``results/<profile>/<benchmark>/<task>/<method>-seed0.json``.
-
-    With ``shots`` it is ``<method>-4shot-seed0.json``; with ``lr``, ``drop_path`` or both a selection card,
-    ``select-<method>-lr0.001-dp0.1-seed0.json``.
-    """
-    method = f"{method}-{shots}shot" if shots else method
-    tried = [f"{name}{value:g}" for name, value in (("lr", lr), ("dp", drop_path)) if value is not None]
-    name = "-".join([*(["select"] if tried else []), method, *tried, f"seed{seed}"])
-    return (root or results_dir()) / profile / benchmark / task / f"{name}.json"
 
 
 # strict JSON has no word for these, and a gate of ReLU has beta = infinity

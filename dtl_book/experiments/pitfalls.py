@@ -1,15 +1,17 @@
-"""The field's pitfalls as switches: normalisation, weights, readout, and pictures that went through JPEG."""
+"""The field's pitfalls, to be measured: normalisation, weights, readout, and pictures that went through JPEG."""
 
 from __future__ import annotations
 
 import io
 from dataclasses import asdict, dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from PIL import Image
-from torch.utils.data import Dataset
 
-from dtl_core.backbones import BackboneInfo
+if TYPE_CHECKING:
+    from torch.utils.data import Dataset
+
+    from dtl_core.backbones import BackboneInfo
 
 NORMALISATIONS = {"half": ((0.5,) * 3, (0.5,) * 3), "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))}
 
@@ -19,13 +21,14 @@ class Pitfalls:
     """What codebases of the field do differently. The defaults leave a run as it is.
 
     Attributes:
-        normalisation: of the inputs: "own" is the backbone's; "half" mean and deviation 0.5 (the authors' for both
-            backbones); "imagenet" those of ImageNet's images. Many codebases take one where the weights want the other.
-        weights: another backbone for ``load_backbone`` in the place of the profile's, such as
-            ``vit_base_patch16_224.augreg_in21k``, to which timm's old name of the paper's weights now points.
-        readout: "mean" over the patch tokens, as the paper, or the class token ("cls", not for DTL).
-        jpeg: quality, 1 to 95, at which every picture is stored once before it is read; 75 is Pillow's default, with which
-            the common VTAB-1K archive was made. 0: as it is.
+        normalisation: a pitfall to measure: of the inputs; `own` is the backbone's, `half` mean and deviation 0.5 (the
+            authors' for both backbones), `imagenet` those of ImageNet's images. Many codebases take one where the weights
+            want the other.
+        weights: a pitfall to measure: another backbone in the place of the profile's, such as
+            `vit_base_patch16_224.augreg_in21k`, to which timm's old name of the paper's weights now points.
+        readout: a pitfall to measure: the class token (`cls`, not for DTL) in the place of the patch tokens' mean.
+        jpeg: a pitfall to measure: quality, 1 to 95, at which every picture is stored once before it is read. 75 is
+            Pillow's default, with which the common VTAB-1K archive was made. 0 leaves it as it is.
     """
 
     normalisation: Literal["own", "half", "imagenet"] = "own"
@@ -42,18 +45,18 @@ class Pitfalls:
             raise ValueError(f"jpeg is {self.jpeg}: a quality from 1 to 95, or 0 for none")
 
     def turned(self) -> dict:
-        """Those that are not at their default."""
+        """Return those that are not at their default."""
         return {k: v for k, v in asdict(self).items() if v != getattr(Pitfalls(), k)}
 
     def normalised(self, info: BackboneInfo) -> BackboneInfo:
-        """The backbone's facts, with this normalisation of its inputs."""
+        """Return the backbone's facts with this normalisation of its inputs."""
         if self.normalisation == "own":
             return info
         mean, std = NORMALISATIONS[self.normalisation]
         return replace(info, mean=mean, std=std)
 
     def applied(self, data: Dataset) -> Dataset:
-        """The data set, its pictures through JPEG where that is switched on. Changes its transform in place."""
+        """Send the pictures of a data set through JPEG where that is switched on. Changes its transform in place."""
         if self.jpeg:
             data.transform = ThroughJpeg(data.transform, self.jpeg)
         return data

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
+from torch.utils.data import default_collate
 
+from dtl_core.backbones import BackboneInfo
 from dtl_core.memory import GIB, MIB, BatchFit, largest_batch, plan_training
 from dtl_core.training import pick_device
-from dtl_core.training.loop import pick_precision
+from dtl_core.training.loop import autocast, logits_of, pick_precision
 
-from .prepare import Prepared
-from .speed import TIMES, Speed, speed_of
+from .run import Run
+
+if TYPE_CHECKING:
+    from .execution import Prepared
 
 # our own choice: what a CUDA device needs beside tensors (workspaces, fragmentation), and what a machine does
 RESERVE_GIB = {"cuda": 1.0, "cpu": 0.25, "mps": 1.0}
 PLANNED = {"fp32": "fp32", "fp16": "amp", "bf16": "amp-bf16"}  # precision of a recipe -> of a plan
+TIMES = 2  # timed steps, after one that warms up
 
 
 class CannotFit(RuntimeError):
@@ -25,12 +34,22 @@ class CannotFit(RuntimeError):
 
 
 @dataclass(frozen=True)
+class Speed:
+    """Seconds an image: to open it, through the prefix (0 where none is stored), in a training step, in evaluation."""
+
+    load: float
+    prefix: float
+    step: float
+    evaluate: float
+
+
+@dataclass(frozen=True)
 class Preflight:
     """What a run will be.
 
     Attributes:
-        method, task, profile, setting: what is run; ``setting`` is the profile's phrase for it.
-        backbone, backbone_sha256: the weights.
+        run: what is run.
+        backbone: the weights.
         data: split -> (images, digest), the training split first.
         device, precision: where, and in which types.
         batch_size, passes: images a step; passes over the training images.
@@ -38,18 +57,14 @@ class Preflight:
         free_bytes: of the device, for each of the runs that share it; None where it is not known.
         share: runs that share the device.
         reserve_gib: of the free memory, left for what is not counted.
+        cached: whether the prefix is run once and stored.
         fit: the largest batch, where this one does not fit.
         speed: of a few timed steps; None where none was taken.
-        cached: whether the prefix is run once and stored.
         stored_bytes: on disk, of the prefix of the training and of the test images; 0 where none is stored.
     """
 
-    method: str
-    task: str
-    profile: str
-    setting: str
-    backbone: str
-    backbone_sha256: str
+    run: Run
+    backbone: BackboneInfo
     data: dict[str, tuple[int, str]]
     device: str
     precision: str
@@ -59,15 +74,15 @@ class Preflight:
     free_bytes: int | None
     share: int
     reserve_gib: float
-    fit: BatchFit | None
-    speed: Speed | None
     cached: bool
-    stored_bytes: tuple[int, int]
+    fit: BatchFit | None = None
+    speed: Speed | None = None
+    stored_bytes: tuple[int, int] = (0, 0)
 
     def seconds(
         self, train_images: int | None = None, test_images: int | None = None, passes: int | None = None
     ) -> float | None:
-        """Estimated time of the whole run, on data of this size or another. None where nothing was timed."""
+        """Estimate the time of the whole run, on data of this size or another. None where nothing was timed."""
         if self.speed is None:
             return None
         train, test = (n for n, _ in self.data.values())
@@ -78,42 +93,38 @@ class Preflight:
         return opened * s.load + (train + test) * s.prefix + stepped * s.step + test * s.evaluate
 
     def memory(self) -> str:
-        """Planned and free bytes, in words."""
+        """Return planned and free bytes in words."""
         free = "an unknown amount is" if self.free_bytes is None else f"{format_bytes(self.free_bytes)} are"
         shared = f" for each of the {self.share} runs that share it" if self.share > 1 else ""
         return f"a step of {self.batch_size} images needs {format_bytes(self.planned_bytes)} (planned), {free} free{shared}"
 
     def disk(self) -> str:
-        """What the stored prefix takes, in words; empty where none is stored."""
+        """Return what the stored prefix takes, in words; empty where none is stored."""
         total = sum(self.stored_bytes)
         return f"the frozen prefix takes {format_bytes(total)} on disk, shared by the runs of a task" if total else ""
 
     def text(self) -> str:
-        """All of it for the ``paper`` profile, line by line; one line with shortened digests for the others."""
+        """Return all of it for the ``paper`` profile, line by line; one line with shortened digests for the others."""
         seconds = self.seconds()
         takes = "not timed" if seconds is None else f"about {format_seconds(seconds)}, from {TIMES} timed steps"
-        if self.profile != "paper":
+        if self.run.profile != "paper":
             data = ", ".join(f"{n:,} images {split} ({digest[:8]})" for split, (n, digest) in self.data.items())
             return (
-                f"pre-flight: {self.backbone} ({self.backbone_sha256[:8]}); {self.task}: {data}; {self.device}, "
+                f"pre-flight: {self.backbone.name} ({self.backbone.sha256[:8]}); {self.run.task}: {data}; {self.device}, "
                 f"{self.precision}; {'; '.join(filter(None, (self.memory(), self.disk(), takes)))}"
             )
-        data = [f"data     {self.task}, {split}: {n:,} images, digest {d}" for split, (n, d) in self.data.items()]
-        return "\n".join(
-            [
-                f"pre-flight: {self.method} on {self.task} ({self.setting})",
-                f"weights  {self.backbone}, sha256 {self.backbone_sha256}", *data,
-                f"device   {self.device}, {self.precision}", f"memory   {self.memory()}",
-                *([f"disk     {self.disk()}"] if self.disk() else []), f"time     {takes}",
-            ]
-        )  # fmt: skip
+        data = [f"data     {self.run.task}, {split}: {n:,} images, digest {d}" for split, (n, d) in self.data.items()]
+        setting = self.run.sizes.setting_of(self.run.benchmark)
+        lines = [
+            f"pre-flight: {self.run.method} on {self.run.task} ({setting})",
+            f"weights  {self.backbone.name}, sha256 {self.backbone.sha256}", *data,
+            f"device   {self.device}, {self.precision}", f"memory   {self.memory()}",
+            *([f"disk     {self.disk()}"] if self.disk() else []), f"time     {takes}",
+        ]  # fmt: skip
+        return "\n".join(lines)
 
     def refuse(self) -> None:
-        """Does nothing where a step fits.
-
-        Raises:
-            CannotFit: it does not.
-        """
+        """Raise ``CannotFit`` where a step does not fit."""
         if fits(self.planned_bytes, self.free_bytes, self.reserve_gib):
             return
         largest = self.fit.largest if self.fit else 0
@@ -123,13 +134,13 @@ class Preflight:
             else "not even one image would: take a smaller backbone or image, or another device"
         )
         raise CannotFit(
-            f"{self.method} on {self.task} does not fit {self.device}: {self.memory()}, {self.reserve_gib:g} GiB of which "
+            f"{self.run.method} on {self.run.task} does not fit {self.device}: {self.memory()}, {self.reserve_gib:g} GiB of which "
             f"are left for what is not counted; {would}"
         )
 
 
 def format_seconds(seconds: float) -> str:
-    """A time in the unit that a person would say it in."""
+    """Return a time in the unit that a person would say it in."""
     for unit, length in (("h", 3600), ("min", 60)):
         if seconds >= 1.5 * length:
             return f"{seconds / length:.1f} {unit}"
@@ -137,17 +148,17 @@ def format_seconds(seconds: float) -> str:
 
 
 def format_bytes(n: int) -> str:
-    """Bytes in MiB or GiB."""
+    """Return bytes in MiB or GiB."""
     return f"{n / GIB:.2f} GiB" if n >= GIB else f"{n / MIB:.0f} MiB"
 
 
 def fits(planned_bytes: int, free_bytes: int | None, reserve_gib: float) -> bool:
-    """Whether there is room; where the free memory is not known, it is hoped."""
+    """Return whether there is room; where the free memory is not known, it is hoped."""
     return free_bytes is None or planned_bytes <= free_bytes - reserve_gib * GIB
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes that a run could still take on a device: CUDA's own answer, else the machine's available memory.
+    """Return the bytes that a run could still take on a device: CUDA's own answer, else the machine's available memory.
 
     Without psutil the whole memory of the machine is taken, and None on a system that does not tell even that.
     """
@@ -167,14 +178,14 @@ def free_memory(device: torch.device) -> int | None:
 
 @lru_cache(maxsize=64)
 def _planned_bytes(method: str, backbone: str, options: tuple, **setting) -> int:
-    """Of ``plan_training``; kept, since the runs of a task differ in seed and learning rate alone."""
+    """The peak; kept, since the runs of a task differ in seed and learning rate alone."""
     return plan_training(method, backbone, **setting, **dict(options)).peak_bytes
 
 
 def preflight(
     ready: Prepared, *, cached: bool, timed: bool = True, device: str | None = None, share: int = 1
 ) -> Preflight:
-    """Plans a prepared run and takes a few timed steps of it, which change nothing of the model.
+    """Plan a prepared run and take a few timed steps of it, which change nothing of the model.
 
     Args:
         ready: of ``prepare``. Where steps are timed its model is moved to the device.
@@ -183,28 +194,76 @@ def preflight(
         device: chosen if None.
         share: runs that will share the device's memory.
     """
-    where, recipe, info = pick_device(device), ready.recipe, ready.info
+    where, recipe, run, data = pick_device(device), ready.recipe, ready.run, ready.data
     precision = pick_precision(recipe.precision, where)
-    frozen = ready.options.get("backbone_dtype")
     setting = dict(
-        image_size=info.image_size, num_classes=ready.train.classes,
-        precision="bf16" if frozen == torch.bfloat16 else PLANNED[precision],
+        image_size=ready.info.image_size, num_classes=data.train.classes,
+        precision="bf16" if run.backbone_dtype == "bfloat16" else PLANNED[precision],
     )  # fmt: skip
     options = tuple((k, v) for k, v in ready.options.items() if k != "backbone_dtype")
-    batch = min(recipe.batch_size, len(ready.train))
-    planned = _planned_bytes(ready.method, info.name, options, batch_size=batch, **setting)
-    free, reserve, fit, speed = free_memory(where), RESERVE_GIB[where.type], None, None
+    batch = min(recipe.batch_size, len(data.train))
+    planned = _planned_bytes(run.method, ready.info.name, options, batch_size=batch, **setting)
+    free, reserve, found = free_memory(where), RESERVE_GIB[where.type], {}
     free = None if free is None else free // share
-    if not fits(planned, free, reserve):
-        if free > reserve * GIB:
-            room = dict(gpu_gib=free / GIB, reserve_gib=reserve)
-            fit = largest_batch(ready.method, info.name, **room, **setting, **dict(options))
-    elif timed:
-        speed = speed_of(ready, where, precision, cached, batch)
-    stored = ready.stored_bytes() if cached and fits(planned, free, reserve) else (0, 0)
-    name = f"cuda ({torch.cuda.get_device_name(where)})" if where.type == "cuda" else where.type
-    data = {d.split: (len(d), d.digest) for d in (ready.train, ready.test)}
+    if fits(planned, free, reserve):
+        found = {"speed": speed_of(ready, where, precision, cached, batch)} if timed else {}
+        found |= {"stored_bytes": ready.stored_bytes()} if cached else {}
+    elif free > reserve * GIB:
+        room = dict(gpu_gib=free / GIB, reserve_gib=reserve)
+        found = {"fit": largest_batch(run.method, ready.info.name, **room, **setting, **dict(options))}
     return Preflight(
-        ready.method, ready.task, ready.profile.name, ready.profile.setting_of(ready.benchmark), info.name, info.sha256, data, name, precision,
-        batch, recipe.total_epochs, planned, free, share, reserve, fit, speed, cached, stored,
+        run=run, backbone=ready.info, data={d.split: (len(d), d.digest) for d in (data.train, data.test)},
+        device=f"cuda ({torch.cuda.get_device_name(where)})" if where.type == "cuda" else where.type, precision=precision,
+        batch_size=batch, passes=recipe.total_epochs, planned_bytes=planned, free_bytes=free, share=share,
+        reserve_gib=reserve, cached=cached, **found,
     )  # fmt: skip
+
+
+def speed_of(ready: Prepared, device: torch.device, precision: str, cached: bool, batch: int) -> Speed:
+    """Take a few steps of a prepared run. Its model is moved to the device; its weights and gradients stay as they were.
+
+    Args:
+        ready: of ``prepare``.
+        device, precision: of the run.
+        cached: whether the run stores its prefix, and steps from there.
+        batch: images a step.
+    """
+    model = ready.model.to(device)
+    start, training = time.perf_counter(), model.training
+    images, labels = default_collate([ready.data.train[i] for i in range(batch)])
+    load = time.perf_counter() - start
+    images, labels = images.to(device), labels.to(device)
+    prefix, inputs = 0.0, images
+    if cached:
+        model.eval()
+        prefix, inputs = _shortest(lambda: model.prefix(images), device), model.prefix(images)
+
+    def step() -> None:
+        with autocast(precision, device):
+            loss = nn.functional.cross_entropy(logits_of(model, inputs, device), labels)
+        loss.backward()
+        for p in model.parameters():
+            p.grad = None
+
+    def evaluate() -> None:
+        with torch.no_grad(), autocast(precision, device):
+            logits_of(model, inputs, device)
+
+    model.train()
+    stepped = _shortest(step, device)
+    model.eval()
+    evaluated = _shortest(evaluate, device)
+    model.train(training)
+    return Speed(*(seconds / batch for seconds in (load, prefix, stepped, evaluated)))
+
+
+def _shortest(work: Callable[[], object], device: torch.device) -> float:
+    """Seconds of one call: the shortest of a few, after one that warms up."""
+    seconds = []
+    for _ in range(TIMES + 1):
+        start = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - start)
+    return min(seconds[1:])

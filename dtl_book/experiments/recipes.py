@@ -1,84 +1,110 @@
-"""The recipe of a run: the authors' own where they have one, a short one for the laptop."""
+"""The recipe of a run: the authors' own where they have one, a short one for the laptop, and what the run asks for."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
 
-from dtl_core.data.augment import AUTHORS
+from torch import nn
+
+from dtl_core.data.augment import AUTHORS, LETTERS
 from dtl_core.data.domain import official_domain
 from dtl_core.data.fewshot import official_set
 from dtl_core.data.vtab import official_tasks
 from dtl_core.dtl import DTLConfig
 from dtl_core.training import Recipe, authors_table
 
-from .profiles import Profile
-from .run_data import Benchmark
+from .run import DROP_PATH_METHODS, Run
 
 BENCHMARKS = {"vtab-1k": "vtab-1k", "few-shot": "fgfs", "domain": "domain_generalization"}  # as the scripts name them
 
 
-def script_name(benchmark: Benchmark, task: str) -> str:
-    """What the authors' scripts call a task; its own name where they have none for it."""
-    if benchmark == "few-shot":
-        return f"{official_set(task)}-FS" if official_set(task) else task
-    if benchmark == "domain":
-        return official_domain(task) or task
-    tasks = official_tasks()
-    return tasks[task]["script_name"] if task in tasks else task  # three differ from the folder's
+def recipe_of(run: Run, backbone: nn.Module | None = None, images: int | None = None) -> Recipe:
+    """Return the recipe of a run, which nothing changes afterwards.
+
+    Args:
+        run: what it asks for goes before all else.
+        backbone: whose depth sets DTL's configuration; without it that of the recipe stays as it is.
+        images: training images; where so few would give too few steps, there are more epochs.
+    """
+    recipe, drop_path = _of_the_profile(run), run.drop_path
+    asked = {"lr": run.lr, "batch_size": run.batch_size, "drop_path": drop_path}
+    recipe = replace(recipe, seed=run.seed, augmentation=augmentation_of(run))
+    recipe = replace(recipe, **{name: value for name, value in asked.items() if value is not None})
+    if run.epochs:
+        recipe = replace(recipe, epochs=run.epochs)
+    elif images:
+        recipe = at_least(recipe, run.sizes.least_steps_of(run.benchmark), images)
+    if run.method in DROP_PATH_METHODS and (run.config or backbone is not None):
+        config = run.config or DTLConfig.for_backbone(backbone, plus=run.method == "dtl+")
+        if run.config is None and run.profile == "paper" and not run.data:  # all else is the paper's already
+            config = replace(config, dwconv_kernel=recipe.config.dwconv_kernel)
+        recipe = replace(recipe, config=config)
+    return recipe
 
 
-def profile_recipe(
-    profile: Profile,
-    method: str,
-    task: str,
-    lr: float | None,
-    seed: int,
-    *,
-    benchmark: Benchmark = "vtab-1k",
-    shots: int | None = None,
-    protocol: str | None = None,
-    backbone: str = "vit",
-) -> Recipe:
-    """The recipe of a profile: the authors' schedule in ``paper``; else a short cosine with a tenth of warm-up.
+def augmentation_of(run: Run) -> str:
+    """Return the augmentation of the training images, see ``augment.train_transform``.
+
+    On letters and digits that of the authors becomes the form that keeps the class: flips and turns would make others.
+    """
+    asked = run.augmentation or _of_the_profile(run).augmentation
+    keeps = run.benchmark in ("few-shot", "domain") and not is_official(run)
+    return LETTERS if asked == AUTHORS and keeps else asked
+
+
+def is_official(run: Run) -> bool:
+    """Return whether this is one of the photographic sets of the official few-shot and domain benchmarks."""
+    name = {"few-shot": official_set, "domain": official_domain}.get(run.benchmark)
+    return name is not None and name(run.task) is not None
+
+
+def takes_views(run: Run) -> bool:
+    """Return whether images go through ``data.augment``: random views, or the centre crop of photographs."""
+    return augmentation_of(run) != "none" or is_official(run)
+
+
+def _of_the_profile(run: Run) -> Recipe:
+    """The authors' schedule in ``paper``; else a short cosine with a tenth of warm-up.
 
     Under the authors' protocol DTL and DTL+ take their script's row for the task: learning rate, drop path and kernel. All
-    other runs of ``paper`` have the same schedule and augmentation and the learning rate that is given.
+    other runs of ``paper`` have the same schedule and augmentation.
 
     The short one starts at 1e-4 and has no cool-down: of the authors' 110 epochs 1 is spent at 1e-7 and 10 at 1e-8, which
     ten epochs cannot afford.
-
-    Args:
-        profile, method, task, benchmark, shots: what is run.
-        lr: learning rate; the recipe's own if None.
-        seed: of the run.
-        protocol: the profile's if None.
-        backbone: "vit" or "swin": whose scripts and configuration ``paper`` takes.
     """
-    if profile.name == "paper":
-        rows, script = authors_table(), script_name(benchmark, task)
+    if run.profile != "paper":
+        return short(Recipe(lr=1e-3, batch_size=run.sizes.batch_size, precision="fp32"), run.sizes.epochs)
+    backbone = "swin" if "swin" in (run.pitfalls.weights or run.sizes.backbone) else "vit"
+    if (run.protocol or run.sizes.protocol) == "authors" and run.method in DROP_PATH_METHODS:
+        benchmark, script, rows = BENCHMARKS.get(run.benchmark), script_name(run), authors_table()
         rows = rows[rows.backbone.str.startswith(backbone)]
-        named = set(rows.dataset[rows.benchmark == BENCHMARKS.get(benchmark)])
-        if (protocol or profile.protocol) == "authors" and method in ("dtl", "dtl+") and script in named:
-            drawn = None if benchmark == "vtab-1k" else shots or 16
-            row = Recipe.authors(
-                backbone=backbone, benchmark=BENCHMARKS[benchmark], task=script, method=method, shot=drawn
-            )
-            return replace(row, seed=seed, lr=lr or row.lr)
-        augmentation = AUTHORS if benchmark in ("few-shot", "domain") else "none"
-        config = DTLConfig.paper(backbone, plus=method == "dtl+")
-        return Recipe(lr=lr or 1e-3, seed=seed, augmentation=augmentation, config=config)
-    return short(Recipe(lr=lr or 1e-3, batch_size=profile.batch_size, precision="fp32", seed=seed), profile.epochs)
+        if script in set(rows.dataset[rows.benchmark == benchmark]):
+            shot = None if run.benchmark == "vtab-1k" else run.shots or 16
+            return Recipe.authors(backbone=backbone, benchmark=benchmark, task=script, method=run.method, shot=shot)
+    augmentation = AUTHORS if run.benchmark in ("few-shot", "domain") else "none"
+    config = DTLConfig.paper(backbone, plus=run.method == "dtl+")
+    return Recipe(lr=1e-3, augmentation=augmentation, config=config)
+
+
+def script_name(run: Run) -> str:
+    """Return what the authors' scripts call the task; its own name where they have none for it."""
+    if run.benchmark == "few-shot":
+        return f"{official_set(run.task)}-FS" if official_set(run.task) else run.task
+    if run.benchmark == "domain":
+        return official_domain(run.task) or run.task
+    tasks = official_tasks()
+    return tasks[run.task]["script_name"] if run.task in tasks else run.task  # three differ from the folder's
 
 
 def short(recipe: Recipe, epochs: int) -> Recipe:
-    """The recipe in so few epochs, a tenth of them warm-up."""
+    """Return the recipe in so few epochs, a tenth of them warm-up."""
     warmup = max(1, round(epochs / 10))
     return replace(recipe, epochs=epochs, warmup_epochs=warmup, warmup_lr=1e-4, cooldown_epochs=0)
 
 
 def at_least(recipe: Recipe, steps: int, images: int) -> Recipe:
-    """The recipe with as many epochs as so many steps take on so few images."""
+    """Return the recipe with as many epochs as so many steps take on so few images."""
     size = min(recipe.batch_size, images)
     needed = math.ceil(steps / (images // size))
     return recipe if needed <= recipe.epochs else short(recipe, needed)

@@ -158,15 +158,11 @@ def main(job: dict) -> None:
 
 def _use_random_weights(backbone: str, device: str) -> None:
     """The paper profile of this process has random weights, the same each time, and a schedule without a cool-down."""
-    import dtl_book.experiments.prepare  # noqa: F401 (a function of the package has the module's name)
-
+    from ..experiments import execution
     from ..experiments.profiles import PROFILES
 
-    module, size = (
-        sys.modules["dtl_book.experiments.prepare"],
-        TOYS[backbone][1]["img_size"] if backbone in TOYS else 224,
-    )
-    load, recipe_of = module.load_backbone, module.profile_recipe
+    size = TOYS[backbone][1]["img_size"] if backbone in TOYS else 224
+    load, recipe_of = execution.load_backbone, execution.recipe_of
     PROFILES["paper"] = replace(PROFILES["paper"], backbone=backbone, image_size=size)
 
     def load_random(name: str, image_size: int | None = None):
@@ -176,7 +172,7 @@ def _use_random_weights(backbone: str, device: str) -> None:
     def short(*arguments, **options):
         return replace(recipe_of(*arguments, **options), warmup_epochs=1, cooldown_epochs=0)
 
-    module.load_backbone, module.profile_recipe = load_random, short
+    execution.load_backbone, execution.recipe_of = load_random, short
     if device == "cpu":
         torch.backends.mps.is_available = lambda: False
 
@@ -188,7 +184,7 @@ def _run(spec: dict, resumed: list[dict]) -> dict:
     """
     from dtl_core.training import loop
 
-    from ..experiments import card_path, load_card, run, save_card
+    from ..experiments import Run, execute, load_card, save_card
 
     start, write = time.perf_counter(), loop.Checkpoint.write
 
@@ -199,11 +195,11 @@ def _run(spec: dict, resumed: list[dict]) -> dict:
     if spec["killed"] and not resumed:
         loop.Checkpoint.write = deadly
     try:
-        card, model = run(spec["method"], spec["task"], profile="paper", benchmark=spec["benchmark"], epochs=EPOCHS)
+        run = Run(spec["task"], spec["method"], profile="paper", benchmark=spec["benchmark"], epochs=EPOCHS)
+        card, model = execute(run)
     finally:
         loop.Checkpoint.write = write
-    shots = card.shots if spec["benchmark"] == "few-shot" else None
-    path = save_card(card, card_path("paper", card.benchmark, spec["task"], spec["method"], card.seed, shots=shots))
+    path = save_card(card, run.card())
     if load_card(path) != card:
         raise ValueError(f"the run card {path.name} does not say what was written")
     losses = [row["loss"] for row in card.epochs]

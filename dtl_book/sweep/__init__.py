@@ -1,15 +1,11 @@
-"""A grid of runs: in this process, in processes beside it, or on a Ray cluster."""
+"""Many runs: a grid or a list, in this process, in processes beside it, or on a Ray cluster."""
 
-from ..tables.ablations import variants
-from .ablations import ablate
-from .grid import sweep_grid, tasks_of
-from .jobs import Job, run_job
-from .loop import Result, sweep
-from .pitfalls import measure_pitfalls
-from .pools import open_pool
-from .recording import record
-from .summary import summary_table
+from ..experiments.settings import Grid
+from .grid import sweep_grid, sweep_runs, tasks_of
+from .recording import ablate, measure_pitfalls, record
+from .runner import Result, run_all
+from .workers import open_workers
 
 __all__ = [
-    "Job", "Result", "ablate", "measure_pitfalls", "open_pool", "record", "run_job", "summary_table", "sweep", "sweep_grid", "tasks_of", "variants",
+    "Grid", "Result", "ablate", "measure_pitfalls", "open_workers", "record", "run_all", "sweep_grid", "sweep_runs", "tasks_of",
 ]  # fmt: skip

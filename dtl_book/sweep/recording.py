@@ -1,35 +1,56 @@
-"""The recorded results of the laptop, all of them, as one command that goes on where it was stopped."""
+"""The recorded results: benchmarks, ablations, pitfalls and a backbone in bf16. Each goes on where it was stopped."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
-from ..experiments import COMPARED, runs
-from .ablations import ablate
-from .grid import sweep_grid
-from .pitfalls import measure_pitfalls
+import torch
+from torch.utils.data import DataLoader
 
-PARTS = ("vtab-1k", "few-shot", "domain", "ablations", "pitfalls")
+from dtl_core.files import written_whole
+from dtl_core.training import pick_device
+
+from ..experiments import settings
+from ..experiments.cards import save_card
+from ..experiments.execution import execute, prepare
+from ..experiments.grids import (  # noqa: I001
+    ABLATIONS,
+    HALF_TASKS,
+    PITFALL_METHODS,
+    PITFALLS,
+    SWITCHES,
+    half_logits_path,
+    is_run,
+    pitfall_tasks,
+    task_of,
+    variants,
+)  # fmt: skip
+from ..experiments.profiles import get_profile
+from ..experiments.run import Run
+from ..experiments.settings import Grid, best_setting
+from ..paths import results_dir
+from .grid import sweep_grid, sweep_runs
+from .runner import Result
+
+PARTS = ("vtab-1k", "few-shot", "domain", "ablations", "pitfalls", "bf16")
 
 
 def record(
     profile: str = "laptop",
-    methods: Sequence[str] = COMPARED,
+    methods: Sequence[str] = settings.COMPARED,
     tasks: Sequence[str] = (),
-    parts: Sequence[str] = PARTS,
+    parts: Sequence[str] = PARTS[:-1],
     workers: int = 0,
 ) -> None:
-    """Records the grids: per task and method a learning rate chosen on validation images with one seed, then three runs.
-
-    What is recorded already is left alone; a run that was killed continues from its last epoch. The cards are written
-    as they come.
+    """Record the grids: per task and method a learning rate chosen on validation images with one seed, then three runs.
 
     Args:
         profile: whose data.
         methods: of the three benchmarks.
         tasks: only these tasks of VTAB-1K; all if empty.
-        parts: which benchmarks; the ablations of DTL; the field's pitfalls.
-        workers: runs at a time, see ``sweep_grid``.
+        parts: of ``PARTS``.
+        workers: runs at a time, see ``open_workers``.
 
     Raises:
         ValueError: an unknown part.
@@ -42,7 +63,110 @@ def record(
             ablate(profile, workers=workers)
         elif part == "pitfalls":
             measure_pitfalls(profile, workers=workers)
+        elif part == "bf16":
+            record_bf16(profile, tasks or HALF_TASKS)
         else:
-            chosen = tuple(tasks) if part == "vtab-1k" else ()
-            asked = dict(benchmark=part, profile=profile, workers=workers)
-            sweep_grid(chosen, methods, runs.SEEDS, runs.LEARNING_RATES, **asked)
+            asked = dict(tasks=tuple(tasks) if part == "vtab-1k" else (), methods=tuple(methods), benchmark=part)
+            grid = Grid(profile=profile, seeds=settings.SEEDS, lr=settings.LEARNING_RATES, **asked)
+            sweep_grid(grid, workers=workers)
+
+
+def ablate(
+    profile: str | None = None, task: str | None = None, seeds: Sequence[int] | None = None, *, lr: float | None = None,
+    workers: int = 0,
+) -> list[Result]:  # fmt: skip
+    """Record what each part of DTL is worth: M, rank, beta and kernel, one at a time. Return a result a run.
+
+    The paper's own configuration is DTL's in the table of VTAB-1K.
+
+    Args:
+        profile: see ``get_profile``.
+        task: of VTAB-1K; the profile's own (``task_of``) if None.
+        seeds: of initialisation and order; ``SEEDS`` if None.
+        lr: for all; the one that was chosen for DTL on this task if None.
+        workers: see ``open_workers``.
+
+    Raises:
+        FileNotFoundError: no learning rate was chosen for DTL on this task yet.
+    """
+    name = get_profile(profile).name
+    task = task or task_of(name)
+    lr = lr or best_setting(Run(task, "dtl", profile=name)).lr
+    runs = [
+        Run(task, "dtl", seed=seed, lr=lr, profile=name, config=config, group=ABLATIONS, variant=variant)
+        for variant, config in variants().items()
+        for seed in seeds or settings.SEEDS
+    ]
+    return sweep_runs(runs, results_dir() / name / ABLATIONS, workers=workers)
+
+
+def measure_pitfalls(
+    profile: str | None = None, tasks: Sequence[str] = (), seeds: Sequence[int] | None = None, *, lr: float | None = None,
+    workers: int = 0,
+) -> list[Result]:  # fmt: skip
+    """Record the same run with one of the field's pitfalls. Return a result a run.
+
+    The runs without one are those of the table of VTAB-1K.
+
+    Args:
+        profile: see ``get_profile``.
+        tasks: of VTAB-1K; the profile's two (``pitfall_tasks``) if empty.
+        seeds: of initialisation and order; ``SEEDS`` if None.
+        lr: for all; the one that was chosen for the method on the task if None.
+        workers: see ``open_workers``.
+
+    Raises:
+        FileNotFoundError: no learning rate was chosen for a method on a task yet.
+    """
+    name = get_profile(profile).name
+    runs = []
+    for task in tasks or pitfall_tasks(name):
+        for method in PITFALL_METHODS:
+            base = Run(task, method, profile=name)
+            shared = dict(profile=name, lr=lr or best_setting(base).lr, group=PITFALLS)
+            runs += [
+                Run(task, method, seed=seed, pitfalls=pitfalls, variant=variant, **shared)
+                for variant, pitfalls in SWITCHES.items()
+                if is_run(method, variant)
+                for seed in seeds or settings.SEEDS
+            ]
+    return sweep_runs(runs, results_dir() / name / PITFALLS, workers=workers)
+
+
+def record_bf16(profile: str = "laptop", tasks: Sequence[str] = HALF_TASKS) -> None:
+    """Train DTL with the frozen backbone in bf16, with the learning rates that were chosen in fp32.
+
+    Beside the cards it writes, per task, how far the logits of one trained model move when its backbone is cast.
+    """
+    for task in tasks:
+        lr = best_setting(Run(task, "dtl", profile=profile)).lr
+        for seed in settings.SEEDS:
+            run = Run(task, "dtl", profile=profile, seed=seed, lr=lr, backbone_dtype="bfloat16")
+            if run.card().exists():
+                continue
+            card, model = execute(run, prefixes=run.prefixes, progress=False)
+            if seed == settings.SEEDS[0]:
+                _save_logits(run, model)
+            save_card(card, run.card())  # last, since a run with a card is not taken again
+            print(f"{run}, bf16: accuracy {card.accuracy:.3f} in {card.seconds:.0f} s", flush=True)
+
+
+@torch.no_grad()
+def _save_logits(run: Run, trained: torch.nn.Module) -> None:
+    """The trained side network and head on both backbones, over val200: differences of the logits."""
+    ready = prepare(Run(run.task, run.method, profile=run.profile, purpose="select", config=trained.config))
+    whole, device = ready.model, pick_device()
+    own = {n: p for n, p in trained.state_dict().items() if not n.startswith("backbone.")}
+    whole.load_state_dict(own, strict=False)
+    pairs = []
+    for images, _ in DataLoader(ready.data.test, batch_size=50):
+        pairs.append([m.to(device).eval()(images.to(device)).float().cpu() for m in (whole, trained)])
+    fp32, bf16 = (torch.cat(side) for side in zip(*pairs, strict=True))
+    note = {
+        "task": run.task, "method": run.method, "images": len(fp32), "split": ready.data.test.split,
+        "relative_difference": float((bf16 - fp32).norm() / fp32.norm()),
+        "largest_difference": float((bf16 - fp32).abs().max()), "largest_logit": float(fp32.abs().max()),
+        "same_answer": float((bf16.argmax(1) == fp32.argmax(1)).float().mean()),
+    }  # fmt: skip
+    with written_whole(half_logits_path(run.profile, run.task)) as temporary:
+        temporary.write_text(json.dumps(note, indent=1) + "\n")

@@ -16,7 +16,7 @@ from dtl_core.memory import MIB, plan_training
 
 from ..experiments.cards import load_cards
 from ..experiments.profiles import get_profile
-from ..experiments.runs import SEEDS
+from ..experiments.settings import SEEDS
 from ..paths import results_dir
 
 TASK = "shape_location"  # where DTL gains most on a linear probe among the laptop's tasks that are drawn from a seed

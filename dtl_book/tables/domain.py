@@ -11,7 +11,7 @@ from dtl_core.data.domain import OFFICIAL, official_domain
 from ..experiments.cards import load_cards
 from ..experiments.profiles import get_profile
 from ..experiments.run_data import source_of
-from ..experiments.runs import COMPARED, SEEDS
+from ..experiments.settings import COMPARED, SEEDS
 from ..standins.digits import DOMAINS, SHOTS
 from .results import NAMES
 

@@ -10,7 +10,7 @@ from dtl_core.data.fewshot import SEEDS, SHOTS
 
 from ..experiments.cards import load_cards
 from ..experiments.profiles import get_profile
-from ..experiments.runs import COMPARED
+from ..experiments.settings import COMPARED
 from .results import NAMES, how
 
 COLUMNS = ["method", "set", "shots", "mean", "spread", "seeds", "lr", "parameters_without_head"]

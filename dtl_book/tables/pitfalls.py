@@ -10,7 +10,7 @@ import pandas as pd
 from ..experiments.cards import load_cards
 from ..experiments.pitfalls import Pitfalls
 from ..experiments.profiles import get_profile
-from ..experiments.runs import SEEDS
+from ..experiments.settings import SEEDS
 from .results import NAMES
 
 GROUP = "pitfalls"  # folder of the cards; the runs without a switch are those of the table of VTAB-1K

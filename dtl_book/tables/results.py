@@ -11,7 +11,7 @@ from dtl_core.data.vtab import official_tasks
 
 from ..experiments.cards import load_cards
 from ..experiments.profiles import get_profile
-from ..experiments.runs import COMPARED, SEEDS
+from ..experiments.settings import COMPARED, SEEDS
 from ..standins import TASKS
 
 MARKS = ("<!-- results: begin (dtl results --write) -->", "<!-- results: end -->")

@@ -1,17 +1,16 @@
 """The ablations: one value at a time, ReLU among them, each run with its own card and none in another's place."""
 
-import json
 import math
 import re
 
+import pandas as pd
 import pytest
 import torch
 
 from dtl_book.experiments import card_path, load_card
+from dtl_book.experiments.grids import variants
 from dtl_book.standins import build_suite
-from dtl_book.sweep import ablate, measure_pitfalls, variants
-from dtl_book.sweep import ablations as sweep_ablations
-from dtl_book.sweep import pitfalls as sweep_pitfalls
+from dtl_book.sweep import ablate, measure_pitfalls
 from dtl_core import DTL, DTLConfig, load_backbone
 from dtl_core.csn import swish
 from dtl_core.data.vtab import official_tasks
@@ -60,7 +59,7 @@ def test_they_are_recorded_beside_the_benchmark(tmp_path, monkeypatch, capsys):
         assert card.recipe["config"] == vars(config) and card.method == "dtl" and card.lr == 1e-2
     params = {v: load_card(folder / f"dtl-{v}-seed0.json").parameters_without_head for v in ("r1", "r4", "k3", "beta1")}
     assert params["r4"] == 4 * params["r1"] and params["k3"] > params["beta1"] == 2 * params["r1"]
-    assert len(json.loads((folder.parent / "sweep.json").read_text())) == 13
+    assert len(pd.read_csv(folder.parent / "sweep.csv")) == 13
     for path in folder.parent.rglob("*.json"):
         assert not {"Infinity", "NaN"} & set(re.findall(r"[A-Za-z]+", path.read_text())), f"{path.name}: strict JSON"
     again = ablate("smoke", seeds=(0,), lr=1e-2)
@@ -84,8 +83,9 @@ def test_pitfalls_are_recorded_beside_the_benchmark(tmp_path, monkeypatch):
 
 def test_the_paper_profile_takes_official_tasks(monkeypatch):
     planned = []
-    for module in (sweep_ablations, sweep_pitfalls):
-        monkeypatch.setattr(module, "sweep_jobs", lambda jobs, *_, **__: planned.append({job.task for job in jobs}))
+    monkeypatch.setattr(
+        "dtl_book.sweep.recording.sweep_runs", lambda runs, *_, **__: planned.append({r.task for r in runs})
+    )
     ablate("paper", lr=1e-3)
     measure_pitfalls("paper", lr=1e-3)
     assert planned == [{"dsprites_loc"}, {"svhn", "cifar"}]

@@ -1,15 +1,15 @@
 """Few-shot and domain runs: what they read, on which recipe, and what their cards say. Official layouts by stand-ins."""
 
 import json
-import sys
 from dataclasses import asdict, replace
 
 import pytest
+from asked import prepare, run
 from official import domains, few_shot
 
-from dtl_book.experiments import card_path, load_card, prepare, run, runs, save_card
-from dtl_book.experiments.profiles import PROFILES, get_profile
-from dtl_book.experiments.recipes import at_least, profile_recipe
+from dtl_book.experiments import Run, execution, load_card, save_card
+from dtl_book.experiments.profiles import PROFILES
+from dtl_book.experiments.recipes import at_least, recipe_of
 from dtl_book.paths import domain_dir, few_shot_dir
 from dtl_book.standins import build_suite
 from dtl_core.baselines import METHODS
@@ -39,7 +39,7 @@ def test_a_few_shot_run_reads_its_shots_and_its_draw(tmp_path):
         )
         assert card.kept_epoch == len(card.epochs) and card.cache == "float32" and card.targets == {}
         assert 0 <= card.accuracy <= 1 and model.class_names is not None
-        path = card_path("smoke", "few-shot", "typefaces", "dtl", seed, shots=shots, root=tmp_path)
+        path = Run("typefaces", "dtl", benchmark="few-shot", profile="smoke", shots=shots, seed=seed).card(tmp_path)
         assert path.name == f"dtl-{shots}shot-seed{seed}.json"
         assert asdict(load_card(save_card(card, path))) == json.loads(json.dumps(asdict(card)))
         cards[shots, seed] = card
@@ -65,7 +65,7 @@ def test_a_run_on_the_source_is_tested_on_every_domain(method):
 
 def test_a_run_on_a_target_learns_from_the_source():
     ready = prepare("linear", "sketch", profile="smoke", benchmark="domain")
-    assert (ready.train.task, ready.test.task, ready.reads.targets) == ("mnist", "sketch", {})
+    assert (ready.data.train.task, ready.data.test.task, ready.data.targets) == ("mnist", "sketch", {})
 
 
 def test_augmentation_keeps_letters_and_is_named_on_the_card():
@@ -78,17 +78,16 @@ def test_augmentation_keeps_letters_and_is_named_on_the_card():
 
 def test_a_large_test_set_is_not_stored_and_scores_the_same(tmp_path, monkeypatch):
     options = dict(benchmark="few-shot", shots=2, lr=1e-2, **QUIET)
-    stored, _ = run("dtl", "typefaces", cache_root=tmp_path / "both", **options)
-    monkeypatch.setattr(sys.modules[prepare.__module__], "STORED_TEST_BYTES", 1000)
-    opened, _ = run("dtl", "typefaces", cache_root=tmp_path / "one", **options)
+    stored, _ = run("dtl", "typefaces", prefixes=tmp_path / "both", **options)
+    monkeypatch.setattr(execution, "STORED_TEST_BYTES", 1000)
+    opened, _ = run("dtl", "typefaces", prefixes=tmp_path / "one", **options)
     assert [len(list((tmp_path / n).glob("*.bin"))) for n in ("both", "one")] == [2, 1]
     assert (opened.accuracy, opened.loss) == pytest.approx((stored.accuracy, stored.loss), rel=1e-6)
     assert opened.cache == "float32", "the training images are"
 
 
 def test_a_stored_prefix_beside_autocast_is_named_on_the_card(monkeypatch):
-    module = sys.modules[prepare.__module__]
-    monkeypatch.setattr(module, "profile_recipe", lambda *a, **k: replace(profile_recipe(*a, **k), precision="bf16"))
+    monkeypatch.setattr(execution, "recipe_of", lambda *a, **k: replace(recipe_of(*a, **k), precision="bf16"))
     options = dict(benchmark="few-shot", shots=2, lr=1e-2, epochs=1, **QUIET)
     stored, opened = (run("dtl", "typefaces", cache=cache, **options)[0] for cache in (True, False))
     assert stored.cache_inexact == "the prefix is stored in float32; from images it would run in bf16 autocast"
@@ -97,13 +96,13 @@ def test_a_stored_prefix_beside_autocast_is_named_on_the_card(monkeypatch):
 
 def test_the_authors_protocol_keeps_the_best_epoch_on_the_validation_list(monkeypatch):
     options = dict(benchmark="few-shot", shots=2, lr=1e-2, epochs=12)
-    lists, real = [], runs.evaluate
+    lists, real = [], execution.evaluate
 
     def noted(model, data, **kwargs):
         lists.append(getattr(data, "data", data).list_path.name)
         return real(model, data, **kwargs)
 
-    monkeypatch.setattr(runs, "evaluate", noted)
+    monkeypatch.setattr(execution, "evaluate", noted)
     card, _ = run("dtl", "typefaces", protocol="authors", **options, **QUIET)
     assert lists == ["val_meta.list"] * 2 + ["test_meta.list"], "the test list is seen once, after the choice"
     scored = {row["epoch"]: row["score"] for row in card.epochs if row["score"] is not None}
@@ -114,7 +113,7 @@ def test_the_authors_protocol_keeps_the_best_epoch_on_the_validation_list(monkey
 
 
 def test_small_sets_get_more_epochs():
-    recipe = profile_recipe(get_profile("laptop"), "lora", "typefaces", 1e-3, 0, benchmark="few-shot", shots=1)
+    recipe = recipe_of(Run("typefaces", "lora", profile="laptop", benchmark="few-shot", shots=1, lr=1e-3))
     for images, epochs in ((22, 200), (44, 200), (88, 100), (176, 40), (352, 19), (1000, 10)):
         got = at_least(recipe, 200, images)
         assert (got.epochs, got.warmup_epochs, got.cooldown_epochs) == (epochs, max(1, round(epochs / 10)), 0)
@@ -132,25 +131,25 @@ def test_small_sets_get_more_epochs():
     ],
 )
 def test_the_recipes_of_the_paper_profile(method, benchmark, task, shots, lr, clean):
-    of = dict(benchmark=benchmark, shots=shots)
-    recipe = profile_recipe(PROFILES["paper"], method, task, None, 0, **of)
+    run = Run(task, method, profile="paper", benchmark=benchmark, shots=shots)
+    recipe = recipe_of(run)
     assert recipe.augmentation == AUTHORS and recipe.total_epochs == 110
     if benchmark == "domain":
         assert recipe.lr == pytest.approx(lr.get(method, clean))
     if method.startswith("dtl"):
         assert recipe.config.dwconv_kernel == (3 if method == "dtl+" else 0)
-        grid = profile_recipe(PROFILES["paper"], method, task, 3e-3, 0, protocol="clean", **of)
+        grid = recipe_of(replace(run, protocol="clean", lr=3e-3))
         assert grid.lr == 3e-3 and grid.config.dwconv_kernel == recipe.config.dwconv_kernel and grid.drop_path == 0
 
 
-@pytest.mark.parametrize("benchmark, task", [("vtab-1k", "mnist"), ("folder", "x")])
-def test_shots_are_refused_where_there_are_none(benchmark, task):
-    with pytest.raises(ValueError, match="has none"):
-        prepare("linear", task, profile="smoke", benchmark=benchmark, shots=4, folder="." if task == "x" else None)
+@pytest.mark.parametrize("asked", [{}, {"data": "folder:."}, {"benchmark": "domain"}])
+def test_shots_are_refused_where_there_are_none(asked):
+    with pytest.raises(ValueError, match="shots belong to the few-shot benchmark"):
+        Run("mnist", "linear", shots=4, **asked)
 
 
 def test_an_unknown_benchmark_is_named():
-    with pytest.raises(ValueError, match="choose vtab-1k, few-shot, domain or folder"):
+    with pytest.raises(ValueError, match="choose vtab-1k, few-shot or domain, or give --data"):
         prepare("linear", "mnist", profile="smoke", benchmark="imagenet")
 
 
@@ -179,7 +178,9 @@ def test_few_shot_end_to_end_on_the_official_shape(paper):
     assert card.recipe["config"]["dwconv_kernel"] == row.fusion_size.item() == 3
     assert [r["epoch"] for r in card.epochs if r["score"] is not None] == [10, 11], "scored on val_meta.list"
     ready = prepare("dtl+", "oxford_pets", benchmark="few-shot", shots=1, seed=2, profile="paper")
-    assert type(ready.test.transform) is CropTransform and len(ready.train) == 6, "three classes, every image twice"
+    assert type(ready.data.test.transform) is CropTransform and len(ready.data.train) == 6, (
+        "three classes, every image twice"
+    )
     assert (
         ready.model.view == "crop"
         and prepare("dtl", "typefaces", profile="smoke", benchmark="few-shot").model.view == "resize"

@@ -6,7 +6,17 @@ from dataclasses import asdict, fields
 
 import pytest
 
-from dtl_book.experiments import RunCard, Setting, best_setting, card_path, load_card, load_cards, runs, save_card
+from dtl_book.experiments import (
+    Run,
+    RunCard,
+    Setting,
+    best_setting,
+    card_path,
+    load_card,
+    load_cards,
+    save_card,
+    settings,
+)
 from dtl_core.files import DamagedFile
 
 
@@ -133,12 +143,12 @@ def test_the_table_has_a_row_per_run_of_one_purpose(tmp_path, monkeypatch):
 def test_the_best_rate_is_by_accuracy_and_the_smaller_on_a_tie(accuracies, best, tmp_path, monkeypatch):
     monkeypatch.setenv("DTL_RESULTS", str(tmp_path))
     for order in (1, -1):  # neither the order of the rates nor of the files decides
-        monkeypatch.setattr(runs, "LEARNING_RATES", (1e-3, 3e-3, 1e-2)[::order])
+        monkeypatch.setattr(settings, "LEARNING_RATES", (1e-3, 3e-3, 1e-2)[::order])
         for lr, accuracy in zip((1e-3, 3e-3, 1e-2), accuracies, strict=True):
             # a lower loss or a better balance is no reason
             chosen = card(lr=lr, accuracy=accuracy, purpose="select", balanced_accuracy=lr, loss=1 / lr)
             save_card(chosen, card_path("smoke", "vtab-1k", "mnist", "dtl", 0, lr=lr))
-        assert best_setting("smoke", "mnist", "dtl") == Setting(best)
+        assert best_setting(Run("mnist", "dtl", profile="smoke")) == Setting(best)
 
 
 def test_selection_cards_are_named_after_what_was_tried(tmp_path):
@@ -163,7 +173,7 @@ def test_the_best_setting_is_a_pair_and_the_smaller_one_on_a_tie(tmp_path, monke
             save_card(tried, card_path("smoke", "vtab-1k", "mnist", "dtl", 0, lr=lr, drop_path=drop))
 
     def best(method="dtl"):
-        return {best_setting("smoke", "mnist", method, r, drop_paths=d) for r in rates for d in drops}
+        return {best_setting(Run("mnist", method, profile="smoke"), r, d) for r in rates for d in drops}
 
     rates, drops = [(1e-3, 1e-2), (1e-2, 1e-3)], [(0.0, 0.2), (0.2, 0.0)]
     put()
@@ -172,6 +182,8 @@ def test_the_best_setting_is_a_pair_and_the_smaller_one_on_a_tie(tmp_path, monke
     put()
     assert best() == {Setting(1e-3, 0.0)}, "then the smaller drop path"
     with pytest.raises(FileNotFoundError, match="select-dtl-lr0.001-seed0"):
-        best_setting("smoke", "mnist", "dtl", (1e-3, 1e-2))  # those runs had a drop path of their own choice
+        best_setting(
+            Run("mnist", "dtl", profile="smoke"), (1e-3, 1e-2)
+        )  # those runs had a drop path of their own choice
     with pytest.raises(FileNotFoundError, match="select-linear-lr0.00?1-seed0"):
         best("linear")  # it takes no drop path, so its cards have none

@@ -4,7 +4,8 @@ import pytest
 
 from dtl_book.experiments import code
 from dtl_book.experiments.code import PACKAGE, VIEWS, age_of, bare, changed_since, code_of
-from dtl_book.experiments.run_data import takes_views
+from dtl_book.experiments.recipes import takes_views
+from dtl_book.experiments.run import Run
 from dtl_core.baselines import METHODS
 from dtl_core.data.augment import AUTHORS
 
@@ -65,7 +66,8 @@ def test_a_change_is_named(monkeypatch):
     ],
 )
 def test_random_views_and_crops_count_where_images_go_through_them(benchmark, task, augmentation, views):
-    assert takes_views(benchmark, task, augmentation) == views
+    run = Run(task, "dtl", benchmark=benchmark, augmentation=augmentation, profile="laptop")
+    assert takes_views(run) == views
     now = code_of("dtl", views)
     assert (VIEWS in now) == views
     older = {**now, VIEWS: "0" * 12}

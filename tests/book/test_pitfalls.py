@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from asked import prepare, run
 from PIL import Image
 
-from dtl_book.experiments import Pitfalls, prepare, run
+from dtl_book.experiments import Pitfalls
 from dtl_book.experiments.pitfalls import ThroughJpeg
 from dtl_book.predict import predict
 from dtl_book.standins import build_suite
@@ -26,14 +27,14 @@ def built(tmp_path_factory):
 
 
 def first_image(**switches):
-    ready = prepare("linear", "shape_location", profile="smoke", switches=Pitfalls(**switches))
-    return ready, ready.test[0][0]
+    ready = prepare("linear", "shape_location", profile="smoke", pitfalls=Pitfalls(**switches))
+    return ready, ready.data.test[0][0]
 
 
 def test_the_defaults_change_nothing():
     assert Pitfalls().turned() == {}
     ready, switched = first_image()
-    plain = eval_transform(32, ready.info.mean, ready.info.std)(open_rgb(ready.test.samples[0][0]))
+    plain = eval_transform(32, ready.info.mean, ready.info.std)(open_rgb(ready.data.test.samples[0][0]))
     assert torch.equal(plain, switched) and ready.info == load_backbone("toy/vit").dtl_info
 
 
@@ -50,7 +51,7 @@ def test_jpeg_loses_a_little_and_is_the_same_each_time():
     (jpeg, lossy), (_, again) = first_image(jpeg=75), first_image(jpeg=75)
     assert torch.equal(lossy, again) and not torch.equal(lossy, plain)
     assert (lossy - plain).abs().mean() < 0.2
-    assert jpeg.cacheable and repr(jpeg.test.transform) != repr(ready.test.transform), "another cache file"
+    assert jpeg.cacheable and repr(jpeg.data.test.transform) != repr(ready.data.test.transform), "another cache file"
     worse = first_image(jpeg=5)[1]
     assert (worse - plain).abs().mean() > (lossy - plain).abs().mean()
 
@@ -66,14 +67,14 @@ def test_readout_and_weights():
     ready, _ = first_image(readout="cls")
     assert ready.model.readout == "cls"
     with pytest.raises(TypeError):
-        prepare("dtl", "shape_location", profile="smoke", switches=Pitfalls(readout="cls"))
+        prepare("dtl", "shape_location", profile="smoke", pitfalls=Pitfalls(readout="cls"))
     with pytest.raises(Exception, match="no/such"):
         first_image(weights="no/such-model")
 
 
 def test_the_card_says_what_was_switched():
     quiet = dict(profile="smoke", progress=False, lr=1e-2)
-    card, _ = run("linear", "shape_location", switches=Pitfalls(normalisation="half", jpeg=75), **quiet)
+    card, _ = run("linear", "shape_location", pitfalls=Pitfalls(normalisation="half", jpeg=75), **quiet)
     assert card.switches == {"normalisation": "half", "jpeg": 75}
     assert run("linear", "shape_location", **quiet)[0].switches == {}
 
@@ -91,25 +92,25 @@ def test_a_killed_run_is_not_continued_by_one_with_other_switches(monkeypatch):
 
     quiet = dict(profile="smoke", progress=False, lr=3e-3)
     monkeypatch.setattr(Checkpoint, "write", stop)
-    for options in (dict(switches=Pitfalls(jpeg=30)), dict(backbone_dtype=torch.bfloat16)):
+    for options in (dict(pitfalls=Pitfalls(jpeg=30)), dict(backbone_dtype="bfloat16")):
         with pytest.raises(KeyboardInterrupt):
             run("linear", "shape_location", **quiet, **options)
     monkeypatch.setattr(Checkpoint, "write", note)
     run("linear", "shape_location", **quiet)
     assert epochs == [1, 2], "from the start"
-    run("linear", "shape_location", **quiet, switches=Pitfalls(jpeg=30))
+    run("linear", "shape_location", **quiet, pitfalls=Pitfalls(jpeg=30))
     assert epochs == [1, 2, 2], "its own it continues"
 
 
 def test_an_adapter_carries_the_normalisation_it_was_trained_with(tmp_path):
     path, imagenet = tmp_path / "other.safetensors", (0.485, 0.456, 0.406)
-    ready = prepare("dtl", "shape_location", profile="smoke", switches=Pitfalls(normalisation="imagenet"))
+    ready = prepare("dtl", "shape_location", profile="smoke", pitfalls=Pitfalls(normalisation="imagenet"))
     ready.model.save_adapter(path)
     own = load_backbone("toy/vit", image_size=32)
     assert own.dtl_info.mean != imagenet and DTL.from_adapter(path, own).info.mean == imagenet
     with pytest.raises(ValueError, match="task 'other' was trained on images of mean"):
         MultiTask(own, {"other": path})
-    picture = ready.test.samples[0][0]
+    picture = ready.data.test.samples[0][0]
     seen = eval_transform(32, imagenet, (0.229, 0.224, 0.225))(open_rgb(picture))
     wanted = DTL.from_adapter(path, own).eval()(seen[None]).softmax(1).max().item()
     assert predict(path, [picture], device="cpu")["probability_1"].item() == pytest.approx(wanted, rel=1e-5)

@@ -7,17 +7,18 @@ from dataclasses import replace
 
 import pytest
 import torch
+from asked import prepare, run
 from toys import timeless
 
 from dtl_book import cli
-from dtl_book.experiments import CannotFit, preflight, prepare, profiles, run
-from dtl_book.experiments import preflight as function
-from dtl_book.experiments.recipes import profile_recipe
+from dtl_book.experiments import CannotFit, Pitfalls, Run, execution, profiles
+from dtl_book.experiments import preflight as module
+from dtl_book.experiments.preflight import preflight
+from dtl_book.experiments.recipes import recipe_of
 from dtl_core import DTLConfig
 from dtl_core.memory import GIB, plan_training
 from dtl_core.training import authors_table
 
-module = sys.modules[function.__module__]
 TASK, CPU = "shape_location", torch.device("cpu")
 MIB = 2**20
 
@@ -40,7 +41,7 @@ def both_profiles(data, place, monkeypatch):
 
 def room_for(monkeypatch, method, batch):
     """Leaves memory for a step of so many images, and for not one more."""
-    classes = prepare(method, TASK, profile="smoke").train.classes
+    classes = prepare(method, TASK, profile="smoke").data.train.classes
     peak = plan_training(method, "toy/vit", batch_size=batch, image_size=32, num_classes=classes).peak_bytes
     free = peak + int(module.RESERVE_GIB["cpu"] * GIB)
     monkeypatch.setattr(module, "free_memory", lambda device: free)
@@ -53,19 +54,25 @@ def test_it_says_what_the_run_will_be(method, monkeypatch):
     ready = prepare(method, TASK, profile="smoke", seed=1)
     told = preflight(ready, cached=method != "lora")
     plan = plan_training(
-        method, "toy/vit", batch_size=8, image_size=32, num_classes=ready.train.classes,
+        method, "toy/vit", batch_size=8, image_size=32, num_classes=ready.data.train.classes,
         **({"config": DTLConfig(dwconv_kernel=3)} if method == "dtl+" else {}),
     )  # fmt: skip
     assert told.planned_bytes == plan.peak_bytes and told.free_bytes == 3 * GIB
-    assert told.data == {"train800val200": (48, ready.train.digest), "test": (48, ready.test.digest)}
-    assert (told.backbone, told.backbone_sha256) == ("toy/vit", ready.info.sha256) and len(ready.info.sha256) == 64
+    assert told.data == {"train800val200": (48, ready.data.train.digest), "test": (48, ready.data.test.digest)}
+    assert told.backbone == ready.info and told.backbone.name == "toy/vit" and len(ready.info.sha256) == 64
     assert min(told.speed.load, told.speed.step, told.speed.evaluate) > 0
     assert (told.speed.prefix > 0) is (method != "lora")
     told.refuse()  # does nothing
     text = told.text()
     stored = f"; the frozen prefix takes {module.format_bytes(sum(told.stored_bytes))} on disk"
     assert "\n" not in text and (stored in text) is (method != "lora")
-    for part in ("toy/vit", ready.info.sha256[:8], ready.train.digest[:8], ready.test.digest[:8], "cpu, fp32"):
+    for part in (
+        "toy/vit",
+        ready.info.sha256[:8],
+        ready.data.train.digest[:8],
+        ready.data.test.digest[:8],
+        "cpu, fp32",
+    ):
         assert part in text
     assert f"{plan.peak_bytes / MIB:.0f} MiB (planned), 3.00 GiB are free" in text and "from 2 timed steps" in text
 
@@ -76,20 +83,20 @@ def test_for_the_paper_profile_it_says_all_of_it():
     lines = told.text().split("\n")
     names = ["pre-flight:", "weights", "data", "data", "device", "memory", "disk", "time"]
     assert [line.split()[0] for line in lines] == names
-    assert lines[1].endswith(ready.info.sha256) and lines[2].endswith(ready.train.digest)
-    assert lines[3].endswith(ready.test.digest) and "paper: ViT-B/16" in lines[0]
+    assert lines[1].endswith(ready.info.sha256) and lines[2].endswith(ready.data.train.digest)
+    assert lines[3].endswith(ready.data.test.digest) and "paper: ViT-B/16" in lines[0]
     assert told.batch_size == 32 and told.passes == 110, "the authors' batch, their cosine and its cool-down"
 
 
 def test_the_disk_is_what_the_stored_prefix_takes(tmp_path, monkeypatch):
     ready = prepare("dtl", TASK, profile="smoke")
     told = preflight(ready, cached=True, timed=False)
-    run("dtl", TASK, profile="smoke", epochs=1, cache_root=tmp_path, progress=False)
+    run("dtl", TASK, profile="smoke", epochs=1, prefixes=tmp_path, progress=False)
     assert sum(told.stored_bytes) == sum(f.stat().st_size for f in tmp_path.glob("*.bin")) > 0
     assert preflight(ready, cached=False, timed=False).stored_bytes == (0, 0)
     train, test = told.stored_bytes
     assert train == test, "as many images in both"
-    monkeypatch.setattr(sys.modules[prepare.__module__], "STORED_TEST_BYTES", test - 1)
+    monkeypatch.setattr(execution, "STORED_TEST_BYTES", test - 1)
     assert preflight(ready, cached=True, timed=False).stored_bytes == (train, 0)
 
 
@@ -184,13 +191,13 @@ def test_free_memory(monkeypatch):
 
 @pytest.mark.parametrize("method, kernel", [("dtl", 0), ("dtl+", 5)])
 def test_a_swin_has_the_recipes_of_the_swin_scripts(method, kernel):
-    paper = profiles.PROFILES["paper"]
-    swin, vit = (profile_recipe(paper, method, "svhn", None, 0, backbone=kind) for kind in ("swin", "vit"))
+    other = Pitfalls(weights="swin_base_patch4_window7_224.ms_in22k")
+    swin, vit = (recipe_of(Run("svhn", method, profile="paper", pitfalls=p)) for p in (other, Pitfalls()))
     assert swin.config == DTLConfig.paper("swin", plus=method == "dtl+") and swin.config.dwconv_kernel == kernel
     rows = authors_table().query("benchmark == 'vtab-1k' and dataset == 'svhn'")
     row = rows[rows.backbone.str.startswith("swin") & (rows.method.str.lower() == method)].iloc[0]
     assert (swin.lr, swin.drop_path) == (row.lr, row.drop_path) and swin != vit
-    few = profile_recipe(paper, method, "oxford-pets", None, 0, benchmark="few-shot", shots=4, backbone="swin")
+    few = recipe_of(Run("oxford-pets", method, profile="paper", benchmark="few-shot", shots=4, pitfalls=other))
     assert few.config.inject_from == 14, "where the authors have no script, the paper's configuration stays"
 
 
@@ -198,6 +205,6 @@ def test_a_paper_task_has_its_recipe_under_both_of_its_names():
     rows = authors_table()
     rows = rows[(rows.benchmark == "vtab-1k") & rows.backbone.str.startswith("vit") & (rows.method == "DTL")]
     for folder, script in (("cifar", "cifar_100"), ("oxford_flowers102", "flowers102"), ("oxford_iiit_pet", "pets")):
-        a, b = (profile_recipe(profiles.PROFILES["paper"], "dtl", task, None, 0) for task in (folder, script))
+        a, b = (recipe_of(Run(task, "dtl", profile="paper")) for task in (folder, script))
         row = rows[rows.dataset == script].iloc[0]
         assert a == b and (a.lr, a.drop_path) == (row.lr, row.drop_path)

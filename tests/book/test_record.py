@@ -8,10 +8,10 @@ import pytest
 from toys import timeless
 from victims import record_process
 
-from dtl_book.experiments import best_setting, load_card, runs
-from dtl_book.sweep import jobs
+from dtl_book.experiments import Run, best_setting, execution, load_card, settings
 from dtl_book.sweep import record as record_parts
 from dtl_core.files import DamagedFile
+from dtl_core.training import loop
 
 GRID = (("linear", "dtl+"), ("shape_location",))  # methods, tasks; two learning rates and two seeds each
 
@@ -19,8 +19,8 @@ GRID = (("linear", "dtl+"), ("shape_location",))  # methods, tasks; two learning
 @pytest.fixture
 def recording(place, monkeypatch):
     """The place of one recording, and its environment for a process."""
-    monkeypatch.setattr(runs, "LEARNING_RATES", (1e-3, 1e-2))
-    monkeypatch.setattr(runs, "SEEDS", (0, 1))
+    monkeypatch.setattr(settings, "LEARNING_RATES", (1e-3, 1e-2))
+    monkeypatch.setattr(settings, "SEEDS", (0, 1))
     return place, {name: os.environ[name] for name in ("DTL_DATA", "DTL_RESULTS", "DTL_CACHE")}
 
 
@@ -29,7 +29,7 @@ def record(profile, methods, tasks):
 
 
 def files_in(folder):
-    return sorted(p for p in (folder / "results").rglob("*.json") if p.name != "sweep.json")
+    return sorted(p for p in (folder / "results").rglob("*.json"))
 
 
 def cards_in(folder):
@@ -50,7 +50,7 @@ def test_record_writes_the_grid_and_skips_what_exists(recording, monkeypatch):
             ("final", "train800val200", "test") if final else ("select", "train800", "val200")
         )
         if final:
-            assert one.lr == best_setting("smoke", "shape_location", one.method).lr
+            assert one.lr == best_setting(Run("shape_location", one.method, profile="smoke")).lr
         assert (one.cache, one.cache_inexact, one.device, one.threads) == ("float32", "", "cpu", 1)
         assert one.recipe["lr"] == one.lr and one.recipe["seed"] == one.seed
         assert one.data_digest.keys() == {one.train_split, one.test_split}
@@ -59,13 +59,13 @@ def test_record_writes_the_grid_and_skips_what_exists(recording, monkeypatch):
     assert not [p for p in (folder / "cache").rglob("*") if p.is_file()], "no cache or checkpoint is left behind"
 
     files = {p: p.stat().st_mtime_ns for p in files_in(folder)}
-    ran, run = [], jobs.run
+    ran, execute = [], execution.execute
 
-    def counted(method, task, **options):
-        ran.append((method, options.get("purpose", "final"), options["seed"]))
-        return run(method, task, **options)
+    def counted(run, **options):
+        ran.append((run.method, run.purpose, run.seed))
+        return execute(run, **options)
 
-    monkeypatch.setattr(jobs, "run", counted)
+    monkeypatch.setattr(execution, "execute", counted)
     record("smoke", *GRID)
     assert ran == [] and all(p.stat().st_mtime_ns == t for p, t in files.items())
     gone = next(p for p in files if p.name == "dtl+-seed1.json")
@@ -82,7 +82,7 @@ def test_record_writes_the_grid_and_skips_what_exists(recording, monkeypatch):
 
 def test_record_continues_an_interrupted_run_from_its_last_epoch(recording, monkeypatch):
     folder, _ = recording
-    write, started = runs.fit.__globals__["Checkpoint"].write, []
+    write, started = loop.Checkpoint.write, []
 
     def interrupted(self, rows):
         write(self, rows)
@@ -95,7 +95,7 @@ def test_record_continues_an_interrupted_run_from_its_last_epoch(recording, monk
         record("smoke", ("dtl+",), GRID[1])
     assert not (folder / "results").exists(), "half a run has no card"
     assert [p.suffix for p in (folder / "cache" / "runs").iterdir()] == [".safetensors"]
-    monkeypatch.setattr(runs, "SEEDS", (0,))
+    monkeypatch.setattr(settings, "SEEDS", (0,))
     record("smoke", ("dtl+",), GRID[1])
     assert started == [1, 2, 1, 2, 1, 2], "the first run goes on with its second epoch, the next start with their first"
 

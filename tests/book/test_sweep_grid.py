@@ -1,40 +1,46 @@
 """A grid: its settings are chosen on validation images, the pre-flight comes first, and mistakes are told before a run."""
 
-import json
-import sys
-from dataclasses import replace
+import math
+import re
+from dataclasses import asdict, replace
 
 import pandas as pd
 import pytest
 import torch
-from victims import planted_job
+from asked import prepare
+from victims import planted
 
-from dtl_book.experiments import CannotFit, preflight, prepare
-from dtl_book.experiments.runs import run_name
+from dtl_book.experiments import CannotFit, Grid, Run, execution
+from dtl_book.experiments.profiles import get_profile
 from dtl_book.standins import build_suite
-from dtl_book.sweep import run_job, sweep_grid, tasks_of
-from dtl_book.sweep.survey import survey
+from dtl_book.sweep import sweep_grid, tasks_of
+from dtl_book.sweep.report import survey
 
 TASK = "shape_location"
 
 
+def swept(tasks, methods, seeds, lr=(), drop_path=(), *, workers=0, cluster=None, retries=1, **asked):
+    """``sweep_grid`` of a grid with these fields."""
+    grid = Grid(*map(tuple, (tasks, methods, seeds, lr, drop_path)), **asked)
+    return sweep_grid(grid, workers=workers, cluster=cluster, retries=retries)
+
+
 def test_a_grid_chooses_its_learning_rates_and_sums_up(place, capsys):
-    results = sweep_grid([TASK], ["linear", "dtl"], [0, 2], [1e-3, 3e-2], profile="smoke", epochs=3)
+    results = swept([TASK], ["linear", "dtl"], [0, 2], [1e-3, 3e-2], profile="smoke", epochs=3)
     out = capsys.readouterr().out
-    assert [(r.job.purpose, r.job.method, r.job.seed) for r in results] == [
+    assert [(r.run.purpose, r.run.method, r.run.seed) for r in results] == [
         *(("select", m, 0) for m in ("linear", "dtl") for _ in range(2)),
         *(("final", m, s) for m in ("linear", "dtl") for s in (0, 2)),
     ]
     for method in ("linear", "dtl"):
-        tried = {r.card.lr: r.card.accuracy for r in results if r.job.method == method and r.job.purpose == "select"}
+        tried = {r.card.lr: r.card.accuracy for r in results if r.run.method == method and r.run.purpose == "select"}
         best = max(tried, key=lambda lr: (tried[lr], -lr))
-        finals = [r.card for r in results if r.job.method == method and r.job.purpose == "final"]
+        finals = [r.card for r in results if r.run.method == method and r.run.purpose == "final"]
         assert tried.keys() == {1e-3, 3e-2} and {c.lr for c in finals} == {best}
         assert {c.train_split for c in finals} == {"train800val200"} and {len(c.epochs) for c in finals} == {3}
-    written = json.loads((place / "results" / "smoke" / "vtab-1k" / "sweep.json").read_text())
-    frame = pd.read_csv(place / "results" / "smoke" / "vtab-1k" / "sweep.csv")
-    assert [row["accuracy"] for row in written] == frame["accuracy"].tolist() == [r.card.accuracy for r in results]
-    assert all((place / "results" / row["card"]).is_file() for row in written)
+    written = pd.read_csv(place / "results" / "smoke" / "vtab-1k" / "sweep.csv")
+    assert written["accuracy"].tolist() == [r.card.accuracy for r in results]
+    assert all((place / "results" / card).is_file() for card in written["card"])
     accuracy = 100 * pd.Series([r.card.accuracy for r in results[-2:]])
     assert f"{accuracy.mean():.1f} ± {accuracy.std(ddof=1):.1f}" in out and "smoke: a toy ViT" in out
     # the pre-flight of it all comes first, with each task's data for both purposes
@@ -42,7 +48,7 @@ def test_a_grid_chooses_its_learning_rates_and_sums_up(place, capsys):
     assert all(digest in out for r in results for digest in r.card.data_digest.values())
     assert results[0].card.backbone_sha256 in out and out.count("MiB (planned)") == 2
 
-    sweep_grid([TASK], ["linear", "dtl"], [0, 2], [1e-3, 3e-2], profile="smoke", epochs=3, cluster="nowhere:1")
+    swept([TASK], ["linear", "dtl"], [0, 2], [1e-3, 3e-2], profile="smoke", epochs=3, cluster="nowhere:1")
     assert "pre-flight" not in capsys.readouterr().out, "nothing is missing, so no cluster is asked for"
 
 
@@ -50,7 +56,7 @@ def test_a_grid_in_two_processes_is_the_grid_in_one(place, capsys, monkeypatch):
     cards = {}
     for workers in (2, 0):
         monkeypatch.setenv("DTL_RESULTS", str(place / f"results-{workers}"))
-        found = sweep_grid([TASK], ["linear"], [0, 1], profile="smoke", epochs=3, workers=workers)
+        found = swept([TASK], ["linear"], [0, 1], profile="smoke", epochs=3, workers=workers)
         out = capsys.readouterr().out
         assert out.startswith(f"pre-flight: 2 runs, {workers or 1} at a time")
         assert ("for each of the 2 runs that share it" in out) == (workers == 2)
@@ -58,58 +64,55 @@ def test_a_grid_in_two_processes_is_the_grid_in_one(place, capsys, monkeypatch):
     assert cards[2] == cards[0]
 
 
-def test_a_grid_chooses_drop_path_with_the_learning_rate(place, capsys):
+def test_a_grid_chooses_drop_path_with_the_learning_rate(place, capsys, monkeypatch):
     grid = dict(profile="smoke", epochs=3)
-    results = sweep_grid([TASK], ["linear", "dtl+"], [0, 1], [1e-3, 3e-2], [0.0, 0.4], **grid)
+    results = swept([TASK], ["linear", "dtl+"], [0, 1], [1e-3, 3e-2], [0.0, 0.4], **grid)
     out = capsys.readouterr().out
-    tried = {(r.card.lr, r.card.recipe["drop_path"]): r for r in results[:-4] if r.job.method == "dtl+"}
+    tried = {(r.card.lr, r.card.recipe["drop_path"]): r for r in results[:-4] if r.run.method == "dtl+"}
     assert tried.keys() == {(lr, drop) for lr in (1e-3, 3e-2) for drop in (0.0, 0.4)}
-    assert {r.job.card.name for r in tried.values()} == {
+    assert {r.run.card().name for r in tried.values()} == {
         f"select-dtl+-lr{lr}-dp{drop}-seed0.json" for lr in ("0.001", "0.03") for drop in ("0", "0.4")
     }
     best = max(tried, key=lambda pair: (tried[pair].card.accuracy, -pair[0], -pair[1]))
-    finals = {m: [r.card for r in results[-4:] if r.job.method == m] for m in ("linear", "dtl+")}
+    finals = {m: [r.card for r in results[-4:] if r.run.method == m] for m in ("linear", "dtl+")}
     assert {(c.lr, c.recipe["drop_path"]) for c in finals["dtl+"]} == {best}
     assert {c.recipe["drop_path"] for c in finals["linear"]} == {0.0}, "a rival runs without"
-    assert {r.job.card.name for r in results if r.job.method == "linear"} == {
+    assert {r.run.card().name for r in results if r.run.method == "linear"} == {
         "select-linear-lr0.001-seed0.json", "select-linear-lr0.03-seed0.json", "linear-seed0.json", "linear-seed1.json",
     }  # fmt: skip
     assert all((r.card.cache is None) == (r.card.recipe["drop_path"] > 0) for r in results), "not exact, so not stored"
     assert tried[3e-2, 0.4].card.epochs != tried[3e-2, 0.0].card.epochs
     assert "choosing learning rates and drop paths on validation images" in out
     assert "dtl+ with drop path" in out and "lr 0.03, drop path 0.4: accuracy" in out
-    written = json.loads((place / "results" / "smoke" / "vtab-1k" / "sweep.json").read_text())
-    assert {row["drop_path"] for row in written if row["purpose"] == "select"} == {0.0, 0.4}
-    again = sweep_grid([TASK], ["linear", "dtl+"], [0, 1], [1e-3, 3e-2], [0.0, 0.4], **grid, work=lambda job: 1 / 0)
-    assert {r.tries for r in again} == {0}
+    written = pd.read_csv(place / "results" / "smoke" / "vtab-1k" / "sweep.csv")
+    assert set(written["drop_path"][written["purpose"] == "select"]) == {0.0, 0.4}
+    monkeypatch.setattr(execution, "execute", lambda *_, **__: 1 / 0)
+    assert {r.tries for r in swept([TASK], ["linear", "dtl+"], [0, 1], [1e-3, 3e-2], [0.0, 0.4], **grid)} == {0}
 
 
 @pytest.mark.parametrize("rates, name", [([], "select-dtl-dp0.4-seed0"), ([1e-2], "select-dtl-lr0.01-dp0.4-seed0")])
 def test_drop_path_can_be_chosen_alone(rates, name, place):
-    results = sweep_grid([TASK], ["dtl"], [0], rates, [0.0, 0.4], profile="smoke", epochs=1)
-    assert [r.job.purpose for r in results] == ["select", "select", "final"]
-    assert name in {r.job.card.stem for r in results} and len({r.card.lr for r in results}) == 1
+    results = swept([TASK], ["dtl"], [0], rates, [0.0, 0.4], profile="smoke", epochs=1)
+    assert [r.run.purpose for r in results] == ["select", "select", "final"]
+    assert name in {r.run.card().stem for r in results} and len({r.card.lr for r in results}) == 1
 
 
 def test_one_drop_path_is_that_one_for_all_and_a_card_with_another_is_not_taken(place):
-    (result,) = sweep_grid([TASK], ["dtl"], [0], [], [0.4], profile="smoke", epochs=1)
-    assert (result.job.purpose, result.card.recipe["drop_path"], result.job.card.stem) == ("final", 0.4, "dtl-seed0")
+    (result,) = swept([TASK], ["dtl"], [0], [], [0.4], profile="smoke", epochs=1)
+    assert (result.run.purpose, result.card.recipe["drop_path"], result.run.card().stem) == ("final", 0.4, "dtl-seed0")
     with pytest.raises(ValueError, match=r"drop_path 0.4, not 0.2: move it away"):
-        sweep_grid([TASK], ["dtl"], [0], [], [0.2], profile="smoke", epochs=1)
+        swept([TASK], ["dtl"], [0], [], [0.2], profile="smoke", epochs=1)
 
 
-def test_runs_with_another_drop_path_share_no_checkpoint(place):
-    names = []
-    for drop in (None, 0.0, 0.1, 0.2):
-        ready = prepare("dtl", TASK, profile="smoke", lr=1e-3, drop_path=drop)
-        names.append(run_name(ready, "float32"))
-    assert names[0] == names[1] and len(set(names)) == 3
+def test_different_runs_share_no_checkpoint(place):
+    asked = [{}, {"drop_path": 0.1}, {"drop_path": 0.2}, {"lr": 1e-3}, {"epochs": 3}, {"backbone_dtype": "bfloat16"}]
+    assert len({Run(TASK, "dtl", profile="smoke", **a).checkpoint for a in asked}) == len(asked)
 
 
 def test_drop_path_reaches_the_frozen_blocks_of_dtl_and_no_other_method(place):
     ready = prepare("dtl", TASK, profile="smoke", drop_path=0.3)
     assert ready.recipe.drop_path == ready.options["drop_path"] == 0.3 and not ready.cacheable
-    image = torch.stack([ready.train[0][0]] * 8)
+    image = torch.stack([ready.data.train[0][0]] * 8)
     logits = ready.model.train()(image)
     assert not torch.equal(logits[0], logits[1]), "each image loses other blocks"
     logits = ready.model.eval()(image)
@@ -125,14 +128,18 @@ def test_each_number_of_shots_chooses_its_own_setting(place, monkeypatch):
     build_suite("smoke", tasks=("typefaces",))
     better = {1: 3e-2, 4: 1e-3}
 
-    def judged(job):
-        return replace(run_job(job), accuracy=1.0 if job.lr == better[job.shots] else 0.0)
+    execute = execution.execute
 
-    grid = dict(seeds=[0, 1], rates=[1e-3, 3e-2], shots=[1, 4], benchmark="few-shot", profile="smoke", epochs=1)
-    results = sweep_grid(["typefaces"], ["linear"], **grid, work=judged)
-    selects = [(r.job.shots, r.job.lr) for r in results if r.job.purpose == "select"]
+    def judged(run, **options):
+        card, model = execute(run, **options)
+        return replace(card, accuracy=1.0 if run.lr == better[run.shots] else 0.0), model
+
+    monkeypatch.setattr(execution, "execute", judged)
+    grid = dict(seeds=[0, 1], lr=[1e-3, 3e-2], shots=[1, 4], benchmark="few-shot", profile="smoke", epochs=1)
+    results = swept(["typefaces"], ["linear"], **grid)
+    selects = [(r.run.shots, r.run.lr) for r in results if r.run.purpose == "select"]
     assert selects == [(1, 1e-3), (1, 3e-2), (4, 1e-3), (4, 3e-2)]
-    finals = [(r.job.shots, r.job.seed, r.card.lr) for r in results if r.job.purpose == "final"]
+    finals = [(r.run.shots, r.run.seed, r.card.lr) for r in results if r.run.purpose == "final"]
     assert finals == [(n, seed, lr) for n, lr in better.items() for seed in (0, 1)]
 
 
@@ -144,39 +151,38 @@ def test_each_number_of_shots_chooses_its_own_setting(place, monkeypatch):
 def test_the_other_benchmarks_are_swept_and_surveyed_too(benchmark, grid, place, monkeypatch, capsys):
     monkeypatch.setenv("DTL_DATA", str(place / "data"))
     build_suite("smoke", tasks=("typefaces" if benchmark == "few-shot" else "digits",))
-    results = sweep_grid(**grid, methods=["linear", "dtl"], seeds=[1], benchmark=benchmark, profile="smoke")
-    out, jobs = capsys.readouterr().out, [r.job for r in results]
+    results = swept(**grid, methods=["linear", "dtl"], seeds=[1], benchmark=benchmark, profile="smoke")
+    out = capsys.readouterr().out
     assert all(r.card for r in results) and len(results) == 2 * len(grid.get("shots", [None]))
-    found = survey(jobs, 1)
-    for job, card in ((r.job, r.card) for r in results):
-        images, tests, passes = found.sizes[job]
-        assert passes == len(card.epochs) and card.benchmark == benchmark and card.shots == (job.shots or 16)
-        assert {d: digest for d, (_, digest) in found.data[job.where, "final"].items()} == card.data_digest
-        assert found.data[job.where, "final"][card.train_split][0] == images
-        assert (tests > found.data[job.where, "final"][card.test_split][0]) is bool(card.targets)
-    for method, told in found.methods.items():
-        largest = max(found.sizes[job][0] for job in jobs)
-        assert told.batch_size == min(8, largest), f"the memory of {method} is that of its largest step"
-    assert all(job.where in out for job in jobs) and (place / "results" / "smoke" / benchmark / "sweep.csv").is_file()
+    for run, card in ((r.run, r.card) for r in results):
+        assert card.benchmark == benchmark and card.shots == (run.shots or 16) and run.where in out
+        for name, digest in card.data_digest.items():
+            assert re.search(f"data     {run.where}, {name}: [0-9,]+ images, digest {digest}", out)
+    asked = {"runs": [asdict(r.run) for r in results], "slots": 1, "share": 1}
+    largest = max(min(8, int(n)) for n in re.findall(r"train_meta[^:]*: ([0-9]+) images", out))
+    assert survey(asked)["text"].count(f"a step of {largest} images needs") == 2, "that of its largest step"
+    assert (place / "results" / "smoke" / benchmark / "sweep.csv").is_file()
 
 
-def test_a_failed_choice_has_no_final_runs(place, capsys):
-    results = sweep_grid([TASK], ["lora", "linear"], [0], [1e-3, 1e-2], profile="smoke", retries=0, work=planted_job)
-    assert [(r.job.method, r.job.purpose, r.card is None) for r in results] == [
+def test_a_failed_choice_has_no_final_runs(place, capsys, monkeypatch):
+    monkeypatch.setattr(execution, "execute", planted(execution.execute))
+    results = swept([TASK], ["lora", "linear"], [0], [1e-3, 1e-2], profile="smoke", retries=0)
+    assert [(r.run.method, r.run.purpose, r.card is None) for r in results] == [
         ("lora", "select", True), ("lora", "select", True), ("linear", "select", False), ("linear", "select", False),
         ("linear", "final", False),
     ]  # fmt: skip
     out = capsys.readouterr().out
     assert f"no final runs of lora on {TASK}" in out and out.count("failed: lora on") == 4
-    written = json.loads((place / "results" / "smoke" / "vtab-1k" / "sweep.json").read_text())
-    assert [row["state"] for row in written] == ["failed", "failed", "done", "done", "done"]
-    assert written[0]["accuracy"] is None and written[0]["error"] == "RuntimeError: a planted failure"
+    written = pd.read_csv(place / "results" / "smoke" / "vtab-1k" / "sweep.csv")
+    assert written["state"].tolist() == ["failed", "failed", "done", "done", "done"]
+    assert math.isnan(written["accuracy"][0]) and written["error"][0] == "RuntimeError: a planted failure"
 
 
 def test_what_cannot_fit_is_refused_before_the_first_run(place, monkeypatch):
-    monkeypatch.setattr(sys.modules[preflight.__module__], "free_memory", lambda device: 1000)
+    monkeypatch.setattr("dtl_book.experiments.preflight.free_memory", lambda device: 1000)
+    monkeypatch.setattr(execution, "execute", lambda *_, **__: pytest.fail("ran"))
     with pytest.raises(CannotFit, match="linear on shape_location does not fit cpu"):
-        sweep_grid([TASK], ["linear"], [0], profile="smoke", work=lambda job: pytest.fail("ran"))
+        swept([TASK], ["linear"], [0], profile="smoke")
     assert not (place / "results").exists()
 
 
@@ -186,20 +192,20 @@ def test_what_cannot_fit_is_refused_before_the_first_run(place, monkeypatch):
         ({"tasks": ["nowhere"]}, "no folder for the task 'nowhere'"),
         ({"seeds": []}, "at least one"),
         ({"workers": -1}, "workers is -1"),
-        ({"drop_paths": [0.1]}, "none of linear takes a drop path"),
-        ({"drop_paths": [0.1, 1.0], "methods": ["dtl"]}, "a probability below 1"),
+        ({"drop_path": [0.1]}, "none of linear takes a drop path"),
+        ({"drop_path": [0.1, 1.0], "methods": ["dtl"]}, "a probability below 1"),
         ({"cluster": "127.0.0.1:1"}, "there is no Ray cluster at 127.0.0.1:1|Ray, which is not installed"),
-        ({"work": run_job, "methods": ["dtl++"]}, "no method is called"),
+        ({"methods": ["dtl++"]}, "no method is called"),
     ],
     ids=lambda v: next(iter(v)) if isinstance(v, dict) else "",
 )
 def test_mistakes_are_told_before_a_run(change, message, place):
     with pytest.raises((ValueError, RuntimeError), match=message):
-        sweep_grid(**{"tasks": [TASK], "methods": ["linear"], "seeds": [0], "profile": "smoke", **change})
+        swept(**{"tasks": [TASK], "methods": ["linear"], "seeds": [0], "profile": "smoke", **change})
     assert not (place / "results").exists()
 
 
 def test_the_tasks_of_a_profile():
-    paper = tasks_of("paper")
+    paper = tasks_of(get_profile("paper"))
     assert len(paper) == 19 and {"cifar", "oxford_iiit_pet", "smallnorb_ele"} <= set(paper)
-    assert TASK in tasks_of("smoke") and set(paper).isdisjoint(tasks_of("laptop"))
+    assert TASK in tasks_of(get_profile("smoke")) and set(paper).isdisjoint(tasks_of(get_profile("laptop")))

@@ -1,0 +1,172 @@
+"""One run, from its record to its card."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+
+from dtl_core.backbones import BackboneInfo, load_backbone
+from dtl_core.baselines import build
+from dtl_core.memory import GIB
+from dtl_core.training import Evaluation, PrefixCache, Recipe, evaluate, fit, seed_everything
+
+from .cards import RunCard
+from .code import code_of
+from .preflight import preflight
+from .recipes import is_official, recipe_of, takes_views
+from .run import DROP_PATH_METHODS, Run
+from .run_data import RunData, open_data
+
+# Test images are passed once a run, so storing them spares a pass to later runs alone: not worth filling a disk (dSprites
+# on a ViT-B/16: 357 GB)
+STORED_TEST_BYTES = 16 * GIB
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run before its first step.
+
+    Attributes:
+        run: what is run.
+        recipe: how.
+        info: the backbone's identity.
+        data: the images, with the transforms of the backbone.
+        model: initialised from the seed, on the CPU.
+        options: of ``baselines.build``, as the model was built.
+    """
+
+    run: Run
+    recipe: Recipe
+    info: BackboneInfo
+    data: RunData
+    model: nn.Module
+    options: dict
+
+    @property
+    def cacheable(self) -> bool:
+        """Whether the method has a frozen prefix, and neither drop path nor a random transform changes what it gives."""
+        fixed = getattr(self.data.train.transform, "deterministic", False)
+        return hasattr(self.model, "prefix") and fixed and not self.recipe.drop_path
+
+    def stored_bytes(self) -> tuple[int, int]:
+        """Return what the frozen prefix of the training and of the test images takes on disk, where ``cacheable``.
+
+        Test images that would take more than ``STORED_TEST_BYTES`` are not stored: 0.
+        """
+        dtype = getattr(torch, self.run.backbone_dtype)
+        an_image = PrefixCache.plan_bytes(self.model, self.data.train[0][0], 1, dtype)
+        test = an_image * len(self.data.test)
+        return an_image * len(self.data.train), test if test <= STORED_TEST_BYTES else 0
+
+
+def prepare(run: Run) -> Prepared:
+    """Load the backbone, open the data and build the model from the seed."""
+    backbone = load_backbone(run.pitfalls.weights or run.sizes.backbone, image_size=run.sizes.image_size)
+    info = backbone.dtl_info = run.pitfalls.normalised(backbone.dtl_info)  # an adapter file carries it on
+    data = open_data(run, info)
+    recipe = recipe_of(run, backbone, len(data.train))
+    options: dict = {"config": recipe.config, "drop_path": recipe.drop_path} if run.method in DROP_PATH_METHODS else {}
+    if run.pitfalls.readout != "mean":
+        options["readout"] = run.pitfalls.readout
+    if run.backbone_dtype != "float32":
+        options["backbone_dtype"] = getattr(torch, run.backbone_dtype)
+    seed_everything(run.seed)
+    model = build(run.method, backbone, data.train.classes, inplace=True, **options)
+    model.class_names = data.train.class_names
+    model.view = "crop" if is_official(run) else "resize"  # an adapter file carries it on
+    return Prepared(run, recipe, info, data, model, options)
+
+
+def execute(
+    run: Run,
+    *,
+    cache: bool = True,
+    prefixes: Path | None = None,
+    keep_checkpoint: bool = True,
+    progress: bool = True,
+) -> tuple[RunCard, nn.Module]:
+    """Train one method on one task, test it once, and return the card and the model. Write no card.
+
+    Args:
+        run: what is run.
+        cache: train from the stored prefix where the method has one and that is exact.
+        prefixes: folder of the stored prefix, see ``PrefixCache``.
+        keep_checkpoint: write the state after each epoch and continue a run that was killed.
+        progress: say beforehand what the run will be (``preflight``), and show bars.
+
+    Raises:
+        CannotFit: the device's memory has no room for a step.
+    """
+    ready = prepare(run)
+    recipe, info, model, data = ready.recipe, ready.info, ready.model, ready.data
+    use_cache = cache and ready.cacheable
+    check = preflight(ready, cached=use_cache, timed=progress)
+    if progress:
+        print(check.text())
+    check.refuse()
+
+    start, inexact = time.perf_counter(), ""
+    train_data, test_data = data.train, data.test
+    if use_cache:
+        stored = dict(dtype=getattr(torch, run.backbone_dtype), root=prefixes, progress=progress)
+        train_data = PrefixCache(model, data.train, **stored)
+        inexact = train_data.inexact
+        if not inexact and check.precision != "fp32":
+            inexact = (
+                f"the prefix is stored in {run.backbone_dtype}; from images it would run in {check.precision} autocast"
+            )
+        if check.stored_bytes[1]:
+            test_data = PrefixCache(model, data.test, **stored)
+    cache_seconds = time.perf_counter() - start
+
+    judge = None
+    if data.validation is not None:
+
+        def judge(trained: nn.Module) -> float:
+            return evaluate(trained, data.validation, precision=check.precision, progress=False).accuracy
+
+    state = run.checkpoint if keep_checkpoint else None
+    record = fit(model, train_data, recipe, checkpoint=state, progress=progress, score=judge)
+
+    def score_on(images: Dataset, stored: Dataset | None = None) -> Evaluation:
+        within, shown = _within(images), dict(precision=record.precision, progress=progress)
+        return evaluate(model, images if stored is None else stored, within=within, **shown)
+
+    score = score_on(data.test, test_data)
+    targets = {name: _scores(score_on(images)) for name, images in data.targets.items()}
+    if state:
+        state.unlink(missing_ok=True)
+    trained = sum(p.numel() for p in model.trainable_parameters())
+    head = sum(p.numel() for p in model.head.parameters())
+    history = record.history.astype(object).where(record.history.notna(), None)  # JSON knows no NaN
+    train_split, test_split = data.names
+    card = RunCard(
+        run=asdict(run), method=run.method, profile=run.profile, benchmark=run.benchmark, task=run.task, purpose=run.purpose,
+        protocol=run.protocol or run.sizes.protocol, shots=data.shots, seed=run.seed, lr=recipe.lr, recipe=asdict(recipe),
+        readout=getattr(model, "readout", "mean"), switches=run.pitfalls.turned(),
+        backbone=info.name, backbone_sha256=info.sha256, backbone_dtype=run.backbone_dtype, image_size=list(info.image_size),
+        train_split=train_split, test_split=test_split, classes=data.train.classes,
+        data_digest={train_split: data.train.digest, test_split: data.test.digest},
+        parameters=trained, parameters_without_head=trained - head, **_scores(score), loss=score.loss, targets=targets,
+        epochs=history.to_dict("records"), kept_epoch=record.kept_epoch, seconds=record.seconds, cache_seconds=cache_seconds,
+        peak_bytes=record.peak_bytes, cache=run.backbone_dtype if use_cache else None, cache_inexact=inexact,
+        device=record.device, threads=torch.get_num_threads(), precision=record.precision,
+        code=code_of(run.method, takes_views(run)),
+    )  # fmt: skip
+    return card, model
+
+
+def _within(data: Dataset) -> tuple[int, ...] | None:
+    """The classes that occur, where they are only some of those that the head has (ImageNet-A and -R)."""
+    present = getattr(data, "present_classes", None)
+    return present if present is not None and len(present) < data.classes else None
+
+
+def _scores(score: Evaluation) -> dict:
+    names = ("accuracy", "balanced_accuracy", "accuracy_within")
+    return {name: getattr(score, name) for name in names}

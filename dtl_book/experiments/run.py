@@ -1,0 +1,192 @@
+"""One run as a record: the command line shows it, a sweep enumerates it, and its card holds it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from dtl_core.config import DTLConfig
+
+from ..paths import cache_dir, results_dir
+from .pitfalls import Pitfalls
+from .profiles import Profile, get_profile
+
+Benchmark = Literal["vtab-1k", "few-shot", "domain"]  # and "folder", where there is ``data``
+Method = Literal[
+    "full", "linear", "bitfit", "vpt-shallow", "vpt-deep", "adaptformer", "lora", "ssf", "fact", "repadapter", "lst", "noah", "dtl", "dtl+"
+]  # fmt: skip
+ProfileName = Literal["smoke", "laptop", "paper"]
+Protocol = Literal["authors", "clean"]
+# timm sets a block's drop path when it builds the block, and the rivals run timm's own blocks, which are built without
+DROP_PATH_METHODS = ("dtl", "dtl+")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run.
+
+    Attributes:
+        task: of the benchmark, e.g. `mnist` (laptop) or `caltech101` (paper); for few-shot a set (`typefaces`,
+            `oxford-pets`); for domain the source (`mnist`, `imagenet`), which is tested on every domain, or one target.
+        method: how to adapt.
+        benchmark: which one the task is of.
+        data: your own images in place of a benchmark: `folder:PATH`, one sub-folder per class.
+        shots: training images a class (few-shot); 16 if not given.
+        protocol: `authors` (their recipe for the task) or `clean`; the profile's if not given.
+        profile: sizes and sources; `DTL_PROFILE`, else laptop.
+        seed: of initialisation and order, and which drawing of the shots.
+        lr: learning rate; the recipe's own if not given.
+        drop_path: probability of leaving out a frozen block in training (dtl, dtl+); the recipe's own if not given. With it
+            no prefix is stored.
+        epochs: passes over the images; the recipe's own if not given.
+        batch_size: images a step; the recipe's own if not given.
+        augmentation: of the training images: `none` or `rand-m9-mstd0.5-inc1` (letters keep their class); the recipe's own
+            if not given.
+        backbone_dtype: of the frozen weights and the tokens. The trained parameters stay float32.
+        pitfalls: what the field gets wrong, to be measured.
+        purpose: "final" (tested once) or "select" (a setting that is tried, scored on validation images).
+        config: of DTL, in the place of the profile's.
+        group: folder of the card, where it is not the benchmark's.
+        variant: what sets the run apart in its group; a part of the card's name.
+
+    Raises:
+        ValueError: a value is out of range, or does not go with another.
+    """
+
+    task: str = ""
+    method: Method = "dtl+"
+    benchmark: Benchmark = "vtab-1k"
+    data: str | None = None
+    shots: int | None = None
+    protocol: Protocol | None = None
+    profile: ProfileName | None = None
+    seed: int = 0
+    lr: float | None = None
+    drop_path: float | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
+    augmentation: str | None = None
+    backbone_dtype: Literal["float32", "bfloat16"] = "float32"
+    pitfalls: Annotated[Pitfalls, tyro.conf.OmitArgPrefixes] = field(default_factory=Pitfalls)
+    purpose: tyro.conf.Suppress[Literal["final", "select"]] = "final"
+    config: tyro.conf.Suppress[DTLConfig | None] = None
+    group: tyro.conf.Suppress[str] = ""
+    variant: tyro.conf.Suppress[str] = ""
+
+    def __post_init__(self):
+        if not self.task and self.data is None:
+            raise ValueError(
+                "say what to train on: either --task NAME (of a benchmark) or --data folder:PATH (your own images)"
+            )
+        if self.data is not None:
+            kind, _, place = self.data.partition(":")
+            if kind != "folder" or not place:
+                raise ValueError(
+                    f"--data {self.data} is not understood: write folder:PATH, where PATH has one sub-folder per class"
+                )
+            object.__setattr__(self, "benchmark", "folder")
+            object.__setattr__(self, "task", self.task or Path(place).expanduser().resolve().name)
+        if self.benchmark == "few-shot":
+            object.__setattr__(self, "shots", self.shots or 16)
+        elif self.shots is not None:
+            raise ValueError(f"shots belong to the few-shot benchmark, and this is {self.benchmark}: leave them out")
+        if 0 in (self.epochs, self.batch_size):
+            raise ValueError(
+                f"epochs={self.epochs}, batch_size={self.batch_size}: both must be at least 1, or left out"
+            )
+        if self.drop_path and self.method not in DROP_PATH_METHODS:
+            raise ValueError(
+                f"drop_path is {self.drop_path}, and {self.method} takes none: it belongs to "
+                f"{' and '.join(DROP_PATH_METHODS)}, which walk through the frozen blocks themselves"
+            )
+        object.__setattr__(self, "profile", get_profile(self.profile).name)
+
+    def __str__(self) -> str:
+        rate = f", lr {self.lr:g}" if self.lr else ""
+        drop = "" if self.drop_path is None else f", drop path {self.drop_path:g}"
+        return f"{self.label} on {self.where}, seed {self.seed}{rate}{drop}"
+
+    @property
+    def sizes(self) -> Profile:
+        """The profile."""
+        return get_profile(self.profile)
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of the user's own images."""
+        return Path(self.data.partition(":")[2]).expanduser() if self.data else None
+
+    @property
+    def label(self) -> str:
+        """The method, with its variant."""
+        return f"{self.method}-{self.variant}" if self.variant else self.method
+
+    @property
+    def where(self) -> str:
+        """The task, with its shots."""
+        return f"{self.task}, {self.shots} shots" if self.shots else self.task
+
+    def card(self, root: Path | None = None) -> Path:
+        """Return where the card lies, below ``root`` or the recorded results.
+
+        Runs with a backbone in bfloat16 have a folder beside the profile's: they never stand among the others.
+        """
+        tried = {"lr": self.lr, "drop_path": self.drop_path} if self.purpose == "select" else {}
+        profile = self.profile if self.backbone_dtype == "float32" else f"{self.profile}-bf16"
+        where = profile, self.group or self.benchmark, self.task, self.label, self.seed
+        return card_path(*where, root=root, shots=self.shots, **tried)
+
+    @property
+    def failure(self) -> Path:
+        """Where the run is recorded as failed; its log lies beside that, as ``.log``."""
+        profile, *rest = self.card().relative_to(results_dir()).parts
+        return results_dir().joinpath(profile, "failed", *rest)
+
+    @property
+    def name(self) -> str:
+        """The card's path in one word."""
+        return "-".join(self.card().relative_to(results_dir()).with_suffix("").parts)
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the state after each epoch is kept until the run has ended. No two different runs share it."""
+        digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
+        return cache_dir() / "runs" / f"{self.name}-{digest}.safetensors"
+
+    @property
+    def prefixes(self) -> Path:
+        """Folder of the stored prefixes that the runs of a task share in a sweep."""
+        return cache_dir() / "sweep" / f"{self.profile}-{self.benchmark}-{self.task}-{self.backbone_dtype}"
+
+    @classmethod
+    def from_dict(cls, record: dict) -> Run:
+        """Return the run of ``dataclasses.asdict(run)``, as a card holds it."""
+        config, pitfalls = record.get("config"), record.get("pitfalls") or {}
+        return cls(**{**record, "config": config and DTLConfig(**config), "pitfalls": Pitfalls(**pitfalls)})
+
+
+def card_path(
+    profile: str,
+    benchmark: str,
+    task: str,
+    method: str,
+    seed: int,
+    lr: float | None = None,
+    root: Path | None = None,
+    shots: int | None = None,
+    drop_path: float | None = None,
+) -> Path:
+    """Return where a card lies: ``results/<profile>/<benchmark>/<task>/<method>-seed0.json``.
+
+    With ``shots`` it is ``<method>-4shot-seed0.json``; with ``lr``, ``drop_path`` or both a selection card,
+    ``select-<method>-lr0.001-dp0.1-seed0.json``.
+    """
+    method = f"{method}-{shots}shot" if shots else method
+    tried = [f"{name}{value:g}" for name, value in (("lr", lr), ("dp", drop_path)) if value is not None]
+    name = "-".join([*(["select"] if tried else []), method, *tried, f"seed{seed}"])
+    return (root or results_dir()) / profile / benchmark / task / f"{name}.json"
