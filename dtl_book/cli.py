@@ -27,8 +27,8 @@ GROUPS: dict[str, Callable | dict[str, Callable]] = {
     "explorer": m.explorer,
     "measure": MEASURE,
     "notebooks": {
-        "run": c.notebooks_run, "site": c.notebooks_site, "html": c.notebooks_site,
-        "list": c.notebooks_list, "sync": c.notebooks_sync, "lab": c.notebooks_lab,
+        "run": c.notebooks_run, "site": c.notebooks_site, "list": c.notebooks_list,
+        "sync": c.notebooks_sync, "lab": c.notebooks_lab,
     },
 }  # fmt: skip
 

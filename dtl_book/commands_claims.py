@@ -22,10 +22,10 @@ def claims(ids: Annotated[tuple[str, ...], tyro.conf.Positional] = (), write: bo
             build/claims.html (all claims).
     """
     from .claims import judge, save_claims, write_claims
+    from .claims.page import write_claims_html
     from .experiments.behaviour import record_behaviour
     from .experiments.code import recorded_code
     from .paths import shown
-    from .site.front import write_claims_html
 
     if write and ids:
         raise ValueError("--write records all claims: leave the ids out")
