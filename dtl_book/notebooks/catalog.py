@@ -152,9 +152,6 @@ def sync_notebooks(folder: Path | None = None) -> list[Path]:
 
     An empty address takes the badge away.
 
-    Args:
-        folder: another folder than ``notebooks/``.
-
     Returns:
         The notebooks that were changed.
 
@@ -189,9 +186,6 @@ def clean_notebook(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
     Gone are execution times, widget states, progress bars and the kernel's own description; a widget's output becomes
     a line of text, since without its state it could only show an error. Cell ids, tags and counts stay.
-
-    Returns:
-        The same notebook.
     """
     notebook.metadata = nbformat.from_dict(METADATA)
     for cell in notebook.cells:

@@ -29,11 +29,7 @@ def default_out() -> Path:
 
 
 def select(infos: list[NotebookInfo], names: list[str] | None) -> list[NotebookInfo]:
-    """Return the notebooks whose number or file name was asked for; all without ``names``.
-
-    Raises:
-        ValueError: for a name that fits none; the message lists what there is.
-    """
+    """Return the notebooks whose number or file name was asked for; all without ``names``."""
     wanted = {Path(name).name.removesuffix(".ipynb"): name for name in names or []}
     for short, name in wanted.items():
         if not any(short in (info.number, info.name) for info in infos):
@@ -65,10 +61,6 @@ def run_notebooks(
 
     Returns:
         How each went: name -> whether it ``failed``, and its ``status`` in words, ``ran in 35 s`` or ``failed in cell [7] …``.
-
-    Raises:
-        ValueError: for a name that is no notebook, or no profile.
-        RuntimeError: see ``write_site``.
     """
     chosen, folder, out = get_profile(profile), folder or notebooks_dir(), out or default_out()
     infos = select(list_notebooks(folder=folder), names)
@@ -109,13 +101,6 @@ def run_notebooks(
 
 def execute(notebook: nbformat.NotebookNode, folder: Path, env: dict[str, str], timeout: int, label: str) -> str:
     """Run a notebook in a fresh kernel, in place up to a cell that fails, with a progress bar over its code cells.
-
-    Args:
-        notebook: gets its outputs.
-        folder: in which its kernel runs.
-        env: of the kernel.
-        timeout: seconds that one cell may take.
-        label: text before the bar.
 
     Returns:
         ``failed in cell [7] “first line”: error``, with the number that JupyterLab would show; empty if it ran.

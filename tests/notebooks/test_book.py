@@ -117,9 +117,8 @@ def test_clean_notebook_keeps_outputs_and_drops_traces():
         "application/vnd.jupyter.widget-view+json": {"model_id": "2"},
         "text/plain": "  0%|          | 0/3 [00:00<?, ?it/s]",
     }
-    cell = new_code_cell(
-        "x", metadata={"tags": ["nbval-skip"], "execution": {"iopub.status.busy": "2026-01-01"}, "scrolled": True}
-    )
+    traces = {"execution": {"iopub.status.busy": "2026-01-01"}, "scrolled": True}
+    cell = new_code_cell("x", metadata={"tags": ["nbval-skip"], **traces})
     cell.outputs = [
         new_output("stream", name="stdout", text="kept\n"),
         new_output(

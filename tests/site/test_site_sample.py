@@ -143,19 +143,17 @@ def test_what_is_wrong_is_said_and_the_rest_written(tmp_path, capfd):
     cells = [new_markdown_cell("# 01 · A page\n\nGood $x$ and bad $\\foo{x}$.")]
     nbformat.write(new_notebook(cells=cells), tmp_path / "01_page.ipynb")
     (tmp_path / "02_damaged.ipynb").write_text('{"cells": [')
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in ("01_page.ipynb", "01_page.html", "03_gone.html"):
+        (out / name).write_text("of an earlier run")
     with pytest.raises(RuntimeError, match="something wrong"):
-        write_site(tmp_path / "out", notebooks_folder=tmp_path)
+        write_site(out, notebooks_folder=tmp_path)
     said = capfd.readouterr().err
     assert re.search(r"01_page.*\\foo", said) and "02_damaged.ipynb is not a notebook" in said
-    page = (tmp_path / "out" / "01_page.html").read_text()
+    page = (out / "01_page.html").read_text()
     assert "<math" in page and r"\foo{x}" in page, "the page is written all the same"
-
-
-def test_a_page_that_is_gone(sample):
-    (sample / "02_gone.html").write_text("of an earlier build")
-    (sample / "01_page.ipynb").write_text("an executed copy")
-    write_site(sample, notebooks_folder=sample.parent)
-    assert {path.name for path in sample.glob("0*")} == {"01_page.html", "01_page.ipynb"}
+    assert {path.name for path in out.glob("0*")} == {"01_page.html", "01_page.ipynb"}, "a page that is gone"
 
 
 def test_there_is_no_site_without_a_checkout(tmp_path, monkeypatch):
