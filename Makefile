@@ -64,7 +64,7 @@ workbook: data
 	@$(DTL) notebooks run
 
 site: setup
-	@$(DTL) notebooks site --out build/site
+	@$(BIN)/python -m sphinx -b html site build/site
 
 check: setup-test
 	@$(BIN)/ruff check

@@ -237,7 +237,7 @@ def claims(ids: Names = (), write: bool = False) -> None:
     from .experiments.behaviour import record_behaviour
     from .experiments.code import recorded_code
     from .paths import shown
-    from .site.front import write_claims_html
+    from .claims.page import write_claims_html
 
     if write and ids:
         raise ValueError("--write records all claims: leave the ids out")
@@ -353,9 +353,10 @@ def notebooks_run(names: Names = (), profile: ProfileName | None = None, in_plac
         profile: sizes and sources; `DTL_PROFILE`, else laptop.
         in_place: also put the outputs into the notebooks themselves.
     """
-    from .site.run import exit_code, run_notebooks
+    from .notebooks.run import run_notebooks
 
-    sys.exit(exit_code(run_notebooks(list(names) or None, profile=profile, in_place=in_place)))
+    went = run_notebooks(list(names) or None, profile=profile, in_place=in_place)
+    sys.exit(int(any(run["failed"] for run in went.values())))
 
 
 def notebooks_site(out: Path | None = None) -> None:
@@ -364,11 +365,9 @@ def notebooks_site(out: Path | None = None) -> None:
     Args:
         out: folder to write to; build/workbook if not given.
     """
-    from .site.build import write_site
-    from .site.run import default_out, say_where
+    from .notebooks.run import write_site
 
-    print("Writing the notebooks as a site: a quarter of a minute.", flush=True)
-    say_where(write_site(out or default_out()))
+    write_site(out)
 
 
 def notebooks_list() -> None:
@@ -389,7 +388,7 @@ def notebooks_sync() -> None:
 
 def notebooks_lab() -> None:
     """Open JupyterLab in the notebooks' folder."""
-    from .site.run import lab
+    from .notebooks.run import lab
 
     sys.exit(lab())
 

@@ -14,30 +14,22 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 
 @contextmanager
-def served(folder):
-    """A folder over loopback; gives its address."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/"
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
-@contextmanager
 def visit(browser, folder, name, width, scheme="light"):
     """Opens a page over loopback; gives it, and the list of what it asks for outside or does not get."""
-    with served(folder) as home:
-        page, troubles = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme), []
-        page.on("request", lambda r: r.url.startswith((home, "data:")) or troubles.append(f"asked for {r.url}"))
-        page.on("response", lambda r: r.status < 400 or troubles.append(f"{r.status} for {r.url}"))
-        page.on("pageerror", lambda error: troubles.append(f"script: {error}"))
-        try:
-            page.goto(home + name)
-            yield page, troubles
-        finally:
-            page.close()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    home = f"http://127.0.0.1:{server.server_port}/"
+    page, troubles = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme), []
+    page.on("request", lambda r: r.url.startswith((home, "data:")) or troubles.append(f"asked for {r.url}"))
+    page.on("response", lambda r: r.status < 400 or troubles.append(f"{r.status} for {r.url}"))
+    page.on("pageerror", lambda error: troubles.append(f"script: {error}"))
+    try:
+        page.goto(home + name)
+        yield page, troubles
+    finally:
+        page.close()
+        server.shutdown()
+        server.server_close()
 
 
 def overflow(page):

@@ -56,37 +56,19 @@ class NotebookInfo:
 
 
 def notebooks_dir() -> Path:
-    """The folder of the numbered notebooks."""
+    """Return the folder of the numbered notebooks."""
     return paths.project_dir() / "notebooks"
 
 
 def plain(markdown: str) -> str:
-    """A line of Markdown as plain text: no emphasis, no code marks, links by their text, ``$\\beta$`` as beta."""
+    """Return a line of Markdown as text: no emphasis, no code marks, links by their text, ``$\\beta$`` as beta."""
     text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", markdown)
     text = re.sub(r"\\([A-Za-z]+)", r"\1", text)
     return re.sub(r"[*`$]|(?<!\w)_|_(?!\w)", "", text).strip()
 
 
-def read_info(path: Path) -> NotebookInfo:
-    """Reads title, goal and minutes from a notebook's first Markdown cell. A damaged file has its name as title."""
-    try:
-        cells = read_notebook(path).cells
-    except DamagedFile:
-        cells = []  # running it reports the damage
-    first = next((cell.source for cell in cells if cell.cell_type == "markdown"), "")
-    title = re.search(r"^# (.+)$", first, re.M)
-    goal = re.search(r"^\*\*Goal\.?\*\*\.?:?\s*((?:.+\n?)+)", first, re.M)
-    minutes = re.search(r"(\d+)(?:\s*(?:to|-|–)\s*\d+)?\s*min", first)
-    return NotebookInfo(
-        path=path,
-        title=plain(re.sub(r"^\d+\s*[·.:–-]?\s*", "", title.group(1))) if title else path.stem,
-        goal=plain(" ".join(goal.group(1).split())) if goal else "",
-        minutes=int(minutes.group(1)) if minutes else None,
-    )
-
-
 def read_notebook(path: Path) -> nbformat.NotebookNode:
-    """Reads a notebook file.
+    """Read a notebook file.
 
     Raises:
         DamagedFile: for a file that is not a notebook; the message names it.
@@ -95,13 +77,37 @@ def read_notebook(path: Path) -> nbformat.NotebookNode:
         notebook = nbformat.read(path, as_version=4)
         nbformat.validate(notebook)
     except (ValueError, KeyError, TypeError, AttributeError, nbformat.ValidationError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DamagedFile(f"{path} is not a notebook ({reason[:120]}): get it again from the repository") from error
     return notebook
 
 
+def write_notebook(notebook: nbformat.NotebookNode, path: Path) -> None:
+    """Write a notebook whole, as JSON that git can compare line by line."""
+    with written_whole(path) as temporary:
+        nbformat.write(notebook, temporary)
+
+
+def read_info(path: Path) -> NotebookInfo:
+    """Read title, goal and minutes from a notebook's first Markdown cell. A damaged file has its name as title."""
+    try:
+        cells = read_notebook(path).cells
+    except DamagedFile:
+        cells = []  # running it reports the damage
+    first = next((cell.source for cell in cells if cell.cell_type == "markdown"), "")
+    title = re.search(r"^# (?:\d+\s*[·.:–-]?\s*)?(.+)$", first, re.M)
+    goal = re.search(r"^\*\*Goal\.?\*\*\.?:?\s*((?:.+\n?)+)", first, re.M)
+    minutes = re.search(r"(\d+)(?:\s*(?:to|-|–)\s*\d+)?\s*min", first)
+    return NotebookInfo(
+        path=path,
+        title=plain(title[1]) if title else path.stem,
+        goal=plain(" ".join(goal[1].split())) if goal else "",
+        minutes=int(minutes[1]) if minutes else None,
+    )
+
+
 def list_notebooks(kind: str = "", folder: Path | None = None) -> list[NotebookInfo]:
-    """The notebooks ``NN_….ipynb`` in their order.
+    """Return the notebooks ``NN_….ipynb`` in their order.
 
     Args:
         kind: ``""`` for the numbered ones, ``exercises`` or ``solutions``.
@@ -111,19 +117,18 @@ def list_notebooks(kind: str = "", folder: Path | None = None) -> list[NotebookI
 
 
 def project_address() -> str:
-    """The address setting: ``[tool.dtl] address`` in pyproject.toml. Empty until the project has a public home."""
-    with open(paths.CHECKOUT / "pyproject.toml", "rb") as file:
-        return tomllib.load(file)["tool"]["dtl"]["address"]
+    """Return ``[tool.dtl] address`` of pyproject.toml. It is empty until the project has a public home."""
+    return tomllib.loads((paths.CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["dtl"]["address"]
 
 
 def setup_cell(address: str = "") -> str:
-    """The source of the set-up cell that all notebooks share, with the address written in."""
+    """Return the source of the set-up cell that all notebooks share, with the address written in."""
     text = (paths.RESOURCES / "setup_cell.py.txt").read_text(encoding="utf-8").rstrip("\n")
     return text.replace('ADDRESS = ""', f"ADDRESS = {json.dumps(address)}")
 
 
 def badge(name: str, address: str) -> str:
-    """The line that opens a numbered notebook in Colab; empty without an address that Colab can open.
+    """Return the line that opens a numbered notebook in Colab; empty without an address that Colab can open.
 
     Args:
         name: of the notebook, ``05_dtl_on_a_vit.ipynb``.
@@ -137,18 +142,15 @@ def badge(name: str, address: str) -> str:
 
 
 def with_badge(source: str, line: str) -> str:
-    """The source of a notebook's first cell with this badge under its H1, in the place of another; without one if empty."""
+    """Return a notebook's first cell with this badge under its H1, in the place of another; without one if empty."""
     title, *rest = [text for text in source.split("\n\n") if not text.startswith(BADGE)]
     return "\n\n".join([title, line, *rest] if line else [title, *rest])
 
 
 def sync_notebooks(folder: Path | None = None) -> list[Path]:
-    """Writes the set-up cell, with the address setting, into every notebook, and the badge into the numbered ones.
+    """Write the set-up cell, with the address setting, into every notebook, and the badge into the numbered ones.
 
-    The same as ``dtl notebooks sync``. An empty address takes the badge away.
-
-    Args:
-        folder: another folder than ``notebooks/``.
+    An empty address takes the badge away.
 
     Returns:
         The notebooks that were changed.
@@ -157,14 +159,13 @@ def sync_notebooks(folder: Path | None = None) -> list[Path]:
         ValueError: for a notebook without a cell tagged ``setup``.
     """
     address, changed = project_address(), []
-    source = setup_cell(address)
     for place, path in [(kind, info.path) for kind in KINDS for info in list_notebooks(kind, folder)]:
         notebook = read_notebook(path)
         cells = [cell for cell in notebook.cells if SETUP_TAG in cell.metadata.get("tags", [])]
         if len(cells) != 1:
             raise ValueError(f"{path}: one cell has to be tagged {SETUP_TAG!r}, {len(cells)} are")
         before = [cell.source for cell in notebook.cells]
-        cells[0].source = source
+        cells[0].source = setup_cell(address)
         first = notebook.cells[0]
         if first.cell_type == "markdown":
             first.source = with_badge(first.source, "" if place else badge(path.name, address))
@@ -174,51 +175,36 @@ def sync_notebooks(folder: Path | None = None) -> list[Path]:
     return changed
 
 
-def write_notebook(notebook: nbformat.NotebookNode, path: Path) -> None:
-    """Writes a notebook whole, as JSON that git can compare line by line."""
-    with written_whole(path) as temporary:
-        nbformat.write(notebook, temporary)
-
-
 def without_bars(text: str) -> str:
-    """A stream's text without progress bars; what a carriage return overwrote is gone."""
-    lines = [line.split("\r")[-1] if not _BAR.search(line) else _last_plain(line) for line in text.split("\n")]
-    return "\n".join(line for line in lines if line is not None)
-
-
-def _last_plain(line: str) -> str | None:
-    parts = [part for part in line.split("\r") if part.strip() and not _BAR.search(part)]
-    return parts[-1] if parts else None
+    """Return a stream's text without progress bars; what a carriage return overwrote is gone."""
+    lines = [line.rstrip("\r").split("\r")[-1] for line in text.split("\n")]
+    return "\n".join(line for line in lines if not _BAR.search(line))
 
 
 def clean_notebook(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Makes an executed notebook fit to commit, in place: outputs stay, traces of the run go.
+    """Make an executed notebook fit to commit, in place: outputs stay, traces of the run go.
 
     Gone are execution times, widget states, progress bars and the kernel's own description; a widget's output becomes
     a line of text, since without its state it could only show an error. Cell ids, tags and counts stay.
-
-    Returns:
-        The same notebook.
     """
     notebook.metadata = nbformat.from_dict(METADATA)
     for cell in notebook.cells:
         tags = list(cell.metadata.get("tags", []))
         folded = {"jupyter": {"source_hidden": True}} if SOLUTION_TAG in tags else {}
         cell.metadata = nbformat.from_dict(({"tags": tags} if tags else {}) | folded)
-        if cell.cell_type != "code":
-            continue
         kept = []
-        for output in cell.outputs:
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
             if output.output_type == "stream" and output.name == "stderr":
                 output.text = without_bars(output.text)
                 if not output.text.strip():
                     continue
-            data = output.get("data", {})
-            if "application/vnd.jupyter.widget-view+json" in data:
+            elif "application/vnd.jupyter.widget-view+json" in data:
                 if _BAR.search(data.get("text/plain", "")):
                     continue  # tqdm's bar in a notebook is a widget
                 output.data = nbformat.from_dict({"text/markdown": f"*{WIDGET_LINE}*", "text/plain": WIDGET_LINE})
                 output.metadata = nbformat.from_dict({})
             kept.append(output)
-        cell.outputs = kept
+        if cell.cell_type == "code":
+            cell.outputs = kept
     return notebook

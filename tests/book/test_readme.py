@@ -9,7 +9,7 @@ import pytest
 from dtl_book.claims import load_verdicts
 from dtl_book.notebooks.catalog import list_notebooks
 from dtl_book.paths import CHECKOUT
-from dtl_book.site.build import PROJECT_TEXTS
+from sources import TEXTS
 
 GUIDES = sorted((CHECKOUT / "docs").glob("*.md"))
 PAGES = [CHECKOUT / "README.md", CHECKOUT / "RESULTS.md", *GUIDES]
@@ -50,7 +50,7 @@ def test_the_rest_is_one_click_away():
     assert len(GUIDES) >= 4 and {path.resolve() for path in PAGES[1:]} <= shown
     assert {info.path.resolve() for info in list_notebooks()} <= shown
     pages = {path.relative_to(CHECKOUT).as_posix() for path in PAGES[1:]}
-    assert pages <= set(PROJECT_TEXTS.values()), "a page that the site lacks"
+    assert pages <= set(TEXTS.values()), "a page that the site lacks"
 
 
 def test_its_results_are_those_of_the_tables():

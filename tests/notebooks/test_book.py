@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import nbformat
 import pytest
@@ -11,7 +12,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from dtl_book.lab import note_run
 from dtl_book.lab.run_log import trained_in
 from dtl_book.notebooks.catalog import clean_notebook, list_notebooks, read_notebook, without_bars
-from dtl_book.site.run import exit_code, run_notebooks, select
+from dtl_book.notebooks.run import run_notebooks, select
 
 BAR = 'import sys; print("\\r 50%|##   | 1/2 [00:01<00:01,  1.0it/s]", file=sys.stderr)'
 
@@ -42,24 +43,25 @@ def book(tmp_path_factory):
     write(folder, "06_good", "import os", "print(os.environ['DTL_PROFILE'])")
     before = {path.name: path.read_bytes() for path in folder.glob("*.ipynb")}
     runs = run_notebooks(profile="smoke", folder=folder, out=folder / "out", in_place=True, timeout=60)
-    return {
-        "folder": folder,
-        "runs": {ran.info.number: ran for ran in runs},
-        "before": before,
-    }
+    return {"folder": folder, "runs": runs, "before": before}
 
 
 def test_failures_name_their_cell_and_the_others_run(book):
     runs = book["runs"]
-    assert list(runs) == ["01", "02", "03", "04", "05", "06"]
-    assert runs["01"].error is None and runs["06"].error is None
-    assert (runs["02"].cell, runs["02"].first_line) == (2, "rank = 0")
-    assert runs["02"].error == "AssertionError: rank must be positive"
-    assert "failed in cell [2] “rank = 0”" in runs["02"].status
-    assert "kernel died" in runs["03"].error and runs["03"].cell == 1
-    assert "longer than 60 s" in runs["04"].error and runs["04"].first_line == "import time"
-    assert "05_damaged.ipynb" in runs["05"].error and "not a notebook" in runs["05"].error
-    assert exit_code(list(runs.values())) == 1 and exit_code([runs["01"]]) == 0
+    assert {name: run["failed"] for name, run in runs.items()} == {
+        "01_good": False,
+        "02_fails": True,
+        "03_dies": True,
+        "04_hangs": True,
+        "05_damaged": True,
+        "06_good": False,
+    }
+    status = {name[:2]: run["status"] for name, run in runs.items()}
+    assert re.fullmatch(r"ran in \d+ s", status["01"])
+    assert status["02"] == "failed in cell [2] “rank = 0”: AssertionError: rank must be positive"
+    assert status["03"].startswith("failed in cell [1] “import os”: the kernel died")
+    assert status["04"] == "failed in cell [1] “import time”: took longer than 60 s"
+    assert status["05"].startswith("failed: ") and "05_damaged.ipynb is not a notebook" in status["05"]
 
 
 def test_index_and_pages(book):
@@ -115,9 +117,8 @@ def test_clean_notebook_keeps_outputs_and_drops_traces():
         "application/vnd.jupyter.widget-view+json": {"model_id": "2"},
         "text/plain": "  0%|          | 0/3 [00:00<?, ?it/s]",
     }
-    cell = new_code_cell(
-        "x", metadata={"tags": ["nbval-skip"], "execution": {"iopub.status.busy": "2026-01-01"}, "scrolled": True}
-    )
+    traces = {"execution": {"iopub.status.busy": "2026-01-01"}, "scrolled": True}
+    cell = new_code_cell("x", metadata={"tags": ["nbval-skip"], **traces})
     cell.outputs = [
         new_output("stream", name="stdout", text="kept\n"),
         new_output(

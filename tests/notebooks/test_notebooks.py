@@ -19,7 +19,7 @@ from nbclient import NotebookClient
 
 from dtl_book import paths
 from dtl_book.notebooks import catalog
-from dtl_book.site.mathml import mathml
+from mathml import mathml
 
 FOLDER = catalog.notebooks_dir()
 NUMBERED, EXERCISES, SOLUTIONS = ([info.path for info in catalog.list_notebooks(kind)] for kind in catalog.KINDS)

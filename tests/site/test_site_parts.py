@@ -1,20 +1,17 @@
-"""The site's parts without a browser: formulas, links, the front page."""
+"""The site's parts without a browser: formulas, links, the claims, the front page of a run."""
 
 from __future__ import annotations
 
 import json
 
-import pandas as pd
 import pytest
 
+from dtl_book.claims.page import claims_values, templates
 from dtl_book.notebooks.catalog import NotebookInfo
-from dtl_book.notebooks.kernel import Ran
-from dtl_book.paths import project_dir
-from dtl_book.site.front import claims_page, front_page
-from dtl_book.site.mathml import MathsError, mathml
-from dtl_book.site.pages import page_link
-from dtl_book.tables.memory_forms import load_trade_rows, trade_sentence, trade_table
 from dtl_core.files import DamagedFile
+from mathml import MathsError, mathml
+from notebook_page import linked
+from sources import front_page
 
 
 @pytest.mark.parametrize("tex", [r"\foo x", r"\frac{1", r"a & b", r"\begin{unknown} a & b \end{unknown}"])
@@ -37,18 +34,20 @@ def test_mathml():
     assert "<mtable" in mathml(r"\begin{aligned} a &= b \end{aligned}")
 
 
-def test_page_link(tmp_path):
-    source, other = tmp_path / "nb" / "exercises" / "01_a.ipynb", tmp_path / "nb" / "01_a.ipynb"
-    data = tmp_path / "data" / "README.md"
-    (tmp_path / "README.md").touch()
-    site = tmp_path / "site"
-    pages = {source: site / "exercises" / "01_a.ipynb", other: site / "01_a.ipynb", data: site / "data.md"}
-    assert page_link("../01_a.ipynb#x", source, pages) == "../01_a.ipynb#x"
-    assert page_link("../../data/README.md", source, pages) == "../data.md"
-    assert page_link("../02_b.ipynb", source, pages) is None
-    assert page_link("../../README.md", source, pages) is None, "a file outside the site"
-    assert page_link("https://example.org/a.ipynb", source, pages) == "https://example.org/a.ipynb"
-    assert page_link("#here", source, pages) == "#here"
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ("[a](../01_a.ipynb#x)", "[a](../01_a.ipynb#x)"),
+        ("[a](../../data/README.md)", "[a](../data.md)"),
+        ("[a](../02_b.ipynb) and [b](../../README.md)", "a and b"),  # no such notebook; a file outside the site
+        ("[a](https://example.org/a.ipynb), [b](#here)", "[a](https://example.org/a.ipynb), [b](#here)"),
+        ("`a[i](x.py)` $b[i](y)$ ![c](z.png)", "`a[i](x.py)` $b[i](y)$ ![c](z.png)"),
+    ],
+)
+def test_linked(tmp_path, written, shown):
+    path = tmp_path / "nb" / "exercises" / "01_a.ipynb"
+    pages = {path: "exercises/01_a.ipynb", tmp_path / "nb" / "01_a.ipynb": "01_a.ipynb"}
+    assert linked(written, path, pages | {tmp_path / "data" / "README.md": "data.md"}) == shown
 
 
 PART = {
@@ -63,11 +62,13 @@ PART = {
 
 
 def test_claims_without_and_with_verdicts(tmp_path):
-    titles = {"01": "One & only", "02": "Two", "08": "Eight"}
-    links = {"01": "01_one.html", "02": "02_two.html"}
-    empty = claims_page(titles, links, tmp_path / "none.json")
+    def claims(verdicts):
+        titles, links = {"01": "One & only", "08": "Eight"}, {"01": "01_one.html"}
+        return templates().get_template("claims.html.j2").render(titles=titles, links=links, **claims_values(verdicts))
+
+    empty = claims(tmp_path / "none.json")
     assert empty.count("<li id=") == 12 and "No verdict is recorded yet" in empty and 'class="verdict' not in empty
-    assert '<a href="01_one.html" title="One &amp; only">01</a>' in empty and "Eight" not in empty
+    assert ' · taken up in <a href="01_one.html" title="One &amp; only">01</a></p>' in empty and "Eight" not in empty
     path = tmp_path / "claims.json"
     words = {"summary": "1 of 1 not supported", "supports": "Yes.", "refutes": "No.", "doubt": "Run it."}
     rows = [
@@ -75,7 +76,7 @@ def test_claims_without_and_with_verdicts(tmp_path):
         {"id": "C2", "verdict": "supported", "parts": [], **words},
     ]
     path.write_text(json.dumps({"claims": rows}))
-    text = claims_page(titles, links, path)
+    text = claims(path)
     assert "1 supported, 1 not supported" in text and 'class="verdict not-supported"' in text
     for shown in (
         "LoRA keeps &lt;64&gt; %.",
@@ -88,27 +89,16 @@ def test_claims_without_and_with_verdicts(tmp_path):
     for damaged in ("{", '{"C1": 1}', "[1]"):
         path.write_text(damaged)
         with pytest.raises(DamagedFile, match="claims.json"):
-            claims_page(titles, links, path)
+            claims(path)
 
 
 def test_front_page_of_a_run(tmp_path):
-    infos = [NotebookInfo(tmp_path / f"0{n}_a.ipynb", f"Title {n}", "See it run.", 2) for n in (1, 2, 3)]
-    runs = {"01_a": Ran(infos[0], 1.0), "02_a": Ran(infos[1], 1.0, 2, "x = 0", "ValueError: <x>")}
+    infos = [NotebookInfo(tmp_path / f"0{n}_a.ipynb", f"Title {n}", "See it run.", 2) for n in (1, 2)]
+    ran = {"01_a": {"status": "failed in cell [2] “x”: ValueError: <x>", "failed": True}}
     noted = {"method": "dtl", "task": "mnist", "seed": 0, "split": "test", "accuracy": 0.9512, "seconds": None}
-    docs = {"01_a", "02_a", "03_a", "exercises/01_a", "exercises/index"}
-    text = front_page(infos, docs, runs, pd.DataFrame([noted]), "smoke: toys", tmp_path / "none.json")
-    assert "Setting: smoke: toys" in text and "1 of 2 notebooks failed" in text
-    assert "failed in cell [2] “x = 0”: ValueError: &lt;x&gt;" in text and "ran in 1 s" in text
-    assert "not run this time" in text and "about 2 minutes" in text and "See it run." in text
-    assert "<td>mnist</td>" in text and "<td>0.951</td>" in text and "<td>–</td>" in text
-    assert text.index("## The claims") < text.index("## The notebooks") < text.index("## What was trained")
-    assert 'href="exercises/01_a.html"' in text and "\nexercises/index\n" in text and "solutions/index" not in text
-    guides = front_page(infos, docs | {"results", "class"}, {}, pd.DataFrame(), "")
-    assert "\nResults <results>\nFor a class <class>\n" in guides and "<results>" not in text
-    quiet = front_page(infos, docs, {}, pd.DataFrame(), "")
-    assert "time-memory.png" not in text + quiet
-    shown = front_page(infos, docs, {}, pd.DataFrame(), "", source=project_dir() / "notebooks")
-    assert f"![{trade_sentence(load_trade_rows())}](images/time-memory.png)" in shown
-    assert shown.index("time-memory.png") < shown.index("## The claims")
-    assert "\n".join(trade_table(load_trade_rows())) in shown
-    assert "outputs that the notebooks hold" in quiet and "What was trained" not in quiet and "Source:" not in quiet
+    pages = {"01_a.ipynb", "02_a.ipynb", "exercises/01_a.ipynb"}
+    text = front_page(infos, pages, {"setting": "smoke: toys", "notebooks": ran, "trained": [noted]})
+    assert "Setting: smoke: toys" in text and "1 of 1 notebooks failed" in text and "Source:" not in text
+    assert "failed in cell [2] “x”: ValueError: &lt;x&gt;" in text and text.count("not run this time") == 1
+    assert "<td>0.951</td><td>–</td>" in text
+    assert text.count('href="exercises/') == 1 and 'href="exercises/01_a.html"' in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import urlsplit
 
 import nbformat
@@ -9,8 +10,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from site_browser import findings, overflow, visit
 
-from dtl_book.site.build import write_site
-from dtl_book.site.mathml import MathsError
+from dtl_book.notebooks.run import write_site
 
 WIDTHS = (1280, 390)
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -75,9 +75,8 @@ def sample(tmp_path_factory):
     (folder / "exercises").mkdir()
     exercise = [new_markdown_cell("# 01 · Exercises\n\n## Two\n\n[back](../01_page.ipynb)")]
     nbformat.write(new_notebook(cells=exercise), folder / "exercises" / "01_page.ipynb")
-    site = write_site(folder / "out", folder=folder)
-    assert site.warnings == []
-    return site.index.parent
+    write_site(folder / "out", notebooks_folder=folder)
+    return folder / "out"
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -140,24 +139,28 @@ def test_what_scrolls_can_be_reached(browser, sample):
         assert len(wide) >= 4 and set(wide) == {0}
 
 
-def test_a_formula_that_cannot_be_drawn(tmp_path):
+def test_what_is_wrong_is_said_and_the_rest_written(tmp_path, capfd):
     cells = [new_markdown_cell("# 01 · A page\n\nGood $x$ and bad $\\foo{x}$.")]
     nbformat.write(new_notebook(cells=cells), tmp_path / "01_page.ipynb")
-    with pytest.raises(MathsError, match=r"01_page.*\\foo"):
-        write_site(tmp_path / "out", folder=tmp_path)
-    page = (tmp_path / "out" / "01_page.html").read_text()
+    (tmp_path / "02_damaged.ipynb").write_text('{"cells": [')
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in ("01_page.ipynb", "01_page.html", "03_gone.html"):
+        (out / name).write_text("of an earlier run")
+    with pytest.raises(RuntimeError, match="something wrong"):
+        write_site(out, strict=True, notebooks_folder=tmp_path)
+    said = capfd.readouterr().err
+    assert re.search(r"01_page.*\\foo", said) and "02_damaged.ipynb is not a notebook" in said
+    page = (out / "01_page.html").read_text()
     assert "<math" in page and r"\foo{x}" in page, "the page is written all the same"
+    assert {path.name for path in out.glob("0*")} == {"01_page.html", "01_page.ipynb"}, "a page that is gone"
 
 
-def test_a_page_that_is_gone(tmp_path):
-    for name in ("01_one", "02_two"):
-        nbformat.write(new_notebook(cells=[new_markdown_cell(f"# {name[:2]} · Page")]), tmp_path / f"{name}.ipynb")
-    out = write_site(tmp_path / "out", folder=tmp_path).index.parent
-    (out / "01_one.ipynb").write_text("an executed copy")
-    (tmp_path / "02_two.ipynb").unlink()
-    write_site(out, folder=tmp_path)
-    assert {path.name for path in out.glob("0*")} == {"01_one.html", "01_one.ipynb"}
-    assert list(tmp_path.glob(".site-*")) == []
+def test_there_is_no_site_without_a_checkout(tmp_path, monkeypatch):
+    monkeypatch.setattr("dtl_core.paths.CHECKOUT", tmp_path)
+    with pytest.raises(RuntimeError, match="a checkout of the project"):
+        write_site(tmp_path / "out", strict=True)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
+from html import escape
 from xml.etree import ElementTree
 
+from docutils import nodes
 from latex2mathml.converter import convert
+from sphinx.application import Sphinx
+from sphinx.util import logging
 
+logger = logging.getLogger(__name__)
 # children that a MathML element must have: a formula with a brace missing gives fewer
 _ARITY = {"mfrac": 2, "msub": 2, "msup": 2, "munder": 2, "mover": 2, "msubsup": 3, "munderover": 3, "mroot": 2}
 _MATHML = "{http://www.w3.org/1998/Math/MathML}"
@@ -22,7 +27,7 @@ class MathsError(ValueError):
 
 
 def mathml(tex: str, block: bool = False) -> str:
-    """A formula as MathML.
+    """Return a formula as MathML.
 
     Args:
         tex: the formula without its dollar signs.
@@ -55,7 +60,7 @@ def mathml(tex: str, block: bool = False) -> str:
 
 
 def _tidy(tree: ElementTree.Element) -> None:
-    """Names of functions as names, not as operators with space around them; a thin space before an argument."""
+    """Set names of functions as names, not as operators with space around them, and a thin space before an argument."""
     for parent in tree.iter():
         for position, child in reversed(list(enumerate(parent))):
             name = (child.text or "").replace("\u2009", "")
@@ -65,3 +70,27 @@ def _tidy(tree: ElementTree.Element) -> None:
             following = parent[position + 1] if position + 1 < len(parent) else None
             if parent.tag == _MATHML + "mrow" and following is not None and following.tag != _MATHML + "mo":
                 parent.insert(position + 1, ElementTree.Element(_MATHML + "mspace", width="0.167em"))
+
+
+def _drawn(node: nodes.Element, block: bool) -> str:
+    try:
+        return mathml(node.astext(), block)
+    except MathsError as error:  # the page is written all the same
+        logger.warning("%s", error, location=node, type="dtl", subtype="formula")
+        return f'<code class="undrawn">{escape(node.astext())}</code>'
+
+
+def _inline(translator, node: nodes.math) -> None:
+    translator.body.append(_drawn(node, block=False))
+    raise nodes.SkipNode
+
+
+def _block(translator, node: nodes.math_block) -> None:
+    translator.body.append(f'<div class="maths">{_drawn(node, block=True)}</div>\n')
+    raise nodes.SkipNode
+
+
+def setup(app: Sphinx) -> dict[str, object]:
+    """Give Sphinx the renderer of formulas."""
+    app.add_html_math_renderer("mathml", inline_renderers=(_inline, None), block_renderers=(_block, None))
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

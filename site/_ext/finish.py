@@ -1,45 +1,20 @@
-"""What the site asks of Sphinx beyond its themes and parsers: formulas as MathML, and pages that need no network."""
+"""What the pages need beyond their theme: an anchor as JupyterLab makes it, names for screen readers, no line break in a formula."""
 
 from __future__ import annotations
 
 import re
-from html import escape
 
 from docutils import nodes
 from sphinx.application import Sphinx
-from sphinx.util import logging
-
-from .mathml import MathsError, mathml
-
-logger = logging.getLogger(__name__)
-BROKEN_FORMULA = "dtl.formula"  # the type of the warning; the site is written all the same
 
 
 def slug(heading: str) -> str:
-    """The anchor of a heading as JupyterLab makes it, so that links between notebooks hold in both."""
+    """Return the anchor of a heading as JupyterLab makes it, so that links between notebooks hold in both."""
     return heading.strip().replace(" ", "-")
 
 
-def _drawn(node: nodes.Element, block: bool) -> str:
-    try:
-        return mathml(node.astext(), block)
-    except MathsError as error:
-        logger.warning("%s", error, location=node, type="dtl", subtype="formula")
-        return f'<code class="undrawn">{escape(node.astext())}</code>'
-
-
-def _inline(translator, node: nodes.math) -> None:
-    translator.body.append(_drawn(node, block=False))
-    raise nodes.SkipNode
-
-
-def _block(translator, node: nodes.math_block) -> None:
-    translator.body.append(f'<div class="maths">{_drawn(node, block=True)}</div>\n')
-    raise nodes.SkipNode
-
-
 def _keep_together(text: str) -> str:
-    """No line break between an inline formula and the bracket or comma that touches it, across bold and italics."""
+    """Allow no line break between an inline formula and the bracket or comma that touches it, across bold and italics."""
     pattern = r'(\(?)(<math [^>]*display="inline".*?</math>)([).,;:!?]*)'
     text = re.sub(pattern, lambda m: f'<span class="nobr">{m[0]}</span>' if m[1] or m[3] else m[0], text, flags=re.S)
     emphasis = r'<(strong|em)>[^<>]{0,24}<math [^>]*display="inline"(?:(?!</math>).)*</math></\1>[).,;:!?]'
@@ -58,7 +33,6 @@ def _finish_page(app: Sphinx, pagename: str, templatename: str, context: dict, d
 
 
 def setup(app: Sphinx) -> dict[str, object]:
-    """Called by Sphinx."""
-    app.add_html_math_renderer("mathml", inline_renderers=(_inline, None), block_renderers=(_block, None))
+    """Connect to Sphinx."""
     app.connect("html-page-context", _finish_page, priority=900)  # after the theme
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,64 @@
+"""The claims as HTML: what their template is filled with, and a page of their own, to send or to print."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+from dtl_core.files import written_whole
+
+from .. import paths
+from .claim import VERDICTS, load_claims
+from .tables import SIGNS
+from .verdicts import load_verdicts
+
+
+def templates(*folders: Path) -> jinja2.Environment:
+    """Return the templates of ``site/_templates`` of the checkout, and of further folders; what is filled in is escaped."""
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader([*folders, paths.CHECKOUT / "site" / "_templates"]),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+
+
+def claims_values(verdicts: Path | None = None) -> dict[str, object]:
+    """Return what ``claims.html.j2`` is filled with beside titles and links of notebooks.
+
+    Args:
+        verdicts: the recorded verdicts; ``results/claims.json`` of the project if None. Without them no claim has one.
+
+    Raises:
+        DamagedFile: the recorded verdicts are not whole.
+    """
+    try:
+        recorded = {row["id"]: row for row in load_verdicts(verdicts)}
+    except FileNotFoundError:
+        recorded = {}
+    given = [row["verdict"] for row in recorded.values()]
+    counts = {verdict: given.count(verdict) for verdict in reversed(VERDICTS) if verdict in given}
+    return {"claims": load_claims(), "recorded": recorded, "counts": counts, "signs": SIGNS}
+
+
+def write_claims_html(path: Path | None = None, verdicts: Path | None = None) -> Path:
+    """Write the claims as a page of its own: one file, which needs no network and no other file.
+
+    Args:
+        path: where; ``build/claims.html`` of the project if None.
+        verdicts: see ``claims_values``.
+
+    Raises:
+        DamagedFile: the recorded verdicts are not whole.
+    """
+    path = path or paths.project_dir() / "build" / "claims.html"
+    style = Markup((paths.CHECKOUT / "site" / "_static" / "workbook.css").read_text(encoding="utf-8"))
+    page = templates().get_template("claims_alone.html.j2")
+    text = page.render(style=style, titles={}, links={}, **claims_values(verdicts))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+    return path

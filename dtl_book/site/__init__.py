@@ -1,1 +1,0 @@
-"""The notebooks as a site that needs no network."""
