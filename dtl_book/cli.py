@@ -234,10 +234,10 @@ def claims(ids: Names = (), write: bool = False) -> None:
             page, build/claims.html (all claims).
     """
     from .claims import judge, save_claims, write_claims
+    from .claims.page import write_claims_html
     from .experiments.behaviour import record_behaviour
     from .experiments.code import recorded_code
     from .paths import shown
-    from .claims.page import write_claims_html
 
     if write and ids:
         raise ValueError("--write records all claims: leave the ids out")

@@ -156,7 +156,8 @@ def write_site(out: Path | None = None, *, strict: bool = False, **settings: obj
         raise RuntimeError("the site is written from a checkout of the project; an installed package has none")
     out = out or default_out()
     print("Writing the notebooks as a site: a quarter of a minute.", flush=True)
-    options = ["-b", "html", "-q", *(["-W"] if strict else []), *(f"-D{name}={value}" for name, value in settings.items())]
+    options = ["-b", "html", "-q", *(f"-D{name}={value}" for name, value in settings.items())]
+    options += ["-W"] if strict else []
     if subprocess.call([sys.executable, "-m", "sphinx", *options, paths.CHECKOUT / "site", out]):
         raise RuntimeError(f"Sphinx found something wrong in the pages, see above; they are in {out}")
     print(f"Open {out / 'index.html'} in a browser: it needs no network.")
