@@ -12,7 +12,7 @@ from dtl_core.files import written_whole
 
 from .. import paths
 from ..claims import VERDICTS, load_claims, load_verdicts
-from ..claims.tables import SIGNS
+from ..claims.verdicts import SIGNS
 from ..notebooks.catalog import NotebookInfo, project_address
 from ..notebooks.kernel import Ran
 from ..tables.memory_forms import load_trade_rows, trade_sentence, trade_table

@@ -1,8 +1,5 @@
 """The pictures and counts of notebook 07, the golden Swin in the package, and a Swin's side network on several devices."""
 
-import json
-from pathlib import Path
-
 import matplotlib.pyplot as plt
 import pytest
 import torch
@@ -10,7 +7,7 @@ import torch.distributed as dist
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
-from dtl_book.claims.golden import golden_swin_case
+from dtl_book.claims.golden import golden_case
 from dtl_book.figures.swin import (
     GATE,
     STAGES,
@@ -24,7 +21,6 @@ from dtl_book.figures.swin import (
     side_counts,
     side_network,
 )
-from dtl_book.paths import RESOURCES
 from dtl_core import DTL, DTLConfig, load_backbone
 from dtl_core.blocks import blocks_of
 from dtl_core.csn import DepthwiseConv
@@ -51,14 +47,9 @@ def test_stages_and_widths_are_those_of_a_swin_b():
     assert blocks_of(load_backbone("toy/swin")).stages == STAGES
 
 
-def test_the_packaged_golden_cases_are_those_of_the_tests():
-    packaged = json.loads((RESOURCES / "golden_swin_case.json").read_text())
-    assert packaged == json.loads((Path(__file__).parents[1] / "golden" / "swin.json").read_text())
-
-
 @pytest.mark.parametrize("plus", [False, True])
 def test_golden_case_meets_the_authors_outputs(plus):
-    case = golden_swin_case(plus)
+    case = golden_case("swin", plus)
     logits = case.model(case.images)
     torch.testing.assert_close(logits, case.logits, rtol=0, atol=1e-9)
     loss = F.cross_entropy(logits, case.labels)
