@@ -4,21 +4,13 @@ import json
 from dataclasses import fields
 
 import pytest
+import torch
 from claim_cards import COMPARED, FIGURE_RIVALS, find, make_card, write, write_vtab
 
-from dtl_book.claims import (
-    VERDICTS,
-    Claim,
-    Finding,
-    Judged,
-    claims_markdown,
-    judge,
-    load_claims,
-    load_verdicts,
-    paper_number,
-    save_claims,
-)
+from dtl_book import claims
+from dtl_book.claims import VERDICTS, Finding, Judged, load_claims, load_verdicts
 from dtl_book.claims.accuracy import C4, C5, C6, C7, C8
+from dtl_book.claims.golden import golden_case
 from dtl_book.claims.identities import C10
 from dtl_book.experiments import SEEDS, card_path, save_card
 from dtl_book.experiments.code import serving_code
@@ -28,10 +20,9 @@ from dtl_core.files import DamagedFile
 
 
 def test_every_claim_is_whole():
-    claims = load_claims()
-    assert [claim.id for claim in claims] == [f"C{i}" for i in range(1, 13)]
-    for claim in claims:
-        assert all(getattr(claim, f.name) for f in fields(Claim) if f.name != "context")
+    assert [claim.id for claim in load_claims()] == [f"C{i}" for i in range(1, 13)]
+    for claim in load_claims():
+        assert all(getattr(claim, f.name) for f in fields(claims.Claim) if f.name != "context")
         assert all("(" in fact for fact in claim.context), "a fact of others has its source"
         for part in claim.parts:
             assert part.command or part.about == "accuracy on VTAB-1K with Swin-B", "what makes its evidence again"
@@ -40,9 +31,9 @@ def test_every_claim_is_whole():
 
 
 def test_the_papers_numbers_have_a_source_and_the_unknown_stay_empty():
-    assert paper_number("side-dtl-vit") == (36864, 0, "authors' code")
+    assert claims.paper_number("side-dtl-vit") == (36864, 0, "authors' code")
     with pytest.raises(ValueError, match="few-shot.*not known"):
-        paper_number("few-shot")
+        claims.paper_number("few-shot")
 
 
 def test_the_papers_setting_decides(tmp_path):
@@ -136,17 +127,17 @@ def test_a_claim_takes_the_least_favourable_of_its_parts():
     with pytest.raises(ValueError, match="no verdict"):
         Finding("proved", "", "", "")
     with pytest.raises(ValueError, match="C13"):
-        judge(("C13",))
+        claims.judge(("C13",))
 
 
 def test_what_is_recorded_is_what_is_found(tmp_path):
     """The recorded verdicts and the table of RESULTS.md against the cards and the code as they are now."""
-    path = save_claims(judge(progress=False), tmp_path / "claims.json")
+    path = claims.save_claims(claims.judge(progress=False), tmp_path / "claims.json")
     for now, row in zip(load_verdicts(path), load_verdicts(), strict=True):
         for part in (*now["parts"], *row["parts"]):
             del part["date"]  # today's, of what was computed just now
         assert now == row, "dtl claims --write"
-    assert claims_markdown() in (project_dir() / "RESULTS.md").read_text(), "dtl claims --write"
+    assert claims.claims_markdown() in (project_dir() / "RESULTS.md").read_text(), "dtl claims --write"
     path.write_text("{")
     with pytest.raises(DamagedFile, match="dtl claims --write"):
         load_verdicts(path)
@@ -157,7 +148,7 @@ def test_what_is_stale_is_said_once_below_the_table(tmp_path):
     first, second = rows[0]["parts"]
     first["stale"], second["stale"] = ["the code has changed"], ["the code has changed", "so have the data"]
     (tmp_path / "claims.json").write_text(json.dumps({"claims": rows}))
-    table = claims_markdown(tmp_path / "claims.json")
+    table = claims.claims_markdown(tmp_path / "claims.json")
     assert "<sup>1</sup><br>" in table and "<sup>1</sup><sup>2</sup> |" in table
     assert table.endswith("\n\n<sup>1</sup> The code has changed. <sup>2</sup> So have the data.")
 
@@ -187,3 +178,17 @@ def test_what_serving_saves(tmp_path):
     path.write_text("{}")
     with pytest.raises(DamagedFile, match="benchmarks/serving.py"):
         found()
+
+
+@pytest.mark.parametrize("plus", [False, True])
+@pytest.mark.parametrize("kind", ["vit", "swin"])
+def test_golden_case_has_the_authors_gradients(kind, plus):
+    case = golden_case(kind, plus)
+    loss = torch.nn.functional.cross_entropy(case.model(case.images), case.labels)
+    loss.backward()
+    assert loss.item() == pytest.approx(case.loss, abs=1e-9)
+    trained = {n: p.grad.norm().item() for n, p in case.model.named_parameters() if p.requires_grad}
+    assert trained == pytest.approx(case.gradients, rel=1e-7)
+    ours = sum(p.numel() for p in case.model.csn.parameters())
+    assert ours == case.side_parameters_with_gradient
+    assert case.side_parameters - ours == (1_200 if kind == "swin" and plus else 0)
