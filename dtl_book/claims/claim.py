@@ -74,7 +74,10 @@ class Claim:
 
 
 def read_claim(function: Callable) -> Claim:
-    """Return a claim as the docstring of its function has it: the text, then facts by name, whose lines may go on below."""
+    """Return a claim as the docstring of its function has it.
+
+    Below the text stand facts by name, whose lines may go on below. A part has its command behind it in brackets.
+    """
     text, rest = inspect.getdoc(function).split("\n\n")
     _, *words = re.split(r"^(\w[\w ]+)[:?] ", rest, flags=re.MULTILINE)
     facts = defaultdict(list)

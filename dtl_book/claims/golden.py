@@ -1,8 +1,8 @@
 """Recorded outputs of the authors' own implementation, and the weights and images that they belong to.
 
 ``resources/golden_vit_case.json`` holds logits, loss and gradients that the authors' code (commit bf6c51e, timm 0.5.4)
-computed in float64 for a narrow ViT of 12 blocks, with DTL and with DTL+; ``golden_swin_case.json`` the same for a narrow
-Swin of 24 blocks. The weights are not stored: each is drawn from a generator whose seed is the checksum of the tensor's
+computed in float64 for a narrow ViT of 12 blocks, with DTL and twice with DTL+; ``golden_swin_case.json`` the same for a
+narrow Swin of 24 blocks. The weights are not stored: each is drawn from a generator whose seed is the checksum of the tensor's
 name, so anyone can draw them again.
 """
 
