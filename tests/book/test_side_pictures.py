@@ -1,4 +1,4 @@
-"""The pictures and tables of notebooks 03 and 06: the golden case in the package, the diagram, filters, two methods compared."""
+"""The pictures and tables of notebooks 03 and 06: the diagram, filters, two methods compared."""
 
 import matplotlib.pyplot as plt
 import pandas as pd

@@ -1,4 +1,4 @@
-"""The pictures and counts of notebook 07, the golden Swin in the package, and a Swin's side network on several devices."""
+"""The pictures and counts of notebook 07, and a Swin's side network on several devices."""
 
 import matplotlib.pyplot as plt
 import pytest
