@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, fields, replace
+from itertools import islice
 
-from dtl_book.claims import load_claims
+from dtl_book.claims.claim import read_claim
 from dtl_book.claims.trust import lists_of
 from dtl_book.experiments import SEEDS, Run, RunCard, card_path, save_card
 from dtl_book.experiments.code import code_of
@@ -12,14 +13,14 @@ from dtl_book.experiments.profiles import get_profile
 from dtl_book.experiments.recipes import recipe_of, takes_views
 from dtl_book.tables.results import groups_of
 
-CLAIMS = {c.id: c for c in load_claims()}
+FIGURE_RIVALS = ("full", "bitfit", "vpt-deep", "lst", "adaptformer", "lora", "noah", "fact", "ssf")
+COMPARED = ("linear", "bitfit", "adaptformer", "lora", "dtl", "dtl+")
 
 
-def part(claim, about):
-    return next(p for p in CLAIMS[claim].parts if about in p.about)
-
-
-REACHES, BETTER, BEST = part("C4", "DTL reaches"), part("C6", "more accurate"), part("C4", "other methods")
+def find(claim, about, root=None, **tolerances):
+    """What the function of a claim finds for the part with these words."""
+    (k,) = (k for k, part in enumerate(read_claim(claim).parts) if about in part.about)
+    return next(islice(claim(root, **tolerances), k, None))
 
 
 def make_card(method, task, seed, accuracy, profile="paper", benchmark="vtab-1k", shots=None, **other):
@@ -44,9 +45,8 @@ def make_card(method, task, seed, accuracy, profile="paper", benchmark="vtab-1k"
 
 def write(root, card):
     shots = card.shots if card.benchmark == "few-shot" else None  # a domain's card does not name them
-    return save_card(
-        card, card_path(card.profile, card.benchmark, card.task, card.method, card.seed, root=root, shots=shots)
-    )
+    where = card_path(card.profile, card.benchmark, card.task, card.method, card.seed, root=root, shots=shots)
+    return save_card(card, where)
 
 
 def write_vtab(root, methods, profile="paper", levels=(0.768, 0.778)):

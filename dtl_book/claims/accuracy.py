@@ -1,218 +1,250 @@
-"""Checks of accuracies, on run cards. The paper's setting decides; a stand-in is shown under its own and decides nothing."""
+"""C4 to C8, on which method is better. The paper's setting decides; a stand-in is shown under its own and decides nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from dtl_core.data.domain import official_domain
 from dtl_core.data.fewshot import SETS, SHOTS
+from dtl_core.dtl import DTLConfig
 
 from ..experiments.profiles import get_profile
-from ..tables.ablations import BASE, GROUP, VALUES, task_of
+from ..tables.ablations import VALUES, task_of
 from ..tables.domain import domains_of
+from ..tables.figure1 import NAMES as FIGURE
 from ..tables.results import NAMES, groups_of
-from .claim import Finding, paper_number, today
+from .claim import Finding, finding, paper_number, today
+from .costs import COUNTED, RIVALS, fewest_parameters, least_memory, parameters, peaks
 from .trust import Scores, scores
 
 PAPER, STAND_IN = "paper", "laptop"
+COMPARED = ("linear", "bitfit", "adaptformer", "lora")  # what the workbook compares DTL and DTL+ with
 SEVERAL = 3  # missing runs that are named; of more only the number
-Mean = Callable[[str], tuple[np.ndarray, list[Scores]]]
+Answer = tuple[bool, str, Sequence[Scores]]  # whether it holds, its numbers, and the scores that they rest on
 
 
-def decided(judge: Callable[[str], tuple[bool, str, list[Scores]]], benchmark: str) -> Finding:
-    """The verdict of the paper's setting where its runs are whole, else what the stand-in shows, else what is missing.
+def C4(root: Path | None, tolerance: float = 0.5) -> Iterator[Finding]:
+    """DTL has the least parameters, the least memory and the best accuracy of the methods of Figure 1 (76.7; DTL+ 77.7 on VTAB-1K).
+
+    Source: Fig. 1
+    Supported if: Least in both counts; on VTAB-1K within 0.5 points of the figure, and above the other methods of the
+        figure, in the paper's setting with three seeds.
+    Refuted if: Another method has less of either, or a higher mean of the group means; or the accuracy lies more than
+        0.5 points below.
+    Part: DTL trains the fewest parameters of the figure's methods [dtl figure1]
+    Part: DTL needs the least memory of the figure's methods [dtl figure1]
+    Part: DTL reaches 76.7 on VTAB-1K (mean of the group means) [dtl sweep --profile paper --methods dtl --seeds 0 1 2]
+    Part: DTL+ reaches 77.7 on VTAB-1K (mean of the group means) [dtl sweep --profile paper --methods dtl+ --seeds 0 1
+        2]
+    Part: DTL is more accurate than the other methods of the figure [dtl sweep --profile paper --protocol clean
+        --methods full bitfit vpt-deep lst adaptformer lora noah fact ssf dtl --lr 0.001 0.01]
+    Notebooks: 08, 09
+    Doubt it? `dtl data check vtab --root data/paper/vtab-1k`, then `dtl sweep --profile paper` on a GPU: 19 tasks,
+        three seeds.
+    Others: Well tuned, the methods, BitFit among them, come close to each other on VTAB-1K (Lessons and Insights, CVPR
+        2025, arXiv 2409.16434).
+    """
+    yield fewest_parameters("DTL")
+    yield least_memory(root, "DTL")
+
+    def reaches(method: str, profile: str) -> Answer:
+        value, around, source = paper_number(f"vtab-{method}")
+        here = vtab(profile, root, method)
+        if profile != PAPER:  # another network and other tasks: no number of the paper belongs beside it
+            return True, f"{NAMES[method]} {here} on other tasks", [here]
+        enough = here.mean >= value - around - tolerance  # being above it is no fault
+        return enough, f"{NAMES[method]} {here}, {value} by {source}", [here]
+
+    yield decided("vtab-1k", partial(reaches, "dtl"))
+    yield decided("vtab-1k", partial(reaches, "dtl+"))
+
+    def ahead(profile: str) -> Answer:
+        of_figure = [FIGURE[label] for label in RIVALS]
+        return best(["dtl"], of_figure if profile == PAPER else COMPARED, partial(vtab, profile, root), profile)
+
+    yield decided("vtab-1k", ahead)
+
+
+def C5(root: Path | None, points: float = 1.0) -> Iterator[Finding]:
+    """Memory falls as M grows, and accuracy holds over a wide range of M.
+
+    Source: Fig. 4 (values not known)
+    Supported if: The planned memory falls with every step of M; at least half of the values of M tried are within 1
+        point of the best.
+    Refuted if: It does not fall, or fewer than half are within 1 point.
+    Part: memory falls with every step of M from 0 to 10 [make explorer]
+    Part: at least half of the values of M are within 1 point of the best [dtl record --profile paper --parts vtab-1k
+        ablations --methods dtl --tasks dsprites_loc]
+    Notebooks: 07, 08, 12
+    Doubt it? Other M: the explorer (`make explorer`). `dtl record --parts ablations` trains them on the laptop, with
+        `--profile paper` on an official task.
+    """
+    configs = {m: replace(DTLConfig(), inject_from=m) for m in VALUES["inject_from"]}
+    here = peaks(root, [], {m: ("dtl", {"recompute": "none", "config": config}) for m, config in configs.items()})
+    words = ", ".join(f"M = {m}: {gib:.2f}{here.beside(m)}" for m, gib in here.gib.items())
+    yield finding(all(a > b for a, b in pairwise(here.gib.values())), f"GiB: {words}", here.setting)
+
+    def holds(profile: str) -> Answer:
+        task = task_of(profile)
+        found = {m: scores(profile, "vtab-1k", task, "dtl", config=config, root=root) for m, config in configs.items()}
+        highest = max(s.mean for s in found.values())
+        close = sum(s.mean >= highest - points for s in found.values())
+        words = ", ".join(f"M = {m}: {s}" for m, s in found.items())
+        numbers = f"{task}: {words}; {close} of {len(found)} within {points:g}"
+        return 2 * close >= len(found), numbers, list(found.values())
+
+    yield decided("vtab-1k", holds)
+
+
+def C6(root: Path | None, times: float = 1.1, most: int = 60_000) -> Iterator[Finding]:
+    """DTL+ is better than DTL for a little more memory and few parameters.
+
+    Source: Fig. 1, summary
+    Supported if: At most 10 % more memory and under 0.06 M parameters; a higher mean of the group means on VTAB-1K in
+        the paper's setting with three seeds.
+    Refuted if: More of either; or no higher mean.
+    Part: DTL+ needs at most 10 % more memory than DTL [dtl figure1]
+    Part: DTL+ trains under 0.06 M parameters [dtl claims C6]
+    Part: DTL+ is more accurate than DTL on VTAB-1K [dtl sweep --profile paper --methods dtl dtl+ --seeds 0 1 2]
+    Notebooks: 06, 08, 09, 12
+    Doubt it? Kernel by kernel: notebook 12; `dtl sweep --profile paper --methods dtl dtl+` on a GPU.
+    """
+    here = peaks(root, ["DTL", "DTL+"])
+    ratio, plan = (gib["DTL+"] / gib["DTL"] for gib in (here.gib, here.planned))
+    beside = f" ({plan:.3f} planned)" if here.measured else ""
+    yield finding(ratio <= times, f"{ratio:.3f} times the memory of DTL{beside}", here.setting)
+
+    count = parameters("DTL+")
+    yield finding(count < most, f"{count:,} (mean over the kernels of the 19 tasks)", COUNTED)
+
+    yield decided("vtab-1k", lambda profile: best(["dtl+"], ["dtl"], partial(vtab, profile, root), profile))
+
+
+def C7(root: Path | None) -> Iterator[Finding]:
+    """Few-shot: better than all baselines with fewer parameters and less memory (ViT-B/16, five sets, 1 to 16 shots).
+
+    Source: Fig. 3 (values not known)
+    Supported if: Fewer parameters and less memory than LoRA, AdaptFormer and BitFit; a higher mean over the five sets
+        at every number of shots, in the paper's setting with three drawings.
+    Refuted if: A baseline has less of either, or is ahead at a number of shots.
+    Part: DTL trains fewer parameters than LoRA, AdaptFormer and BitFit [dtl figure1]
+    Part: DTL needs less memory than LoRA, AdaptFormer and BitFit [dtl figure1]
+    Part: DTL or DTL+ is ahead at every number of shots [dtl sweep --benchmark few-shot --profile paper --protocol clean
+        --methods linear bitfit adaptformer lora dtl dtl+ --lr 0.001 0.01]
+    Notebooks: 10
+    Doubt it? The last command below, on a GPU; the baselines of Fig. 3 are not known here, those of this workbook stand
+        in.
+    Others: Many transfer methods offer little over full fine-tuning; it names a 'validation set illusion' and chooses
+        by an ensemble over hyper-parameters (FewTrans, arXiv 2603.00478).
+    """
+    baselines = ("LoRA", "AdaptFormer", "BitFit")
+    yield fewest_parameters("DTL", baselines)
+    yield least_memory(root, "DTL", baselines)
+
+    def ahead(profile: str) -> Answer:
+        score = partial(few_shot, profile, root)
+        answers = {n: best(["dtl", "dtl+"], COMPARED, partial(score, n), profile) for n in SHOTS}
+        words = (f"{n} {'shot' if n == 1 else 'shots'}: {numbers}" for n, (_, numbers, _) in answers.items())
+        rests = [s for _, _, several in answers.values() for s in several]
+        return all(holds for holds, _, _ in answers.values()), "; ".join(words), rests
+
+    yield decided("few-shot", ahead)
+
+
+def C8(root: Path | None, points: float = 1.0) -> Iterator[Finding]:
+    """Domain generalization: state of the art or competitive.
+
+    Source: summary (values not known)
+    Supported if: The mean over the four targets of DTL or DTL+ is the best of the methods compared, or within 1 point
+        of it, in the paper's setting with three drawings.
+    Refuted if: Both are more than 1 point behind.
+    Part: DTL or DTL+ is at most 1 point behind the best mean of the targets [dtl sweep --benchmark domain --profile
+        paper --protocol clean --methods linear bitfit adaptformer lora dtl dtl+ --lr 0.001 0.01]
+    Notebooks: 11
+    Doubt it? The command below, on a GPU; the paper's own rivals and numbers are not known here.
+    """
+
+    def close(profile: str) -> Answer:
+        return best(["dtl", "dtl+"], COMPARED, partial(domain, profile, root), profile, margin=-points)
+
+    yield decided("domain", close)
+
+
+def decided(benchmark: str, judge: Callable[[str], Answer]) -> Finding:
+    """Return the verdict of the paper's setting where its runs are whole, else what the stand-in shows or what is missing.
 
     Args:
-        judge: a profile -> whether the claim holds there, its numbers, and the scores that they rest on.
         benchmark: for the setting.
+        judge: says what a profile's cards show.
     """
     reasons = []
     for profile in (PAPER, STAND_IN):
         holds, numbers, rests = judge(profile)
-        if missing := [m for s in rests for m in s.missing]:
-            reasons.append(_lacking(profile, rests, missing))
+        cards, missing, stale = ([x for s in rests for x in getattr(s, what)] for what in ("cards", "missing", "stale"))
+        if missing:
+            more = [f"and {len(missing) - SEVERAL} more"] if len(missing) > SEVERAL else []
+            lacking = f"incomplete: {'; '.join(missing[:SEVERAL] + more)}" if cards else "no run is recorded"
+            reasons.append(f"{profile}: {lacking}")
             continue
-        setting, date = get_profile(profile).setting_of(benchmark), max(s.date for s in rests)
-        stale = tuple(dict.fromkeys(note for s in rests for note in s.stale))
+        setting, date = get_profile(profile).setting_of(benchmark), max(card.created[:10] for card in cards)
         if profile == PAPER:
-            return Finding("supported" if holds else "not supported", numbers, setting, date, stale)
-        part = "" if not reasons[0].startswith(f"{PAPER}: incomplete") else f"; {reasons[0]}"
-        return Finding("different setting", f"{numbers}{part}", setting, date, stale)
+            return finding(holds, numbers, setting, date, tuple(dict.fromkeys(stale)))
+        part = f"; {reasons[0]}" if reasons[0].startswith(f"{PAPER}: incomplete") else ""
+        return Finding("different setting", numbers + part, setting, date, tuple(dict.fromkeys(stale)))
     return Finding("not run", "; ".join(reasons), get_profile(PAPER).setting_of(benchmark), today())
 
 
-def _lacking(profile: str, rests: list[Scores], missing: list[str]) -> str:
-    if not any(s.cards for s in rests):
-        return f"{profile}: no run is recorded"
-    more = f"; and {len(missing) - SEVERAL} more" if len(missing) > SEVERAL else ""
-    return f"{profile}: incomplete: {'; '.join(missing[:SEVERAL])}{more}"
-
-
-def vtab_mean(profile: str, method: str, root: Path | None = None) -> tuple[np.ndarray, list[Scores]]:
-    """The mean of the three group means, in percent by seed; empty where runs are missing."""
-    groups = groups_of(profile)
-    each = {t: scores(profile, "vtab-1k", t, method, root=root) for tasks in groups.values() for t in tasks}
-    if not all(s.whole for s in each.values()):
-        return np.array([]), list(each.values())
-    means = [np.mean([[100 * c.accuracy for c in each[t].cards] for t in tasks], axis=0) for tasks in groups.values()]
-    return np.mean(means, axis=0), list(each.values())
-
-
-def few_shot_mean(profile: str, method: str, shots: int, root: Path | None = None) -> tuple[np.ndarray, list[Scores]]:
-    """The mean over the sets at so many shots, in percent by drawing."""
-    sets = few_shot_sets(profile)
-    each = [scores(profile, "few-shot", name, method, shots, root=root) for name in sets]
-    if not all(s.whole for s in each):
-        return np.array([]), each
-    return np.mean([[100 * c.accuracy for c in s.cards] for s in each], axis=0), each
-
-
-def few_shot_sets(profile: str) -> tuple[str, ...]:
-    """The sets of a profile."""
-    return tuple(SETS) if profile == PAPER else ("typefaces",)
-
-
-def domain_mean(profile: str, method: str, root: Path | None = None) -> tuple[np.ndarray, list[Scores]]:
-    """The mean over the four targets of runs on the source, in percent by drawing; ImageNet-A and -R over 1,000 classes."""
-    source, *names = domains_of(profile)
-    found, rows = scores(profile, "domain", source, method, root=root), []
-    for card in found.cards:
-        targets = {official_domain(n) or n: s["accuracy"] for n, s in card.targets.items()}
-        if missing := [n for n in names if n not in targets]:
-            lacks = f"{method} on {source}, seed {card.seed}: not tested on {', '.join(missing)}"
-            found = Scores(found.cards, (*found.missing, lacks), found.stale)
-            continue
-        rows.append(np.mean([100 * targets[n] for n in names]))
-    return (np.array(rows) if found.whole else np.array([])), [found]
-
-
-def said(values: np.ndarray) -> str:
-    """Mean and spread over the seeds."""
-    return f"{values.mean():.1f} ± {values.std(ddof=1):.1f}"
-
-
-def _name(method: str) -> str:
-    return NAMES.get(method, method)
-
-
-def _best(
-    mean: Mean, methods: Sequence[str], rivals: Sequence[str], margin: float, profile: str
-) -> tuple[bool, str, list[Scores]]:
-    """Whether the best of the methods is ahead of the best rival by more than ``margin`` (at least it, below 0).
+def best(
+    methods: Sequence[str], rivals: Sequence[str], score: Callable[[str], Scores], profile: str, margin: float = 0.0
+) -> Answer:
+    """Return whether the best of the methods is ahead of the best rival by more than ``margin`` (at least it, below 0).
 
     In the paper's setting every rival has to be whole. On the stand-in, which decides nothing, those that are not are
     left out by name.
     """
-    means, rests, left_out, lacking = {}, [], [], []
-    for method in (*methods, *rivals):
-        values, found = mean(method)
-        if len(values):
-            means[method] = values
-        elif profile != PAPER and method in rivals:
-            left_out.append(method)
-            lacking += found
-            continue
-        rests += found
-    ours, others = ([m for m in names if m in means] for names in (methods, rivals))
-    if not ours or not others:
-        return False, "", [*rests, *lacking]
-    mine, other = (max(names, key=lambda m: means[m].mean()) for names in (ours, others))
-    ahead = means[mine].mean() - means[other].mean()
-    without = f", without {', '.join(map(_name, left_out))} (not whole)" if left_out else ""
-    numbers = f"{_name(mine)} {said(means[mine])}, best other {_name(other)} {said(means[other])} ({ahead:+.1f} points{without})"
-    return (ahead >= margin if margin < 0 else ahead > margin), numbers, rests
+    found = {method: score(method) for method in (*methods, *rivals)}
+    left_out = [m for m in rivals if profile != PAPER and found[m].missing]
+    rivals = [m for m in rivals if m not in left_out] or rivals
+    mine, other = (max(names, key=lambda m: found[m].mean) for names in (methods, rivals))
+    ahead = found[mine].mean - found[other].mean
+    said = {m: NAMES.get(m, m) for m in found}
+    without = f", without {', '.join(said[m] for m in left_out)} (not whole)" if left_out else ""
+    numbers = f"{said[mine]} {found[mine]}, best other {said[other]} {found[other]} ({ahead:+.1f} points{without})"
+    return ahead >= margin if margin < 0 else ahead > margin, numbers, [found[m] for m in (*methods, *rivals)]
 
 
-def vtab_accuracy(method: str, tolerance: float, root: Path | None = None) -> Finding:
-    """A method reaches the paper's mean of the group means; being above it is no fault."""
-    value, around, source = paper_number(f"vtab-{method}")
-
-    def judge(profile: str) -> tuple[bool, str, list[Scores]]:
-        values, rests = vtab_mean(profile, method, root)
-        if not len(values):
-            return False, "", rests
-        if profile != PAPER:  # another network and other tasks: no number of the paper belongs beside it
-            return True, f"{_name(method)} {said(values)} on other tasks", rests
-        return (
-            values.mean() >= value - around - tolerance,
-            f"{_name(method)} {said(values)}, {value} by {source}",
-            rests,
-        )
-
-    return decided(judge, "vtab-1k")
+def vtab(profile: str, root: Path | None, method: str) -> Scores:
+    """Return the mean of the three group means."""
+    groups = groups_of(profile).values()
+    return mean_of(mean_of(scores(profile, "vtab-1k", t, method, root=root) for t in tasks) for tasks in groups)
 
 
-def vtab_best(
-    methods: Sequence[str],
-    rivals: Sequence[str],
-    stand_in_rivals: Sequence[str],
-    margin: float,
-    root: Path | None = None,
-) -> Finding:
-    """One of the methods has the best mean of the group means."""
-
-    def judge(profile: str):
-        others = rivals if profile == PAPER else stand_in_rivals
-        return _best(lambda m: vtab_mean(profile, m, root), methods, others, margin, profile)
-
-    return decided(judge, "vtab-1k")
+def few_shot(profile: str, root: Path | None, shots: int, method: str) -> Scores:
+    """Return the mean over the sets at so many shots."""
+    sets = SETS if profile == PAPER else ("typefaces",)
+    return mean_of(scores(profile, "few-shot", name, method, shots, root=root) for name in sets)
 
 
-def few_shot_best(methods: Sequence[str], rivals: Sequence[str], root: Path | None = None) -> Finding:
-    """One of the methods is ahead of every rival at every number of shots."""
-
-    def judge(profile: str):
-        words, rests, ahead = [], [], []
-        for n in SHOTS:
-            better, numbers, found = _best(
-                lambda m, n=n: few_shot_mean(profile, m, n, root), methods, rivals, 0.0, profile
-            )
-            rests += found
-            ahead.append(better)
-            words.append(f"{n} {'shot' if n == 1 else 'shots'}: {numbers}")
-        return all(ahead), "; ".join(words), rests
-
-    return decided(judge, "few-shot")
+def domain(profile: str, root: Path | None, method: str) -> Scores:
+    """Return the mean over the four targets of runs on the source; ImageNet-A and -R over 1,000 classes."""
+    source, *names = domains_of(profile)
+    found, values, missing = scores(profile, "domain", source, method, root=root), [], []
+    for card in found.cards:
+        targets = {official_domain(n) or n: 100 * s["accuracy"] for n, s in card.targets.items()}
+        values.append(np.mean([targets.get(n, np.nan) for n in names]))
+        if lacks := [n for n in names if n not in targets]:
+            missing.append(f"{method} on {source}, seed {card.seed}: not tested on {', '.join(lacks)}")
+    return replace(found, values=np.array(values or found.values), missing=(*found.missing, *missing))
 
 
-def domain_best(methods: Sequence[str], rivals: Sequence[str], margin: float, root: Path | None = None) -> Finding:
-    """One of the methods has the best mean of the targets, or is within a margin of it."""
-    return decided(
-        lambda profile: _best(lambda m: domain_mean(profile, m, root), methods, rivals, margin, profile), "domain"
-    )
-
-
-def accuracy_by_m(tolerance: float, root: Path | None = None) -> Finding:
-    """At least half of the values of M are within a tolerance of the best."""
-    tried = VALUES["inject_from"]
-
-    def judge(profile: str):
-        task = task_of(profile)
-        rests = [
-            scores(profile, "vtab-1k", task, "dtl", root=root)
-            if m == BASE.inject_from
-            else scores(profile, "vtab-1k", task, "dtl", group=GROUP, config=replace(BASE, inject_from=m), root=root)
-            for m in tried
-        ]
-        if not all(s.whole for s in rests):
-            return False, "", rests
-        means = {m: np.array([100 * c.accuracy for c in s.cards]) for m, s in zip(tried, rests, strict=True)}
-        best = max(v.mean() for v in means.values())
-        close = [m for m, v in means.items() if v.mean() >= best - tolerance]
-        numbers = ", ".join(f"M = {m}: {said(v)}" for m, v in means.items())
-        return (
-            2 * len(close) >= len(tried),
-            f"{task}: {numbers}; {len(close)} of {len(tried)} within {tolerance:g}",
-            rests,
-        )
-
-    return decided(judge, "vtab-1k")
-
-
-def never_run(why: str, setting: str) -> Finding:
-    """Nothing here can run it yet."""
-    return Finding("not run", why, setting, today())
+def mean_of(found: Iterable[Scores]) -> Scores:
+    """Return the mean by seed, and all that it rests on."""
+    found = list(found)
+    rests = (tuple(x for s in found for x in getattr(s, what)) for what in ("cards", "missing", "stale"))
+    return Scores(np.mean([s.values for s in found], axis=0), *rests)

@@ -1,12 +1,14 @@
-"""What a claim is, what speaks to it, and what is found."""
+"""What a claim is, what is checked of it, and what is found."""
 
 from __future__ import annotations
 
-import tomllib
-from dataclasses import dataclass, field
+import inspect
+import re
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
-from typing import Any
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -17,25 +19,38 @@ VERDICTS = ("not supported", "not run", "different setting", "supported")
 
 
 @dataclass(frozen=True)
-class Part:
-    """One thing of a claim that can be checked.
+class Finding:
+    """What a check found.
 
     Attributes:
-        about: what it says.
-        check: name of the function that checks it, see ``verdicts.CHECKS``.
-        command: what makes its evidence again.
-        options: arguments of the check: methods, numbers, tolerances.
+        verdict: one of ``VERDICTS``.
+        numbers: what was found, in a sentence with its numbers.
+        setting: where: backbone, images, precision, planned or trained.
+        date: of the evidence, YYYY-MM-DD; the day of the evaluation where it was computed at once.
+        stale: what has changed since the evidence was made; empty where nothing has.
     """
 
+    verdict: str
+    numbers: str
+    setting: str
+    date: str
+    stale: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        if self.verdict not in VERDICTS:
+            raise ValueError(f"{self.verdict!r} is no verdict: choose one of {', '.join(VERDICTS)}")
+
+
+class Part(NamedTuple):
+    """One thing of a claim that can be checked: what it says, and the command that makes its evidence again."""
+
     about: str
-    check: str
     command: str
-    options: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim of the paper. Source: ``resources/claims.toml``.
+    """One claim of the paper.
 
     Attributes:
         id: "C1" to "C12".
@@ -58,62 +73,39 @@ class Claim:
     parts: tuple[Part, ...]
 
 
-@dataclass(frozen=True)
-class Finding:
-    """What a check found.
+def read_claim(function: Callable) -> Claim:
+    """Return a claim as the docstring of its function has it.
 
-    Attributes:
-        verdict: one of ``VERDICTS``.
-        numbers: what was found, in a sentence with its numbers.
-        setting: where: backbone, images, precision, planned or trained.
-        date: of the evidence, YYYY-MM-DD; the day of the evaluation where it was computed at once.
-        stale: what has changed since the evidence was made; empty where nothing has.
+    Below the text stand facts by name, whose lines may go on below. A part has its command behind it in brackets.
     """
-
-    verdict: str
-    numbers: str
-    setting: str
-    date: str
-    stale: tuple[str, ...] = field(default=())
-
-    def __post_init__(self):
-        if self.verdict not in VERDICTS:
-            raise ValueError(f"{self.verdict!r} is no verdict: choose one of {', '.join(VERDICTS)}")
-
-
-def load_claims() -> tuple[Claim, ...]:
-    """The claims, in order."""
-    claims = []
-    for row in tomllib.loads((RESOURCES / "claims.toml").read_text(encoding="utf-8"))["claim"]:
-        parts = tuple(
-            Part(p["about"], p["check"], p["command"], {k: v for k, v in p.items() if k not in Part.__annotations__})
-            for p in row["part"]
-        )
-        facts = {k: row[k] for k in ("id", "text", "source", "supports", "refutes", "doubt")}
-        claims.append(
-            Claim(**facts, notebooks=tuple(row["notebooks"]), context=tuple(row.get("context", ())), parts=parts)
-        )
-    return tuple(claims)
+    text, rest = inspect.getdoc(function).split("\n\n")
+    _, *words = re.split(r"^(\w[\w ]+)[:?] ", rest, flags=re.MULTILINE)
+    facts = defaultdict(list)
+    for name, fact in zip(words[::2], words[1::2], strict=True):
+        facts[name].append(" ".join(fact.split()))
+    names = ("Source", "Supported if", "Refuted if", "Notebooks", "Doubt it")
+    source, supports, refutes, notebooks, doubt = (facts[name][0] for name in names)
+    parts = tuple(Part(*re.fullmatch(r"(.*?)(?: \[(.*)\])?", part).groups("")) for part in facts["Part"])
+    text, numbers = text.removesuffix("."), tuple(notebooks.split(", "))
+    return Claim(function.__name__, text, source, supports, refutes, numbers, doubt, tuple(facts["Others"]), parts)
 
 
-@cache
 def paper_number(name: str) -> tuple[float, float, str]:
-    """A number of the paper: value, its uncertainty, and source. Source: ``resources/paper_numbers.csv``.
+    """Return a number of the paper: value, its uncertainty, and source. Source: ``resources/paper_numbers.csv``.
 
     Raises:
         KeyError: there is no such number.
         ValueError: it is not known.
     """
-    table = pd.read_csv(RESOURCES / "paper_numbers.csv", index_col="id")
-    row = table.loc[name]
+    row = pd.read_csv(RESOURCES / "paper_numbers.csv", index_col="id").loc[name]
     if pd.isna(row["value"]):
         raise ValueError(f"the paper's number {name!r} ({row['what']}) is not known here")
     return float(row["value"]), float(row["plus_minus"]), str(row["source"])
 
 
-def finding(holds: bool, numbers: str, setting: str) -> Finding:
-    """What was computed just now."""
-    return Finding("supported" if holds else "not supported", numbers, setting, today())
+def finding(holds: bool, numbers: str, setting: str, date: str = "", stale: tuple[str, ...] = ()) -> Finding:
+    """Return a verdict that decides; of today where no date is given."""
+    return Finding("supported" if holds else "not supported", numbers, setting, date or today(), stale)
 
 
 def today() -> str:

@@ -10,9 +10,8 @@ from markupsafe import Markup
 from dtl_core.files import written_whole
 
 from .. import paths
-from .claim import VERDICTS, load_claims
-from .tables import SIGNS
-from .verdicts import load_verdicts
+from .claim import VERDICTS
+from .verdicts import SIGNS, load_claims, load_verdicts
 
 
 def templates(*folders: Path) -> jinja2.Environment:

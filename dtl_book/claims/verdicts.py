@@ -1,11 +1,10 @@
-"""Every claim meets its evidence, and takes the least favourable verdict of its parts."""
+"""Every claim meets its evidence, takes the least favourable verdict of its parts, and is recorded in ``claims.json``."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
@@ -13,34 +12,25 @@ from tqdm import tqdm
 from dtl_core.files import DamagedFile, written_whole
 
 from ..paths import recorded_path, results_dir
-from . import accuracy, computed, memory
-from .claim import VERDICTS, Claim, Finding, Part, load_claims, today
-from .serving import serving_saves
+from ..tables.marks import put_between
+from .accuracy import C4, C5, C6, C7, C8
+from .claim import VERDICTS, Claim, Finding, read_claim, today
+from .costs import C1, C2, C3
+from .identities import C9, C10, C11, C12
 
-COMPUTED: dict[str, Callable[..., Finding]] = {
-    f.__name__: f
-    for f in (
-        computed.fewest_parameters, computed.gate, computed.golden, computed.parameter_shares, computed.parameters_below,
-        computed.shared_prefix, computed.side_parameters, computed.start, accuracy.never_run,
-    )
-}  # fmt: skip
-RECORDED: dict[str, Callable[..., Finding]] = {
-    f.__name__: f
-    for f in (
-        accuracy.accuracy_by_m, accuracy.domain_best, accuracy.few_shot_best, accuracy.vtab_accuracy, accuracy.vtab_best,
-        memory.least_memory, memory.memory_by_m, memory.memory_ratio, memory.memory_read, memory.memory_shares, serving_saves,
-    )
-}  # fmt: skip
+CLAIMS = (C1, C2, C3, C4, C5, C6, C7, C8, C9, C10, C11, C12)
+MARKS = ("<!-- claims: begin (dtl claims --write) -->", "<!-- claims: end -->")
+SIGNS = {"supported": "✓", "not supported": "✗", "different setting": "≠", "not run": "–"}
+
+
+def load_claims() -> tuple[Claim, ...]:
+    """Return the claims, in order; nothing is checked."""
+    return tuple(map(read_claim, CLAIMS))
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A claim with what was found for each of its parts.
-
-    Attributes:
-        claim: the claim.
-        findings: one for each of ``claim.parts``.
-    """
+    """A claim with what was found, a finding for each of its parts."""
 
     claim: Claim
     findings: tuple[Finding, ...]
@@ -65,23 +55,8 @@ class Judged:
         return ", ".join([f"{n} of {len(self.findings)} parts {first}", *(f"{n} {v}" for v, n in others)])
 
 
-def find(part: Part, root: Path | None = None) -> Finding:
-    """Checks one part, from cards under ``root`` (``results_dir()`` if None) or at once.
-
-    Raises:
-        ValueError: the part names a check that there is not.
-    """
-    if part.check in COMPUTED:
-        return COMPUTED[part.check](**part.options)
-    if part.check in RECORDED:
-        return RECORDED[part.check](**part.options, root=root)
-    raise ValueError(
-        f"no check is called {part.check!r} (claims.toml): choose one of {', '.join({**COMPUTED, **RECORDED})}"
-    )
-
-
 def judge(ids: tuple[str, ...] = (), root: Path | None = None, progress: bool = True) -> tuple[Judged, ...]:
-    """Every claim with its verdict.
+    """Return every claim with what was found, checked now.
 
     Args:
         ids: only these claims; all if empty.
@@ -94,58 +69,42 @@ def judge(ids: tuple[str, ...] = (), root: Path | None = None, progress: bool = 
     claims = load_claims()
     if unknown := set(ids) - {c.id for c in claims}:
         raise ValueError(f"no claim is called {', '.join(sorted(unknown))}: choose from C1 to C{len(claims)}")
-    chosen = [c for c in claims if not ids or c.id in ids]
-    bar = tqdm(
-        total=sum(len(c.parts) for c in chosen),
-        desc="claims",
-        unit="part",
-        disable=not progress,
-        leave=False,
-        file=sys.stderr,
-    )
-    judged = []
-    for claim in chosen:
-        findings = []
-        for part in claim.parts:
+    chosen = [(claim, check) for claim, check in zip(claims, CLAIMS, strict=True) if not ids or claim.id in ids]
+    count, judged = sum(len(claim.parts) for claim, _ in chosen), []
+    with tqdm(total=count, desc="claims", unit="part", disable=not progress, leave=False, file=sys.stderr) as bar:
+        for claim, check in chosen:
             bar.set_postfix_str(claim.id)
-            findings.append(find(part, root))
-            bar.update()
-        judged.append(Judged(claim, tuple(findings)))
-    bar.close()
+            findings = []
+            for found in check(root):
+                findings.append(found)
+                bar.update()
+            judged.append(Judged(claim, tuple(findings)))
     return tuple(judged)
 
 
-def claims_path(root: Path | None = None) -> Path:
-    """Where the verdicts are recorded."""
-    return (root or results_dir()) / "claims.json"
-
-
 def save_claims(judged: tuple[Judged, ...], path: Path | None = None) -> Path:
-    """Writes the verdicts, whole or not at all: a row a claim, its parts in it."""
+    """Write the verdicts, whole or not at all: a row a claim, its parts in it."""
     rows = []
     for j in judged:
-        parts = [
-            {"about": p.about, **asdict(f), "command": p.command}
-            for p, f in zip(j.claim.parts, j.findings, strict=True)
-        ]
-        facts = {k: v for k, v in asdict(j.claim).items() if k != "parts"}
+        facts = {name: value for name, value in vars(j.claim).items() if name != "parts"}
+        both = zip(j.claim.parts, j.findings, strict=True)
+        parts = [{"about": part.about, **vars(found), "command": part.command} for part, found in both]
         rows.append({**facts, "verdict": j.verdict, "summary": j.summary, "stale": j.stale, "parts": parts})
-    path = path or claims_path()
+    text = json.dumps({"created": today(), "claims": rows}, indent=1, ensure_ascii=False)
+    path = path or results_dir() / "claims.json"
     with written_whole(path) as temporary:
-        temporary.write_text(
-            json.dumps({"created": today(), "claims": rows}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
+        temporary.write_text(text + "\n", encoding="utf-8")
     return path
 
 
 def load_verdicts(path: Path | None = None) -> list[dict]:
-    """The recorded verdicts, a row a claim.
+    """Return the recorded verdicts, a row a claim.
 
     Raises:
         FileNotFoundError: nothing is recorded.
         DamagedFile: it is not whole.
     """
-    path = path or recorded_path(claims_path())
+    path = path or recorded_path(results_dir() / "claims.json")
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: `dtl claims --write` makes it")
     try:
@@ -153,3 +112,37 @@ def load_verdicts(path: Path | None = None) -> list[dict]:
         return [{**row, "parts": [dict(part) for part in row["parts"]]} for row in rows]
     except (ValueError, KeyError, TypeError) as error:
         raise DamagedFile(f"{path} is damaged ({error}): `dtl claims --write` makes it again") from error
+
+
+def claims_markdown(path: Path | None = None) -> str:
+    """Return the table of RESULTS.md: a row a claim, with the numbers of each part.
+
+    Args:
+        path: of the recorded verdicts; the project's if None.
+    """
+    lines = ["| | claim | verdict | evidence |", "|---|---|---|---|"]
+    notes: dict[str, str] = {}  # what is stale, said once below the table: many parts rest on the same cards
+    for row in load_verdicts(path):
+        cells = []
+        for part in row["parts"]:
+            found = f": {part['numbers']}" if part["verdict"] != "not run" else ""
+            old = "".join(notes.setdefault(said, f"<sup>{len(notes) + 1}</sup>") for said in part["stale"])
+            cells.append(f"{SIGNS[part['verdict']]} {part['about']}{found}{old}")
+        lines.append(f"| {row['id']} | {row['text']} | **{row['verdict']}** | {'<br>'.join(cells)} |")
+    signs = ", ".join(f"{sign} {word}" for word, sign in SIGNS.items())
+    note = (
+        f"{signs}. A claim takes the least favourable verdict of its parts. *Different setting*: shown on the laptop's stand-in, which "
+        "decides nothing about the paper's numbers. What is planned is not measured on a GPU. Settings, dates, tolerances and the command "
+        "for each part: `results/claims.json`, or notebook 14."
+    )
+    footnotes = [f"{mark} {said[:1].upper()}{said[1:]}." for said, mark in notes.items()]
+    return "\n".join([*lines, "", note, *(["", " ".join(footnotes)] if footnotes else [])])
+
+
+def write_claims(path: Path | None = None, page: Path | None = None) -> Path:
+    """Put the table into RESULTS.md between its marks.
+
+    Raises:
+        ValueError: the page has no marks.
+    """
+    return put_between(MARKS, claims_markdown(path), page)

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from ..claims import VERDICTS
-from ..claims.memory import PLANNED
-from ..claims.tables import SIGNS
+from ..claims.costs import PLANNED
+from ..claims.verdicts import SIGNS
 from ..lab.tables import table
 
 # Okabe and Ito's, and a sign in every square, so that a verdict is not told by its colour alone

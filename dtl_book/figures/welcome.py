@@ -44,7 +44,7 @@ def installation(package: str = "dtl-workbook") -> pd.DataFrame:
 
 
 def claims_table() -> pd.DataFrame:
-    """The claims of the paper and where the workbook takes them up. Source: ``resources/claims.toml``.
+    """The claims of the paper and where the workbook takes them up. Source: the functions of ``claims``.
 
     Returns:
         Columns id, claim, source, taken up in.

@@ -1,17 +1,14 @@
 """Claims of memory where a GPU's card is at hand: the measured bytes decide, the planned ones stand beside them."""
 
 import pytest
-from claim_cards import CLAIMS, part
+from claim_cards import find
 
-from dtl_book.claims import find
-from dtl_book.claims.memory import M_TRIED, PLANNED, config_at, planned_row
+from dtl_book.claims.accuracy import C4, C5, C6, C7
+from dtl_book.claims.costs import C1, C3, PLANNED, planned
 from dtl_book.measured.cards import code_digests, measured_dir, plan_setting, save_card
 from dtl_book.tables.figure1 import NAMES, SETTINGS, figure_options
+from dtl_core.dtl import DTLConfig
 from dtl_core.memory import GIB
-
-READ = part("C3", "DTL needs what was read")
-SHARES = part("C1", "55 to 65 %")
-LST = part("C3", "LST")
 
 
 def row(name, method, gib, **more):
@@ -32,15 +29,23 @@ def figure_rows(**gib):
     return [row(label, NAMES[label], n, **figure_options(NAMES[label])) for label, n in gib.items()]
 
 
+def read(root, about="DTL needs"):
+    return find(C3, about, root)
+
+
+def shares(root):
+    return find(C1, "55 to 65 %", root)
+
+
 def test_a_measured_peak_decides_and_the_plan_stands_beside_it(tmp_path):
-    assert find(READ, tmp_path).numbers.startswith("DTL 1.61 GiB planned, 1.61 GB read")
+    assert read(tmp_path).numbers.startswith("DTL 1.61 GiB planned, 1.61 GB read")
     write_card(tmp_path, figure_rows(DTL=1.62))
-    found = find(READ, tmp_path)
+    found = read(tmp_path)
     assert (found.verdict, found.numbers) == ("supported", "DTL 1.62 GiB measured, 1.61 planned, 1.61 GB read (+0.6%)")
     assert found.setting.startswith("measured on NVIDIA Made-Up, torch 2.9.1: ViT-B/16, batch 32")
     assert "not measured" not in found.setting
     write_card(tmp_path, figure_rows(DTL=1.75))
-    assert find(READ, tmp_path).verdict == "not supported"
+    assert read(tmp_path).verdict == "not supported"
 
 
 @pytest.mark.parametrize(
@@ -48,45 +53,48 @@ def test_a_measured_peak_decides_and_the_plan_stands_beside_it(tmp_path):
 )
 def test_a_card_of_other_code_or_of_a_cpu_decides_nothing(tmp_path, other):
     write_card(tmp_path, figure_rows(DTL=9.0), **other)
-    assert find(READ, tmp_path).setting.startswith(PLANNED)
+    assert read(tmp_path).setting.startswith(PLANNED)
 
 
 def test_a_share_is_measured_or_planned_as_a_whole(tmp_path):
     some = [*figure_rows(BitFit=2.9, AdaptFormer=2.8), row("LoRA", "lora", 3.0)]
     write_card(tmp_path, some)
-    assert find(SHARES, tmp_path).setting == PLANNED
+    assert shares(tmp_path).setting == PLANNED
     write_card(tmp_path, [*some, *figure_rows(Full=4.7)])
-    found = find(SHARES, tmp_path)
+    found = shares(tmp_path)
     assert found.verdict == "supported" and found.numbers.startswith(
         "of full fine-tuning: LoRA 64% (read: 64%), BitFit 62%"
     )
     write_card(tmp_path, [*some, *figure_rows(Full=4.0)])
-    assert find(SHARES, tmp_path).verdict == "not supported"
+    assert shares(tmp_path).verdict == "not supported"
 
 
 def test_both_settings_of_the_shares_are_shown(tmp_path):
     """Gradients freed, and LoRA with two updates, lie beyond the range; they decide nothing and are not hidden."""
-    numbers = find(SHARES, tmp_path).numbers
-    full, lora = planned_row("Full"), planned_row("LoRA")
-    assert f"query and value each: {lora[0] / full[0]:.0%}" in numbers and lora[0] / full[0] > 0.65
-    assert f"BitFit {planned_row('BitFit', kept=False)[0] / planned_row('Full', kept=False)[0]:.0%}" in numbers
+    numbers, methods = shares(tmp_path).numbers, ("LoRA", "BitFit", "Full")
+    kept, freed = planned(methods), planned(methods, keep_gradients=False)
+    assert f"query and value each: {kept['LoRA'] / kept['Full']:.0%}" in numbers and kept["LoRA"] / kept["Full"] > 0.65
+    assert f"BitFit {freed['BitFit'] / freed['Full']:.0%}" in numbers
 
 
-def test_a_miss_of_lst_says_nothing_of_the_paper(tmp_path):
-    assert find(LST, tmp_path).verdict == "not run"
+def test_lst_can_be_supported_alone(tmp_path):
+    assert read(tmp_path, "LST").verdict == "not run"
     write_card(tmp_path, figure_rows(LST=2.7))
-    assert find(LST, tmp_path).verdict == "supported"
-    assert CLAIMS["C3"].parts[-1] == LST and not any(p.options.get("inferred") for p in CLAIMS["C3"].parts[:-1])
+    assert read(tmp_path, "LST").verdict == "supported"
 
 
 def test_measured_parts_of_c4_to_c7(tmp_path):
     others = {label: 3.0 for label in NAMES if label not in ("DTL", "DTL+")}
-    by_m = {m: 3.0 - 0.2 * m for m in M_TRIED}
-    curve = lambda by_m: [row(f"M {m}", "dtl", g, recompute="none", config=vars(config_at(m))) for m, g in by_m.items()]  # noqa: E731
-    write_card(tmp_path, [*figure_rows(**others, **{"DTL": 1.6, "DTL+": 1.7}), *curve(by_m)])
-    parts = [part("C4", "least memory"), part("C5", "memory falls"), part("C6", "10 % more"), part("C7", "less memory")]
-    for p in parts:
-        found = find(p, tmp_path)
-        assert found.verdict == "supported" and "measured on" in found.setting and "planned" in found.numbers, p.about
-    write_card(tmp_path, [*figure_rows(**others, **{"DTL": 3.1, "DTL+": 3.5}), *curve({**by_m, 10: 5.0})])
-    assert [find(p, tmp_path).verdict for p in parts] == ["not supported"] * 4
+    parts = ((C4, "least memory"), (C5, "memory falls"), (C6, "10 % more"), (C7, "less memory"))
+
+    def found(dtl, plus, last):
+        by_m = {0: 3.0, 2: 2.6, 4: 2.2, 6: 1.8, 8: 1.4, 10: last}
+        curve = [
+            row(f"M {m}", "dtl", gib, recompute="none", config=DTLConfig(inject_from=m)) for m, gib in by_m.items()
+        ]
+        write_card(tmp_path, [*figure_rows(**others, **{"DTL": dtl, "DTL+": plus}), *curve])
+        return [find(claim, about, tmp_path) for claim, about in parts]
+
+    for one in found(1.6, 1.7, 1.0):
+        assert one.verdict == "supported" and "measured on" in one.setting and "planned" in one.numbers
+    assert [one.verdict for one in found(3.1, 3.5, 5.0)] == ["not supported"] * 4

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 
 import pytest
-from claim_cards import REACHES, make_card, part, write, write_vtab
+from claim_cards import find, make_card, write, write_vtab
 
-from dtl_book.claims import find
+from dtl_book.claims.accuracy import C4, C5
 from dtl_book.experiments import SEEDS, RunCard, card_path, save_card
 from dtl_book.experiments.code import code_of
 from dtl_core.files import DamagedFile
@@ -30,22 +30,25 @@ TAMPERED = {
 }
 
 
+def reaches(root):
+    return find(C4, "DTL reaches", root)
+
+
 @pytest.mark.parametrize("name", TAMPERED)
 def test_a_tampered_card_changes_the_verdict(tmp_path, name):
     task = write_vtab(tmp_path, ["dtl"], levels=[0.768])[3]
-    assert find(REACHES, tmp_path).verdict == "supported"
+    assert reaches(tmp_path).verdict == "supported"
     change, reason = TAMPERED[name]
     path = card_path("paper", "vtab-1k", task, "dtl", 1, root=tmp_path)
     path.unlink()
     if change is not None:
         card = make_card("dtl", task, 1, 0.768)
         save_card(RunCard(**{**asdict(card), **change}), path)
-    found = find(REACHES, tmp_path)
+    found = reaches(tmp_path)
     assert found.verdict == "not run" and reason in found.numbers and task in found.numbers
 
 
 def test_another_config_may_not_speak(tmp_path):
-    p = part("C5", "half of the values")
     for m in (0, 2, 4, 6, 8, 10):
         for seed in SEEDS:
             card = make_card("dtl", "shape_location", seed, 0.9 if m else 0.7, "laptop")
@@ -53,12 +56,13 @@ def test_another_config_may_not_speak(tmp_path):
             name = "vtab-1k/shape_location/dtl" if m == 6 else f"ablations/shape_location/dtl-M{m}"
             path = tmp_path / "laptop" / f"{name}-seed{seed}.json"
             save_card(replace(card, recipe={**card.recipe, "config": config}), path)
-    found = find(p, tmp_path)
+    found = find(C5, "half of the values", tmp_path)
     assert found.verdict == "different setting" and "5 of 6 within 1" in found.numbers
     save_card(replace(card, seed=2, recipe={**card.recipe, "config": {**config, "inject_from": 4}}), path)
-    assert "inject_from is 4" in find(p, tmp_path).numbers
+    assert "inject_from is 4" in find(C5, "half of the values", tmp_path).numbers
     save_card(replace(card, recipe={**card.recipe, "config": {**config, "rank": 8}}), path)
-    assert "rank is 8" in find(p, tmp_path).numbers and find(p, tmp_path).verdict == "not run"
+    found = find(C5, "half of the values", tmp_path)
+    assert found.verdict == "not run" and "rank is 8" in found.numbers
 
 
 def test_a_damaged_card_is_named(tmp_path):
@@ -66,16 +70,16 @@ def test_a_damaged_card_is_named(tmp_path):
     path = card_path("paper", "vtab-1k", task, "dtl", 1, root=tmp_path)
     path.write_text(path.read_text()[:100])
     with pytest.raises(DamagedFile, match="dtl-seed1.json is no whole run card"):
-        find(REACHES, tmp_path)
+        reaches(tmp_path)
 
 
 def test_stale_evidence_says_so(tmp_path):
     task = write_vtab(tmp_path, ["dtl"], levels=[0.768])[0]
     write(tmp_path, make_card("dtl", task, 0, 0.768, code={**code_of("dtl", views=False), "csn.py": "0" * 12}))
-    found = find(REACHES, tmp_path)
+    found = reaches(tmp_path)
     assert found.verdict == "supported" and found.stale == ("the code has changed since: csn.py",)
     recipe = {**make_card("dtl", task, 0, 0.7).recipe, "epochs": 50}
     write(tmp_path, make_card("dtl", task, 0, 0.768, recipe=recipe))
-    assert "epochs 50, now 100" in find(REACHES, tmp_path).stale[0]
+    assert "epochs 50, now 100" in reaches(tmp_path).stale[0]
     write(tmp_path, make_card("dtl", task, 0, 0.768, code={}))
-    assert "do not name the code" in find(REACHES, tmp_path).stale[0]
+    assert "do not name the code" in reaches(tmp_path).stale[0]

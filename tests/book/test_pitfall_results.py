@@ -6,13 +6,13 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
+from dtl_book.sweep.jobs import Job as SweepJob
 from PIL import Image
 
 from dtl_book.experiments import SEEDS, RunCard, card_path, save_card
 from dtl_book.figures import vtab_pitfalls
 from dtl_book.paths import project_dir
 from dtl_book.sweep import Job, measure_pitfalls
-from dtl_book.sweep.jobs import Job as SweepJob
 from dtl_book.tables import pitfalls
 from dtl_book.tables.pitfalls import METHODS, SWITCHES, TASKS, is_run, pitfalls_cells, pitfalls_markdown, pitfalls_table
 

@@ -1,20 +1,14 @@
-"""The pictures and tables of notebooks 03 and 06: the golden case in the package, the diagram, filters, two methods compared."""
-
-import json
-from pathlib import Path
+"""The pictures and tables of notebooks 03 and 06: the diagram, filters, two methods compared."""
 
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 import torch
-from torch.nn import functional as F
 
-from dtl_book.claims.golden import golden_vit_case
 from dtl_book.figures.diagram import draw_side_network, side_network_counts
 from dtl_book.figures.dwconv import added_by_side, authors_kernels, draw_added, draw_filters, filter_table, patches_seen
 from dtl_book.figures.gate_of_side import draw_gate, draw_spectrum
 from dtl_book.figures.paired_seeds import draw_seeds, draw_versus, seeds_table, versus, versus_sentence
-from dtl_book.paths import RESOURCES
 from dtl_book.standins import TASKS
 from dtl_core import DTL, DTLConfig, load_backbone
 
@@ -25,26 +19,6 @@ def text_of(figure):
     words = [t.get_text() for t in figure.findobj(lambda artist: hasattr(artist, "get_text")) if t.get_visible()]
     plt.close(figure)
     return " | ".join(words)
-
-
-def test_the_packaged_golden_cases_are_those_of_the_tests():
-    packaged = json.loads((RESOURCES / "golden_vit_case.json").read_text())
-    assert packaged == json.loads((Path(__file__).parents[1] / "golden" / "vit.json").read_text())[:2]
-    assert (RESOURCES / "golden_vit_case.json").stat().st_size < 12_000
-
-
-@pytest.mark.parametrize("plus", [False, True])
-def test_golden_case_meets_the_authors_outputs(plus):
-    case = golden_vit_case(plus)
-    assert bool(case.model.csn.dwconvs) is plus and case.logits.dtype == torch.float64
-    logits = case.model(case.images)
-    torch.testing.assert_close(logits, case.logits, rtol=0, atol=1e-9)
-    loss = F.cross_entropy(logits, case.labels)
-    loss.backward()
-    assert loss.item() == pytest.approx(case.loss, abs=1e-9)
-    trained = {n: p.grad.norm().item() for n, p in case.model.named_parameters() if p.requires_grad}
-    assert trained.keys() == case.gradients.keys() and len(trained) == 26 + plus
-    assert trained == pytest.approx(case.gradients, rel=1e-7)
 
 
 @pytest.mark.parametrize("m", [0, 6, 11])
