@@ -83,8 +83,9 @@ def record(
         tasks: only these tasks of VTAB-1K.
         workers: 0 runs one after the other; N in N processes at a time.
     """
+    from .experiments.grids import HALF_TASKS as TASKS
     from .sweep import record as record_grids
-    from .tables.bf16 import TASKS, record_half
+    from .sweep.half import record_half
 
     record_grids(profile, methods, tasks, tuple(p for p in parts if p != "bf16"), workers)
     if "bf16" in parts:

@@ -11,7 +11,7 @@ from dtl_book.experiments.code import code_of
 from dtl_book.experiments.profiles import get_profile
 from dtl_book.experiments.recipes import profile_recipe
 from dtl_book.experiments.run_data import takes_views
-from dtl_book.tables.results import groups_of
+from dtl_book.tables.benchmarks import groups_of
 
 CLAIMS = {c.id: c for c in load_claims()}
 

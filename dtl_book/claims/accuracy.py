@@ -11,10 +11,11 @@ import numpy as np
 from dtl_core.data.domain import official_domain
 from dtl_core.data.fewshot import SETS, SHOTS
 
+from ..experiments.grids import ABLATIONS as GROUP
+from ..experiments.grids import BASE, VALUES, task_of
 from ..experiments.profiles import get_profile
-from ..tables.ablations import BASE, GROUP, VALUES, task_of
-from ..tables.domain import domains_of
-from ..tables.results import NAMES, groups_of
+from ..tables.benchmarks import domains_of, groups_of
+from ..tables.cells import NAMES
 from .claim import Finding, paper_number, today
 from .trust import Scores, scores
 

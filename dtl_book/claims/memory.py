@@ -10,8 +10,8 @@ from pathlib import Path
 from dtl_core.dtl import DTLConfig
 from dtl_core.memory import GIB, plan_training
 
+from ..experiments.grids import VALUES
 from ..measured.cards import measured_peak, memory_cards
-from ..tables.ablations import VALUES
 from ..tables.figure1 import BACKBONE, NAMES, SETTINGS, figure_options, figure_readings, plan_row
 from .claim import Finding, finding, today
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..tables.marks import put_between
+from ..tables.results_page import put_between
 from .verdicts import load_verdicts
 
 MARKS = ("<!-- claims: begin (dtl claims --write) -->", "<!-- claims: end -->")

@@ -13,12 +13,12 @@ from dtl_core.training import Recipe
 from ..experiments.behaviour import VIEWS
 from ..experiments.cards import RunCard, load_card
 from ..experiments.code import age_of, code_of
+from ..experiments.grids import BASE
 from ..experiments.profiles import get_profile
 from ..experiments.recipes import profile_recipe
 from ..experiments.run_data import VTAB_SPLITS, takes_views
 from ..experiments.runs import SEEDS
 from ..paths import recorded_path, results_dir
-from ..tables.ablations import BASE
 
 # of a recipe: what the data decides (epochs of small sets, augmentation of letters) and what the method decides is left out
 COMPARED_FIELDS = ("weight_decay", "batch_size", "warmup_lr", "min_lr", "cooldown_epochs", "precision")

@@ -1,6 +1,6 @@
 """A grid of runs: in this process, in processes beside it, or on a Ray cluster."""
 
-from ..tables.ablations import variants
+from ..experiments.grids import variants
 from .ablations import ablate
 from .grid import sweep_grid, tasks_of
 from .jobs import Job, run_job

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ..experiments import SEEDS, RunCard, best_setting
+from ..experiments.grids import ABLATIONS as GROUP
+from ..experiments.grids import task_of, variants
 from ..experiments.profiles import get_profile
 from ..paths import results_dir
-from ..tables.ablations import GROUP, task_of, variants
 from .grid import sweep_jobs
 from .jobs import Job, run_job
 from .loop import Result

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ..experiments import SEEDS, RunCard, best_setting
+from ..experiments.grids import PITFALL_METHODS as METHODS
+from ..experiments.grids import PITFALLS as GROUP
+from ..experiments.grids import SWITCHES, is_run, pitfall_tasks
 from ..experiments.profiles import get_profile
 from ..paths import results_dir
-from ..tables.pitfalls import GROUP, METHODS, SWITCHES, is_run, pitfall_tasks
 from .grid import sweep_jobs
 from .jobs import Job, run_job
 from .loop import Result

@@ -9,7 +9,8 @@ from dtl_book.claims import find
 from dtl_book.claims.accuracy import few_shot_sets
 from dtl_book.claims.verdicts import COMPUTED, RECORDED
 from dtl_book.experiments import SEEDS, card_path, save_card
-from dtl_book.tables.ablations import BASE, GROUP, OFFICIAL, VALUES
+from dtl_book.experiments.grids import ABLATIONS as GROUP
+from dtl_book.experiments.grids import BASE, OFFICIAL, VALUES
 
 
 @pytest.mark.parametrize(
