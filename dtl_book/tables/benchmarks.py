@@ -61,13 +61,9 @@ def _together(groups: Mapping[str, tuple[str, ...]]) -> list[str]:
 def both_means(accuracies: pd.DataFrame, groups: Mapping[str, tuple[str, ...]]) -> pd.DataFrame:
     """Return two averages that are both called the accuracy on VTAB-1K. They are other numbers, so each has its name.
 
-    Args:
-        accuracies: a column per task; a row per method or seed.
-        groups: group -> its tasks.
-
     Returns:
-        The same rows: the mean of each group, the mean of these means ("mean of groups", the paper's), and the mean of all
-        tasks ("mean of 19 tasks"). NaN where a task is missing.
+        For each row of ``accuracies``: the mean of each group, the mean of these means ("mean of groups", the paper's), and
+        the mean of all tasks ("mean of 19 tasks"). NaN where a task is missing.
     """
     means = pd.DataFrame({g: accuracies[list(tasks)].mean(axis=1, skipna=False) for g, tasks in groups.items()})
     of_all = accuracies[_together(groups)].mean(axis=1, skipna=False)

@@ -20,28 +20,14 @@ from tqdm import tqdm
 from dtl_core.dtl import DTLConfig
 from dtl_core.memory import MIB, plan_training
 
-from ..experiments.grids import (
-    ABLATIONS,
-    BASE,
-    LETTERS,
-    PITFALL_METHODS,
-    PITFALLS,
-    SWITCHES,
-    TASK,
-    VALUES,
-    half_folder,
-    half_logits_path,
-    is_run,
-    pitfall_tasks,
-    task_of,
-    variants,
-)
+from ..experiments import grids
+from ..experiments.grids import BASE, LETTERS, PITFALL_METHODS, SWITCHES, TASK, VALUES
 from ..experiments.profiles import get_profile
 from ..experiments.runs import SEEDS
 from ..paths import recorded_path, results_dir
 from .cells import NAMES, NOTHING, cards_of, cell_list, counted, markdown, mean_cell, mean_sd, percent
 
-EACH = [(varied, float(value)) for varied, values in VALUES.items() for value in values]
+EACH = [(varied, value) for varied, values in VALUES.items() for value in values]
 OWN = {varied: float(getattr(BASE, varied)) for varied in VALUES}  # the paper's values
 BACKBONE, SETTING = "vit_base_patch16_224", {"batch_size": 32, "image_size": 224, "num_classes": 100}
 FORMS = {"plain": "none", "default": "side"}  # what is recomputed
@@ -62,8 +48,8 @@ def label_of(varied: str, value: float) -> str:
 
 def ablated_tasks(profile: str = "laptop", root: Path | None = None) -> tuple[str, ...]:
     """Return the tasks that have cards of ablations; the profile's own where none has."""
-    found = {path.parent.name for path in ((root or results_dir()) / profile / ABLATIONS).glob("*/*.json")}
-    return tuple(sorted(found)) or (task_of(profile),)
+    found = {path.parent.name for path in ((root or results_dir()) / profile / grids.ABLATIONS).glob("*/*.json")}
+    return tuple(sorted(found)) or (grids.task_of(profile),)
 
 
 def ablation_runs(profile: str = "laptop", task: str = TASK, root: Path | None = None) -> pd.DataFrame:
@@ -76,12 +62,12 @@ def ablation_runs(profile: str = "laptop", task: str = TASK, root: Path | None =
         Columns varied, value, seed, accuracy (percent), lr, epochs, parameters (without the head, of the profile's network).
     """
     rows = []
-    for benchmark in ("vtab-1k", ABLATIONS):
+    for benchmark in ("vtab-1k", grids.ABLATIONS):
         cards = cards_of(profile, benchmark, root=root)
         for card in cards[(cards["task"] == task) & (cards["method"] == "dtl")].itertuples():
             config = card.recipe["config"]
             other = [name for name, value in asdict(BASE).items() if config[name] != value]
-            if len(other) == (benchmark == ABLATIONS) and set(other) <= VALUES.keys():
+            if len(other) == (benchmark == grids.ABLATIONS) and set(other) <= VALUES.keys():
                 fixed = (card.seed, 100 * card.accuracy, card.lr, card.recipe["epochs"], card.parameters_without_head)
                 rows += [(name, float(config[name]), *fixed) for name in other or VALUES]
     columns = ["varied", "value", "seed", "accuracy", "lr", "epochs", "parameters"]
@@ -113,7 +99,7 @@ def paired_with_paper(profile: str = "laptop", task: str = TASK, root: Path | No
     for varied, value in EACH:
         ahead = (grid.loc[(varied, value)] - grid.loc[(varied, OWN[varied])]).dropna()
         if value != OWN[varied]:
-            rows.append((varied, value, len(ahead), int((ahead < 0).sum()), ahead.mean(), ahead.std()))
+            rows.append((varied, float(value), len(ahead), int((ahead < 0).sum()), ahead.mean(), ahead.std()))
     return pd.DataFrame(rows, columns=["varied", "value", "seeds", "lower", "difference", "difference ±"])
 
 
@@ -133,8 +119,7 @@ def planned_memory(progress: bool = True) -> pd.DataFrame:
         Columns varied, value, parameters (without the head), plain and default (bytes; the two forms of ``FORMS``).
     """
     rows = []
-    pairs = [(varied, value) for varied, values in VALUES.items() for value in values]
-    for varied, value in tqdm(pairs, "planning", leave=False, delay=1, disable=not progress, file=sys.stderr):
+    for varied, value in tqdm(EACH, "planning", leave=False, delay=1, disable=not progress, file=sys.stderr):
         (parameters, plain), (_, default) = (_peak(replace(BASE, **{varied: value}), form) for form in FORMS)
         rows.append((varied, float(value), parameters, plain, default))
     return pd.DataFrame(rows, columns=["varied", "value", "parameters", "plain", "default"])
@@ -156,7 +141,7 @@ def ablation_status(profile: str = "laptop", task: str = TASK, root: Path | None
     """Return one sentence: how many of the final runs are recorded."""
     runs = ablation_runs(profile, task, root)
     own = runs["value"] == runs["varied"].map(OWN)
-    other = counted(int((~own).sum()), len(variants()) * len(SEEDS), "runs with another value")
+    other = counted(int((~own).sum()), len(grids.variants()) * len(SEEDS), "runs with another value")
     return f"{other} and {(own & (runs['varied'] == 'rank')).sum()} of {len(SEEDS)} with the paper's are recorded."
 
 
@@ -192,7 +177,7 @@ def pitfall_pairs(profile: str = "laptop", root: Path | None = None) -> pd.DataF
         Columns pitfall (a key of ``SWITCHES``), task, method, seed, without, with, accuracy (with less without, in
         percent as all three); a row per pair.
     """
-    plain, turned = (percent(cards_of(profile, folder, root=root)) for folder in ("vtab-1k", PITFALLS))
+    plain, turned = (percent(cards_of(profile, folder, root=root)) for folder in ("vtab-1k", grids.PITFALLS))
     names = {str(switch.turned()): name for name, switch in SWITCHES.items()}
     turned["pitfall"] = [names.get(str(switches)) for switches in turned["switches"]]
     same = ["task", "method", "seed", "backbone_sha256"]
@@ -212,7 +197,9 @@ def pitfalls_table(profile: str = "laptop", root: Path | None = None) -> pd.Data
     """
     by = ["pitfall", "task", "method"]
     table = mean_sd(pitfall_pairs(profile, root), by, **{name: (name, "mean") for name in ("without", "with")})
-    rows = [row for row in product(SWITCHES, pitfall_tasks(profile), PITFALL_METHODS) if is_run(row[2], row[0])]
+    rows = [
+        row for row in product(SWITCHES, grids.pitfall_tasks(profile), PITFALL_METHODS) if grids.is_run(row[2], row[0])
+    ]
     table = _every(table, by, rows).rename(columns={"mean": "difference"})
     return table[[*by, "seeds", "without", "with", "difference", "spread"]]
 
@@ -221,7 +208,7 @@ def pitfalls_cells(profile: str = "laptop", root: Path | None = None) -> pd.Data
     """Return the cells of ``pitfalls_table``: a row per pitfall, a column per task and method; a dash where no run can be."""
     table = pitfalls_table(profile, root)
     texts = table.assign(text=cell_list(table, ("difference", "spread"), "+"))
-    columns = list(product(pitfall_tasks(profile), PITFALL_METHODS))
+    columns = list(product(grids.pitfall_tasks(profile), PITFALL_METHODS))
     grid = texts.pivot(index="pitfall", columns=["task", "method"], values="text").fillna(NOTHING)
     cells = {f"{task}, {NAMES[method]}": grid[task, method] for task, method in columns}
     return pd.DataFrame({"pitfall": TITLES, **cells}).loc[list(TITLES)].reset_index(drop=True)
@@ -248,7 +235,7 @@ def pitfalls_markdown(profile: str = "laptop", root: Path | None = None) -> str:
 
 def half_markdown(profile: str = "laptop", root: Path | None = None) -> str:
     """Return what a frozen backbone in bf16 does to DTL: a row per task, with its accuracy beside that in fp32."""
-    fp32, bf16 = (cards_of(folder, root=root) for folder in (profile, half_folder(profile)))
+    fp32, bf16 = (cards_of(folder, root=root) for folder in (profile, grids.half_folder(profile)))
     setting = get_profile(profile).setting
     if bf16.empty:
         return (
@@ -256,7 +243,7 @@ def half_markdown(profile: str = "laptop", root: Path | None = None) -> str:
         )
     rows = []
     for task in sorted(set(bf16["task"])):
-        logits = json.loads(recorded_path(half_logits_path(profile, task, root)).read_text())
+        logits = json.loads(recorded_path(grids.half_logits_path(profile, task, root)).read_text())
         both = (cards[(cards["task"] == task) & (cards["method"] == "dtl")] for cards in (fp32, bf16))
         rows.append((task, *(mean_cell(100 * cards["accuracy"]) for cards in both),
                      f"{logits['relative_difference']:.2%}", f"{logits['same_answer']:.1%} of {logits['images']}"))  # fmt: skip

@@ -14,30 +14,17 @@ from .cells import NAMES, NOTHING, markdown
 from .records import read_record, write_record
 
 BACKBONE, SETTING = "vit_base_patch16_224", {"batch_size": 32, "image_size": 224, "num_classes": 100}
-RIVALS = {
-    "full": "full",
-    "lora": "LoRA",
-    "bitfit": "BitFit",
-    "adaptformer": "AdaptFormer",
-}  # named as the step times are
+RIVALS = (("full", "full"), ("lora", "LoRA"), ("bitfit", "BitFit"), ("adaptformer", "AdaptFormer"))
+CHECKPOINTED = ("checkpointing", {"checkpointing": True}, ", checkpointing")
 # key, form, what it adds to the setting, its name in the card of the step times
-FORMS: tuple[tuple[str, str, dict, str], ...] = (
-    *(
-        row
-        for key, kind in RIVALS.items()
-        for row in (
-            (key, "plain", {}, kind),
-            (key, "checkpointing", {"checkpointing": True}, f"{kind}, checkpointing"),
-        )
-    ),
+FORMS = [(key, form, more, kind + end) for key, kind in RIVALS for form, more, end in (("plain", {}, ""), CHECKPOINTED)]
+FORMS += [
     ("dtl", "plain (the authors')", {"recompute": "none"}, "DTL plain"),
     ("dtl", "side recomputed (default)", {"recompute": "side"}, "DTL side"),
     ("dtl", "blocks recomputed", {"recompute": "blocks"}, "DTL blocks"),
-    *(
-        ("dtl", f"{mode} recomputed, cached prefix", {"recompute": mode, "cached": True}, f"DTL {mode}, cached prefix")
-        for mode in ("side", "blocks")
-    ),
-)
+    ("dtl", "side recomputed, cached prefix", {"recompute": "side", "cached": True}, "DTL side, cached prefix"),
+    ("dtl", "blocks recomputed, cached prefix", {"recompute": "blocks", "cached": True}, "DTL blocks, cached prefix"),
+]
 PRECISIONS = ("fp32", "bf16")
 COLUMNS = ["method", "key", "form", "precision", "MiB", "time", "low", "high", "arithmetic"]
 ROWS = "planned/time-memory.json"
@@ -113,24 +100,14 @@ def trade_sentence(frame: pd.DataFrame) -> str:
     )
 
 
-def trade_cells(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of ``time_against_memory`` as texts, a row a form with both precisions."""
+def trade_table(frame: pd.DataFrame) -> list[str]:
+    """Return the rows of ``time_against_memory`` as lines of a Markdown table, a line a form with both precisions."""
     time = frame.apply(lambda row: f"{row.time:.2f} ({row.low:.2f} to {row.high:.2f})", axis=1)
     texts = frame.assign(MiB=frame["MiB"].map("{:,.1f}".format), time=time).set_index(["method", "form"])
     fp32, bf16 = (texts[texts["precision"] == precision] for precision in PRECISIONS)
-    both = pd.DataFrame({
-        "peak, fp32 (MiB)": fp32["MiB"],
-        "time, fp32": fp32["time"],
-        "by arithmetic": fp32["arithmetic"],
-        "peak, bf16 backbone (MiB)": bf16["MiB"],
-        "time, bf16 backbone": bf16["time"],
-    })  # fmt: skip
-    return both.loc[fp32.index].fillna(NOTHING).reset_index()
-
-
-def trade_table(frame: pd.DataFrame) -> list[str]:
-    """Return the lines of ``trade_cells`` as a Markdown table."""
-    return markdown(trade_cells(frame), left=2).split("\n")
+    fp32 = fp32[["MiB", "time", "arithmetic"]].set_axis(["peak, fp32 (MiB)", "time, fp32", "by arithmetic"], axis=1)
+    bf16 = bf16[["MiB", "time"]].set_axis(["peak, bf16 backbone (MiB)", "time, bf16 backbone"], axis=1)
+    return markdown(fp32.join(bf16).fillna(NOTHING).reset_index(), left=2).split("\n")
 
 
 def trade_markdown(root: Path | None = None) -> str:
