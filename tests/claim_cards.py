@@ -11,7 +11,7 @@ from dtl_book.experiments import SEEDS, Run, RunCard, card_path, save_card
 from dtl_book.experiments.code import code_of
 from dtl_book.experiments.profiles import get_profile
 from dtl_book.experiments.recipes import recipe_of, takes_views
-from dtl_book.tables.results import groups_of
+from dtl_book.tables.benchmarks import groups_of
 
 FIGURE_RIVALS = ("full", "bitfit", "vpt-deep", "lst", "adaptformer", "lora", "noah", "fact", "ssf")
 COMPARED = ("linear", "bitfit", "adaptformer", "lora", "dtl", "dtl+")

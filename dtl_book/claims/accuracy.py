@@ -14,11 +14,11 @@ from dtl_core.data.domain import official_domain
 from dtl_core.data.fewshot import SETS, SHOTS
 from dtl_core.dtl import DTLConfig
 
+from ..experiments.grids import VALUES, task_of
 from ..experiments.profiles import get_profile
-from ..tables.ablations import VALUES, task_of
-from ..tables.domain import domains_of
+from ..tables.benchmarks import domains_of, groups_of
+from ..tables.cells import NAMES
 from ..tables.figure1 import NAMES as FIGURE
-from ..tables.results import NAMES, groups_of
 from .claim import Finding, finding, paper_number, today
 from .costs import COUNTED, RIVALS, fewest_parameters, least_memory, parameters, peaks
 from .trust import Scores, scores

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from dtl_core.files import DamagedFile, written_whole
 
 from ..paths import recorded_path, results_dir
-from ..tables.marks import put_between
+from ..tables.results_page import put_between
 from .accuracy import C4, C5, C6, C7, C8
 from .claim import VERDICTS, Claim, Finding, read_claim, today
 from .costs import C1, C2, C3

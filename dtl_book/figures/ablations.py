@@ -22,20 +22,16 @@ from dtl_core.memory import MIB
 
 from .. import paths
 from ..experiments import SEEDS
+from ..experiments.grids import ABLATIONS as GROUP
+from ..experiments.grids import BASE, LETTERS, OFFICIAL, TASK, VALUES
 from ..experiments.profiles import PROFILES, Profile, get_profile
 from ..lab.plots import show_figure
 from ..lab.setup import DataMissing, require_data
 from ..lab.tables import table
 from ..lab.widgets import redraw_on
-from ..tables.ablations import (
-    BASE,
-    GROUP,
-    LETTERS,
-    NOT_RUN,
-    OFFICIAL,
+from ..tables.cells import NOT_RUN
+from ..tables.changed_runs import (
     PLANNED,
-    TASK,
-    VALUES,
     ablated_tasks,
     ablation_cells,
     ablation_note,

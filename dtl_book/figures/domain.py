@@ -25,7 +25,8 @@ from ..experiments import COMPARED
 from ..experiments.cards import load_cards
 from ..experiments.profiles import Profile
 from ..lab.plots import METHOD_STYLES, method_style
-from ..tables.domain import NOT_RUN, domain_cells, domain_table, domains_of
+from ..tables.benchmarks import domain_cells, domain_table, domains_of
+from ..tables.cells import NOT_RUN
 
 
 def open_domains(profile: Profile) -> dict[str, DomainShift]:

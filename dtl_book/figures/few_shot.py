@@ -23,8 +23,8 @@ from ..experiments.profiles import Profile, get_profile
 from ..lab.plots import method_style
 from ..lab.setup import DataMissing, how_to_get_data, require_data
 from ..paths import few_shot_dir
-from ..tables.few_shot import few_shot_table
-from ..tables.results import NAMES
+from ..tables.benchmarks import few_shot_table
+from ..tables.cells import NAMES
 
 SPLIT_TITLES = {"train": "training", "val": "validation", "test": "test"}
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ..lab.plots import METHOD_STYLES, method_style
-from ..tables.results import final_cards, groups_of
+from ..tables.benchmarks import final_cards, groups_of
 
 
 def versus(first: str, second: str, profile: str = "laptop", root: Path | None = None) -> pd.DataFrame:

@@ -21,7 +21,7 @@ from ..experiments.profiles import Profile, get_profile
 from ..lab.plots import METHOD_STYLES
 from ..lab.setup import require_data
 from ..paths import RESOURCES, vtab_dir
-from ..tables.results import GROUPS, both_means
+from ..tables.benchmarks import GROUPS, both_means
 from .welcome import tasks_in
 
 PAPER_SETTING = "paper: ViT-B/16, the official 19 tasks of VTAB-1K"

@@ -12,7 +12,7 @@ from ..experiments.profiles import Profile, get_profile
 from ..lab.plots import METHOD_STYLES
 from ..paths import recorded_path
 from ..tables import results_table
-from ..tables.results import OF_GROUPS, final_cards, groups_of, means_by_seed, not_whole, of_tasks
+from ..tables.benchmarks import OF_GROUPS, final_cards, groups_of, means_by_seed, not_whole, of_tasks
 from .paired_seeds import versus
 
 NOT_RUN = "not run"

@@ -12,10 +12,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
+from ..experiments.grids import PITFALL_METHODS as METHODS
+from ..experiments.grids import SWITCHES, is_run, pitfall_tasks
 from ..experiments.pitfalls import ThroughJpeg
 from ..experiments.profiles import get_profile
 from ..lab.plots import method_style
-from ..tables.pitfalls import METHODS, SWITCHES, is_run, pitfall_tasks, pitfalls_status, pitfalls_table
+from ..tables.changed_runs import pitfalls_status, pitfalls_table
 
 SHORT = {
     "half": "normalised\nwith 0.5",

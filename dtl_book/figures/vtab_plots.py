@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ..lab.plots import method_style
 from ..tables import results_table
-from ..tables.results import final_cards
+from ..tables.benchmarks import final_cards
 from .vtab_cards import LABELS, NOT_RUN, shown_methods, tasks_of
 
 

@@ -1,5 +1,5 @@
 """Recorded results as tables, for RESULTS.md and the notebooks."""
 
-from .results import results_markdown, results_table
+from .benchmarks import results_markdown, results_table
 
 __all__ = ["results_markdown", "results_table"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import sys
 from datetime import UTC, datetime
@@ -12,11 +11,12 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from dtl_core.files import written_whole
 from dtl_core.memory import GIB, plan_training
 
-from ..paths import RESOURCES, recorded_path, results_dir
-from .marks import put_between
+from ..paths import RESOURCES
+from .cells import markdown
+from .records import read_record, write_record
+from .results_page import MARKS, put_between
 
 BACKBONE = "vit_base_patch16_224"
 NAMES = {
@@ -49,15 +49,14 @@ TRIES = {  # what was tried to explain a method that is off: a sentence, what it
         ("the fp32 input of every softmax kept too, as PyTorch did until 2021 (by arithmetic)", {}, MAPS),
     ),
 }
-MARKS = ("<!-- figure 1: begin (dtl figure1 --write) -->", "<!-- figure 1: end -->")
+CARD = "planned/figure1-memory.json"
 
 
 def figure_options(method: str) -> dict:
-    """Of a method as the figure has it, in the form of most of its tasks; the authors' form of DTL keeps everything."""
+    """Return a method's options in the figure, in the form of most of its tasks; the authors' form of DTL keeps everything."""
     if method.startswith("dtl"):
         return {"recompute": "none"}
-    label = next((label for label, key in NAMES.items() if key == method), None)
-    return dict(FORMS[label][0][1]) if label in FORMS else {}
+    return next((dict(forms[0][1]) for label, forms in FORMS.items() if NAMES[label] == method), {})
 
 
 def plan_row(label: str, **setting) -> tuple[int, int]:
@@ -77,27 +76,19 @@ def plan_row(label: str, **setting) -> tuple[int, int]:
 
 
 def figure_readings() -> pd.DataFrame:
-    """What was read off Figure 1, by method. Source: ``resources/figure1_readings.csv``."""
+    """Return what was read off Figure 1, by method. Source: ``resources/figure1_readings.csv``."""
     return pd.read_csv(RESOURCES / "figure1_readings.csv").set_index("method")
 
 
 def plan_figure1(progress: bool = True) -> dict:
-    """Plans all methods of the figure under both settings, and the tries for those that are off.
+    """Plan all methods of the figure under both settings, and the tries for those that are off.
 
     Returns:
         The card: settings, rows, tries, versions, date. Bytes are integers.
     """
-    read = figure_readings()["gpu_GB_read"]
-    total = len(NAMES) * len(SETTINGS) + sum(len(t) for t in TRIES.values())
-    bar = tqdm(total=total, desc="planning figure 1", unit="plan", disable=not progress, leave=False, file=sys.stderr)
-
-    def peak(label: str, **setting) -> tuple[int, int]:
-        bar.update()
-        return plan_row(label, **setting)
-
-    rows, tries = [], []
-    for label in NAMES:
-        (paper, parameters), (today, _) = (peak(label, **s) for s in SETTINGS.values())
+    read, rows, tries = figure_readings()["gpu_GB_read"], [], []
+    for label in tqdm(NAMES, "planning figure 1", unit="method", disable=not progress, leave=False, file=sys.stderr):
+        (paper, parameters), (today, _) = (plan_row(label, **setting) for setting in SETTINGS.values())
         rows.append(
             {"method": label, "parameters": parameters, "read_gb": float(read[label]), "paper": paper, "today": today}
         )
@@ -105,9 +96,8 @@ def plan_figure1(progress: bool = True) -> dict:
         if abs(off) > CLOSE and label not in TRIES:
             raise RuntimeError(f"{label} is off by {off:+.1%} and nothing was tried to explain it: add its tries")
         for sentence, changes, *more in TRIES.get(label, ()):
-            planned = peak(label, **{**SETTINGS["paper"], **changes})[0]
+            planned, _ = plan_row(label, **{**SETTINGS["paper"], **changes})
             tries.append({"method": label, "tried": sentence, "bytes": planned + sum(more)})
-    bar.close()
     return {
         "backbone": BACKBONE, "settings": SETTINGS, "rows": rows, "tries": tries,
         "versions": {name: version(name) for name in ("torch", "timm")}, "python": platform.python_version(),
@@ -115,38 +105,22 @@ def plan_figure1(progress: bool = True) -> dict:
     }  # fmt: skip
 
 
-def figure1_card_path(root: Path | None = None) -> Path:
-    """Where the card lies."""
-    return (root or results_dir()) / "planned" / "figure1-memory.json"
+def save_figure1(card: dict, root: Path | None = None) -> Path:
+    """Write the card, whole or not at all."""
+    return write_record(CARD, card, root)
 
 
-def save_figure1(card: dict, path: Path | None = None) -> Path:
-    """Writes the card, whole or not at all."""
-    path = path or figure1_card_path()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as temporary:
-        temporary.write_text(json.dumps(card, indent=1) + "\n")
-    return path
+def load_figure1(root: Path | None = None) -> dict:
+    """Return the card; see ``read_record``."""
 
+    def shape(card: dict) -> dict:
+        return {**card, "rows": [dict(row) for row in card["rows"]], "tries": [dict(each) for each in card["tries"]]}
 
-def load_figure1(path: Path | None = None) -> dict:
-    """Reads the card.
-
-    Raises:
-        FileNotFoundError, ValueError: it is missing or damaged; the message says what makes it again.
-    """
-    path = path or recorded_path(figure1_card_path())
-    try:
-        card = json.loads(path.read_text())
-        return {**card, "rows": [dict(row) for row in card["rows"]], "tries": [dict(t) for t in card["tries"]]}
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{path} is missing: `dtl figure1 --write` makes it") from error
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged ({error}): `dtl figure1 --write` makes it again") from error
+    return read_record(CARD, "`dtl figure1 --write` makes it again", root, shape)
 
 
 def figure1_frame(card: dict) -> pd.DataFrame:
-    """A row per method: what was read (GB), what is planned in both settings (GiB), and how far off the paper's is.
+    """Return a row per method: what was read (GB), what is planned in both settings (GiB), and how far off the paper's is.
 
     Also each column's share of full fine-tuning, which does not depend on the unit.
     """
@@ -155,14 +129,13 @@ def figure1_frame(card: dict) -> pd.DataFrame:
     out["planned (GiB)"] = frame["paper"] / GIB
     out["off"] = out["planned (GiB)"] / out["read (GB)"] - 1
     out["planned, today (GiB)"] = frame["today"] / GIB
-    out["of full, read"] = frame["read_gb"] / frame.loc["Full", "read_gb"]
-    out["of full, planned"] = frame["paper"] / frame.loc["Full", "paper"]
-    out["of full, today"] = frame["today"] / frame.loc["Full", "today"]
+    for title, column in (("read", "read_gb"), ("planned", "paper"), ("today", "today")):
+        out[f"of full, {title}"] = frame[column] / frame.loc["Full", column]
     return out
 
 
 def figure1_summary(card: dict) -> str:
-    """Median and worst error, in two sentences: for each reading of the figure's unit."""
+    """Return median and worst error, in two sentences: for each reading of the figure's unit."""
     off = figure1_frame(card)["off"]
     decimal = (1 + off) * GIB / 1e9 - 1
     return (
@@ -180,36 +153,38 @@ def _errors(off: pd.Series) -> str:
 
 
 def figure1_sentence(card: dict) -> str:
-    """What the picture shows; its alt text."""
+    """Return what the picture shows; its alt text."""
     frame = figure1_frame(card)
+    (dtl, ssf), names = (frame.loc[label] for label in ("DTL", "SSF")), ("read (GB)", "planned (GiB)")
     return (
-        f"Memory of a training step for {len(frame)} methods, from DTL ({frame.loc['DTL', 'read (GB)']:.2f} GB read, "
-        f"{frame.loc['DTL', 'planned (GiB)']:.2f} GiB planned) to SSF ({frame.loc['SSF', 'read (GB)']:.2f} and "
-        f"{frame.loc['SSF', 'planned (GiB)']:.2f}); the planned crosses lie on or close left of the circles that were read, "
+        f"Memory of a training step for {len(frame)} methods, from DTL ({dtl[names[0]]:.2f} GB read, "
+        f"{dtl[names[1]]:.2f} GiB planned) to SSF ({ssf[names[0]]:.2f} and "
+        f"{ssf[names[1]]:.2f}); the planned crosses lie on or close left of the circles that were read, "
         "but for LST; with fused attention every method needs less."
     )
 
 
 def figure1_markdown(card: dict) -> str:
-    """The picture and the table for RESULTS.md, with the tries."""
-    lines = [
-        f'<img src="notebooks/images/figure1-memory.png" width="560" alt="{figure1_sentence(card)}">',
-        "",
-        "| method | trained (M) | read (GB) | planned, paper's setting (GiB) | off | of full: read | planned | planned today (GiB) | of full |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
-    ]
-    for name, row in figure1_frame(card).iterrows():
-        lines.append(
-            f"| {name} | {row['parameters'] / 1e6:.2f} | {row['read (GB)']:.2f} | {row['planned (GiB)']:.2f} | {row['off']:+.1%} | "
-            f"{row['of full, read']:.0%} | {row['of full, planned']:.0%} | {row['planned, today (GiB)']:.2f} | {row['of full, today']:.0%} |"
-        )
+    """Return the picture and the table for RESULTS.md, with the tries."""
     frame = figure1_frame(card)
+    columns = {  # of the page: column of the frame, how it is written
+        "read (GB)": ("read (GB)", "{:.2f}"),
+        "planned, paper's setting (GiB)": ("planned (GiB)", "{:.2f}"),
+        "off": ("off", "{:+.1%}"),
+        "of full: read": ("of full, read", "{:.0%}"),
+        "planned": ("of full, planned", "{:.0%}"),
+        "planned today (GiB)": ("planned, today (GiB)", "{:.2f}"),
+        "of full": ("of full, today", "{:.0%}"),
+    }
+    texts = {"method": frame.index, "trained (M)": (frame["parameters"] / 1e6).map("{:.2f}".format)}
+    texts |= {title: frame[column].map(form.format) for title, (column, form) in columns.items()}
     tried = []
     for label in dict.fromkeys(t["method"] for t in card["tries"]):
         each = "; ".join(f"{t['tried']}: {t['bytes'] / GIB:.2f}" for t in card["tries"] if t["method"] == label)
         tried.append(f"- {label} (read {frame.loc[label, 'read (GB)']:.2f}): {each}.")
     return "\n".join([
-        *lines, "", figure1_summary(card) +
+        f'<img src="notebooks/images/figure1-memory.png" width="560" alt="{figure1_sentence(card)}">', "",
+        markdown(pd.DataFrame(texts)), "", figure1_summary(card) +
         " Planned on fake tensors, not measured: ViT-B/16, batch 32, 224 px, 100 classes, CUDA's fp16 autocast by its rules. Paper's"
         " setting: attention written out, gradients kept through the next forward. Today: fused attention, gradients freed; DTL in its plain form"
         " (`recompute=\"none\"`) in both. DTL+ has a 3 x 3 kernel here (43,776 parameters; the mean over the 19 tasks' kernels is"
@@ -223,9 +198,5 @@ def figure1_markdown(card: dict) -> str:
 
 
 def write_figure1(card: dict, page: Path | None = None) -> Path:
-    """Puts the table into RESULTS.md between its marks.
-
-    Raises:
-        ValueError: the page has no marks.
-    """
-    return put_between(MARKS, figure1_markdown(card), page)
+    """Put the table into RESULTS.md between its marks; see ``put_between``."""
+    return put_between(MARKS["figure 1"], figure1_markdown(card), page)

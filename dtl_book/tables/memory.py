@@ -10,18 +10,13 @@ from tqdm import tqdm
 
 from dtl_core.backbones import UnsupportedBackbone
 from dtl_core.baselines import METHODS
-from dtl_core.memory.batch import largest_batch
-from dtl_core.memory.plan import plan_training
-from dtl_core.memory.report import MIB, MemoryPlan
+from dtl_core.memory import MIB, MemoryPlan, largest_batch, plan_training
 
-
-def options_of(method: str, recompute: str) -> dict:
-    """The method's options: only a DTL can recompute."""
-    return {"recompute": recompute} if method in ("dtl", "dtl+") else {}
+DTLS = ("dtl", "dtl+")
 
 
 def forms_of(method: str, recompute: str, checkpointing: bool) -> dict[str, dict]:
-    """The forms of a method that are compared: label -> what it adds to the setting.
+    """Return the forms of a method that are compared: label -> what it adds to the setting.
 
     A method whose gradient crosses the blocks stands plain and with gradient checkpointing. A DTL stands plain, as its
     authors run it, and in its lean forms, of which a cached prefix is one.
@@ -32,14 +27,19 @@ def forms_of(method: str, recompute: str, checkpointing: bool) -> dict[str, dict
         checkpointing: compare all with it, a form each.
     """
     if checkpointing:
-        return {f"{method}, checkpointing": options_of(method, recompute)}
-    if method in ("dtl", "dtl+"):
+        return {f"{method}, checkpointing": _options(method, recompute)}
+    if method in DTLS:
         lean = {f"{method}, {mode} recomputed": {"recompute": mode} for mode in ("side", "blocks")}
         cached = {f"{method}, blocks recomputed, cached prefix": {"recompute": "blocks", "cached": True}}
         return {f"{method}, plain": {"recompute": "none"}, **lean, **cached}
     if method in ("linear", "lst"):  # no gradient crosses a block
         return {method: {}}
     return {method: {}, f"{method}, checkpointing": {"checkpointing": True}}
+
+
+def _options(method: str, recompute: str) -> dict:
+    """Return the method's options: only a DTL can recompute."""
+    return {"recompute": recompute} if method in DTLS else {}
 
 
 def plan_methods(
@@ -50,7 +50,7 @@ def plan_methods(
     progress: bool = True,
     **setting,
 ) -> tuple[dict[str, MemoryPlan], dict[str, str]]:
-    """Plans every method on one backbone, in each of its forms.
+    """Plan every method on one backbone, in each of its forms.
 
     Args:
         backbone, **setting: of ``plan_training``.
@@ -73,15 +73,14 @@ def plan_methods(
 
 
 def memory_table(plans: dict[str, MemoryPlan]) -> pd.DataFrame:
-    """A row for each plan, indexed by its label.
+    """Return a row for each plan, indexed by its label.
 
     Returns:
         Columns: trained parameters without the head; peak, static and held for backward in MiB; the peak as a share of
         full fine-tuning, where that is among the plans.
     """
-    full = next(
-        (p.peak_bytes for p in plans.values() if p.setting["method"] == "full"), None
-    )  # plain where it is there
+    # plain where it is there
+    full = next((plan.peak_bytes for plan in plans.values() if plan.setting["method"] == "full"), None)
     rows = {
         label: {
             "trained parameters": plan.parameters,
@@ -96,47 +95,29 @@ def memory_table(plans: dict[str, MemoryPlan]) -> pd.DataFrame:
 
 
 def compare_text(backbone: str, *, recompute: str = "side", as_json: bool = False, **setting) -> str:
-    """What ``dtl memory --compare all`` prints."""
+    """Return what ``dtl memory --compare all`` prints."""
     plans, reasons = plan_methods(backbone, recompute=recompute, **setting)
     if as_json:
         return json.dumps({"plans": {m: p.to_dict() for m, p in plans.items()}, "unsupported": reasons}, indent=1)
-    lines = [
-        f"{backbone}, {', '.join(f'{k} {v}' for k, v in setting.items() if k != 'checkpointing')}, planned:",
-        memory_table(plans).to_string(float_format="{:,.3f}".format),
-    ]
-    return "\n".join(
-        [*lines, *(f"{m}: not on this backbone ({reason.split(':')[0]})" for m, reason in reasons.items())]
-    )
+    said = ", ".join(f"{name} {value}" for name, value in setting.items() if name != "checkpointing")
+    absent = [f"{method}: not on this backbone ({reason.split(':')[0]})" for method, reason in reasons.items()]
+    table = memory_table(plans).to_string(float_format="{:,.3f}".format)
+    return "\n".join([f"{backbone}, {said}, planned:", table, *absent])
 
 
 def plan_text(
-    method: str,
-    backbone: str,
-    *,
-    recompute: str = "side",
-    gpu_gib: float | None = None,
-    as_json: bool = False,
-    **setting,
-) -> str:
-    """What ``dtl memory`` prints for one method."""
-    options = options_of(method, recompute)
-    plan = plan_training(method, backbone, **setting, **options)
-    fit = None
+    method: str, backbone: str, *, recompute: str = "side", gpu_gib: float | None = None, as_json: bool = False, **setting
+) -> str:  # fmt: skip
+    """Return what ``dtl memory`` prints for one method."""
+    setting |= _options(method, recompute)
+    plan, fit = plan_training(method, backbone, **setting), None
     if gpu_gib is not None:
         fit = largest_batch(
-            method, backbone, gpu_gib=gpu_gib, **{k: v for k, v in setting.items() if k != "batch_size"}, **options
+            method, backbone, gpu_gib=gpu_gib, **{k: v for k, v in setting.items() if k != "batch_size"}
         )
     if as_json:
         return json.dumps({**plan.to_dict(), "largest_batch": vars(fit) if fit else None}, indent=1)
-    blocks = (
-        pd.DataFrame({"at the peak MiB": plan.by_block, "held for backward MiB": plan.saved_by_block}).reindex(
-            plan.by_block
-        )
-        / MIB
-    )
-    return "\n".join(
-        [
-            plan.sentence(), "", plan.to_frame().to_string(), "",
-            blocks.round(1).fillna(0.0).rename_axis("made in").to_string(), *(["", fit.sentence()] if fit else []),
-        ]
-    )  # fmt: skip
+    blocks = pd.DataFrame({"at the peak MiB": plan.by_block, "held for backward MiB": plan.saved_by_block})
+    blocks = (blocks.reindex(plan.by_block) / MIB).round(1).fillna(0.0).rename_axis("made in")
+    parts = [plan.sentence(), plan.to_frame().to_string(), blocks.to_string(), *([fit.sentence()] if fit else [])]
+    return "\n\n".join(parts)

@@ -1,20 +1,48 @@
-"""All tables of RESULTS.md that are made of what is recorded, and of plans that are made anew."""
+"""The tables of RESULTS.md stand between marks, and are made of what is recorded and of plans that are made anew."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from dtl_core.files import written_whole
+
 from ..paths import project_dir
-from . import ablations, domain, few_shot, pitfalls, results, serving
-from . import bf16 as half
-from . import memory_forms as leaner
-from .marks import put_between
+from . import benchmarks, changed_runs, memory_forms, serving
 
 Marks = tuple[str, str]
+TABLES = ("results", "few-shot", "domain", "ablations", "pitfalls", "leaner", "serving")
+MADE_BY = dict.fromkeys(TABLES, "dtl results --write")
+MADE_BY |= {"bf16": "dtl record --parts bf16", "figure 1": "dtl figure1 --write"}
+MARKS: dict[str, Marks] = {
+    name: (f"<!-- {name}: begin ({command}) -->", f"<!-- {name}: end -->") for name, command in MADE_BY.items()
+}
+
+
+def put_between(marks: Marks, text: str, page: Path | None = None) -> Path:
+    """Replace what stands between two marks, whole or not at all.
+
+    Args:
+        marks: the lines before and after.
+        text: what goes between them.
+        page: the project's RESULTS.md if None.
+
+    Raises:
+        ValueError: the file has no such marks.
+    """
+    page = page or project_dir() / "RESULTS.md"
+    whole = page.read_text(encoding="utf-8")
+    if any(mark not in whole for mark in marks):
+        raise ValueError(
+            f"{page} has no place for the table: put the lines {marks[0]!r} and {marks[1]!r} where it should stand"
+        )
+    before, after = whole.split(marks[0])[0], whole.split(marks[1])[1]
+    with written_whole(page) as temporary:
+        temporary.write_text(f"{before}{marks[0]}\n{text}\n{marks[1]}{after}", encoding="utf-8")
+    return page
 
 
 def recorded_tables(profile: str = "laptop") -> list[tuple[Marks, str]]:
-    """The marks between which each table stands, and the table.
+    """Return the marks between which each table stands, and the table.
 
     Args:
         profile: whose cards.
@@ -22,20 +50,21 @@ def recorded_tables(profile: str = "laptop") -> list[tuple[Marks, str]]:
     Raises:
         FileNotFoundError: a benchmark is not recorded.
     """
-    tables = [
-        (results.MARKS, results.results_markdown(profile)),
-        (few_shot.MARKS, few_shot.few_shot_markdown(profile)),
-        (domain.MARKS, domain.domain_markdown(profile)),
-        (ablations.MARKS, ablations.ablation_markdown(profile)),
-        (pitfalls.MARKS, pitfalls.pitfalls_markdown(profile)),
-        (leaner.MARKS, leaner.trade_markdown()),
-        (serving.MARKS, serving.serving_markdown()),
-    ]
-    return tables + ([(half.MARKS, half.half_markdown(profile))] if half.recorded(profile) else [])
+    tables = {
+        "results": benchmarks.results_markdown(profile),
+        "few-shot": benchmarks.few_shot_markdown(profile),
+        "domain": benchmarks.domain_markdown(profile),
+        "ablations": changed_runs.ablation_markdown(profile),
+        "pitfalls": changed_runs.pitfalls_markdown(profile),
+        "leaner": memory_forms.trade_markdown(),
+        "serving": serving.serving_markdown(),
+        "bf16": changed_runs.half_markdown(profile),
+    }
+    return [(MARKS[name], text) for name, text in tables.items()]
 
 
 def write_results(profile: str = "laptop", page: Path | None = None) -> Path:
-    """Puts every table into RESULTS.md between its marks.
+    """Put every table into RESULTS.md between its marks.
 
     Args:
         profile: whose cards.

@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pandas as pd
 
 from dtl_core.memory import MIB
 
-from ..paths import results_dir
+from .cells import markdown
+from .records import read_record
 
-MARKS = ("<!-- serving: begin (dtl results --write) -->", "<!-- serving: end -->")
 SERVER, KNOWN, SEPARATE = "MultiTask", "MultiTask, known images", "separate DTL models"
 LORA, FULL = "LoRA (peft), switched", "full copies"
 
 
 def serving_card(root: Path | None = None) -> dict:
-    """The recorded card.
-
-    Raises:
-        FileNotFoundError: nothing is recorded.
-    """
-    path = (root or results_dir()) / "benchmarks" / "serving.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: python benchmarks/serving.py --out {path}")
-    return json.loads(path.read_text())
+    """Return the recorded card; see ``read_record``."""
+    return read_record("benchmarks/serving.json", "python benchmarks/serving.py --out {}", root)
 
 
 def serving_table(card: dict) -> pd.DataFrame:
-    """A row for each kind and number of tasks.
+    """Return a row for each kind and number of tasks.
 
     Returns:
         kind, tasks; ratio, low, high: median and quartiles of the seconds, of separate DTL models; cpu_ratio: the same of
@@ -37,21 +29,18 @@ def serving_table(card: dict) -> pd.DataFrame:
         weights); arithmetic: blocks that run, of those of separate models (1 for LoRA and copies, which share none).
     """
     table = pd.DataFrame(card["rows"])
-    table["arithmetic"] = [
-        by_arithmetic(k, t, card["blocks"], card["inject_from"])
-        for k, t in zip(table["kind"], table["tasks"], strict=True)
-    ]
-    return table
+    pairs = zip(table["kind"], table["tasks"], strict=True)
+    return table.assign(arithmetic=[by_arithmetic(*pair, card["blocks"], card["inject_from"]) for pair in pairs])
 
 
 def by_arithmetic(kind: str, tasks: int, blocks: int = 12, m: int = 6) -> float:
-    """Blocks that an image runs through for so many tasks, of those of separate models."""
+    """Return the blocks that an image runs through for so many tasks, of those of separate models."""
     shared, own = {SERVER: (m + 1, blocks - m - 1), KNOWN: (0, blocks - m - 1)}.get(kind, (0, blocks))
     return (shared + own * tasks) / (blocks * tasks)
 
 
 def serving_note(card: dict) -> str:
-    """The setting of the card, and where the time of the largest number of tasks goes, in sentences."""
+    """Return the setting of the card, and where the time of the largest number of tasks goes, in sentences."""
     s, versions, where, m = card["setting"], card["versions"], card["where"], card["inject_from"]
     images = "one image" if s["batch_size"] == 1 else f"{s['batch_size']} images"
     chunks = ", ".join(f"{c['cpu_ratio']:.2f} in chunks of {c['chunk']}" for c in card["chunks"])
@@ -68,25 +57,25 @@ def serving_note(card: dict) -> str:
 
 
 def serving_markdown(root: Path | None = None) -> str:
-    """A row for each number of tasks. Raises ``FileNotFoundError`` where nothing is recorded."""
+    """Return a row for each number of tasks, and the note; see ``read_record`` for what it raises."""
     card = serving_card(root)
-    table = serving_table(card).set_index(["kind", "tasks"])
-
-    def time(kind: str, tasks: int) -> str:
-        r = table.loc[(kind, tasks)]
-        return f"{r['ratio']:.2f} ({r['low']:.2f} to {r['high']:.2f})"
-
-    lines = [
-        "| tasks | blocks, by arithmetic | multiply-adds, counted | `MultiTask`, time | CPU time | known images, time | LoRA switched (peft), time | full copies, time "
-        "| weights (MiB) | of full copies | peak beside them (MiB) |",
-        "|--:|" + "--:|" * 10,
-    ]
-    for tasks in card["setting"]["tasks"]:
-        mine, copies = table.loc[(SERVER, tasks)], table.loc[(FULL, tasks)]
-        counted = mine["multiply_adds"] / table.loc[(SEPARATE, tasks), "multiply_adds"]
-        lines.append(
-            f"| {tasks} | {mine['arithmetic']:.3f} | {counted:.3f} | {time(SERVER, tasks)} | {mine['cpu_ratio']:.2f} | {time(KNOWN, tasks)} | "
-            f"{time(LORA, tasks)} | {time(FULL, tasks)} | {mine['weight_bytes'] / MIB:,.0f} | 1/{copies['weight_bytes'] / mine['weight_bytes']:.1f} | "
-            f"{mine['peak_bytes'] / MIB:,.0f} |"
-        )
-    return "\n".join([*lines, "", serving_note(card)])
+    kinds = {kind: rows.set_index("tasks") for kind, rows in serving_table(card).groupby("kind")}
+    times = {
+        kind: [f"{row.ratio:.2f} ({row.low:.2f} to {row.high:.2f})" for row in rows.itertuples()]
+        for kind, rows in kinds.items()
+    }
+    mine, copies = kinds[SERVER], kinds[FULL]
+    texts = pd.DataFrame({
+        "tasks": mine.index.map(str),
+        "blocks, by arithmetic": mine["arithmetic"].map("{:.3f}".format),
+        "multiply-adds, counted": (mine["multiply_adds"] / kinds[SEPARATE]["multiply_adds"]).map("{:.3f}".format),
+        "`MultiTask`, time": times[SERVER],
+        "CPU time": mine["cpu_ratio"].map("{:.2f}".format),
+        "known images, time": times[KNOWN],
+        "LoRA switched (peft), time": times[LORA],
+        "full copies, time": times[FULL],
+        "weights (MiB)": (mine["weight_bytes"] / MIB).map("{:,.0f}".format),
+        "of full copies": (copies["weight_bytes"] / mine["weight_bytes"]).map("1/{:.1f}".format),
+        "peak beside them (MiB)": (mine["peak_bytes"] / MIB).map("{:,.0f}".format),
+    })  # fmt: skip
+    return f"{markdown(texts, left=0)}\n\n{serving_note(card)}"

@@ -3,37 +3,31 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, fields
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 from figures import texts
+from run_cards import CONFIG, RECIPE, put
 
-from dtl_book.experiments import SEEDS, RunCard, card_path, save_card
+from dtl_book.experiments import SEEDS
+from dtl_book.experiments.grids import BASE, TASK, VALUES, variants
 from dtl_book.experiments.profiles import get_profile
 from dtl_book.figures import ablations as display
 from dtl_book.lab import DataMissing
-from dtl_book.paths import project_dir
-from dtl_book.tables import ablations as recorded
-from dtl_book.tables.ablations import BASE, TASK, VALUES, variants
+from dtl_book.tables import changed_runs as recorded
 from dtl_core.memory import plan_training
 
-EMPTY = dict.fromkeys(f.name for f in fields(RunCard))
 
-
-def write(root, names=("paper", *variants()), seeds=SEEDS, task=TASK, profile="laptop", purpose="final", method="dtl"):
+def write(root, names=("paper", *variants()), seeds=SEEDS, task=TASK, **changes):
     """The paper's values 0.9; another value 0.9 - 0.01 for its place among the variants; all higher by 0.01 a seed."""
     for name in names:
-        config = variants().get(name, BASE)
-        step = 0 if name == "paper" else 1 + list(variants()).index(name)
-        place = ("vtab-1k", "dtl") if name == "paper" else ("ablations", f"dtl-{name}")
+        config, step, place = BASE, 0, {}
+        if name != "paper":
+            config, step, place = variants()[name], 1 + list(variants()).index(name), {"benchmark": "ablations"}
         for seed in seeds:
-            card = RunCard(**{
-                **EMPTY, "method": method, "profile": profile, "task": task, "purpose": purpose, "seed": seed, "lr": 0.01,
-                "accuracy": 0.9 - 0.01 * step + 0.01 * seed, "parameters_without_head": 9216 * config.rank,
-                "recipe": {"epochs": 10, "config": asdict(config)},
-            })  # fmt: skip
-            save_card(card, card_path(profile, place[0], task, place[1], seed, root=root))
+            put(root, f"-{name}" if place else "", task=task, seed=seed, accuracy=0.9 - 0.01 * step + 0.01 * seed,
+                parameters_without_head=9216 * config.rank, recipe={**RECIPE, "config": asdict(config)}, **place, **changes)  # fmt: skip
 
 
 def test_no_card(tmp_path):
@@ -96,10 +90,8 @@ def test_some_cards(tmp_path):
 
 def test_another_change_is_no_ablation(tmp_path):
     write(tmp_path, names=("M4",), seeds=(0,))
-    both = {**asdict(BASE), "rank": 4, "inject_from": 4}
-    card = RunCard(**{**EMPTY, "method": "dtl", "task": TASK, "purpose": "final", "seed": 1, "lr": 0.01, "accuracy": 0.1,
-                      "recipe": {"epochs": 10, "config": both}})  # fmt: skip
-    save_card(card, card_path("laptop", "ablations", TASK, "dtl-both", 1, root=tmp_path))
+    both = {**RECIPE, "config": {**CONFIG, "rank": 4, "inject_from": 4}}
+    put(tmp_path, "-both", benchmark="ablations", task=TASK, seed=1, recipe=both)
     assert recorded.ablation_runs(root=tmp_path)["accuracy"].tolist() == [87.0]
 
 
@@ -163,9 +155,3 @@ def test_the_task_of_a_profile(tmp_path, monkeypatch, capsys):
         (official / name / "train800val200.txt").write_text("")
     found = display.find_task(get_profile("paper"))
     assert (found.profile.name, found.task) == ("paper", "dsprites_loc")
-
-
-def test_the_page_holds_the_table_of_the_committed_cards():
-    text = (project_dir() / "RESULTS.md").read_text()
-    shown = text.split(recorded.MARKS[0])[1].split(recorded.MARKS[1])[0].strip()
-    assert shown == recorded.ablation_markdown("laptop", project_dir() / "results"), "dtl results --write"

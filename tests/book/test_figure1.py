@@ -7,12 +7,13 @@ import pytest
 
 from dtl_book.paths import project_dir
 from dtl_book.tables import figure1 as f
+from dtl_core.files import DamagedFile
 from dtl_core.memory import GIB, plan_training
 
 
 @pytest.fixture(scope="module")
 def card():
-    return f.load_figure1(project_dir() / "results" / "planned" / "figure1-memory.json")
+    return f.load_figure1(project_dir() / "results")
 
 
 @pytest.mark.parametrize("label", ["LoRA", "DTL", "DTL+", "LST"])
@@ -36,7 +37,7 @@ def test_what_is_off_was_tried_to_be_explained(card):
 
 def test_the_page_is_made_from_the_card(card, tmp_path):
     text = (project_dir() / "RESULTS.md").read_text()
-    assert f"{f.MARKS[0]}\n{f.figure1_markdown(card)}\n{f.MARKS[1]}" in text, "dtl figure1 --write"
+    assert f"\n{f.figure1_markdown(card)}\n".join(f.MARKS["figure 1"]) in text, "dtl figure1 --write"
     other = copy.deepcopy(card)
     other["rows"][0]["paper"] = 5 * GIB
     page = tmp_path / "RESULTS.md"
@@ -49,13 +50,15 @@ def test_the_page_is_made_from_the_card(card, tmp_path):
 
 
 def test_a_missing_or_damaged_card_is_named(card, tmp_path):
-    path = f.save_figure1(card, tmp_path / "planned" / "card.json")
-    assert f.load_figure1(path) == card
-    path.write_text(json.dumps(card)[:100])
-    with pytest.raises(ValueError, match="is damaged .*dtl figure1 --write"):
-        f.load_figure1(path)
+    path = f.save_figure1(card, tmp_path)
+    assert f.load_figure1(tmp_path) == card
+    for text in (json.dumps(card)[:100], json.dumps({**card, "tries": [1]}), "[]", "{}"):
+        path.write_text(text)
+        with pytest.raises(DamagedFile, match="is damaged .*dtl figure1 --write"):
+            f.load_figure1(tmp_path)
+    path.unlink()
     with pytest.raises(FileNotFoundError, match="dtl figure1 --write"):
-        f.load_figure1(tmp_path / "none.json")
+        f.load_figure1(tmp_path)
 
 
 def test_the_picture_has_every_method(card, tmp_path):

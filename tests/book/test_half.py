@@ -4,11 +4,12 @@ import json
 
 import pytest
 
-from dtl_book.experiments import load_cards, runs
+from dtl_book.experiments import load_cards, settings
+from dtl_book.experiments.grids import half_logits_path
 from dtl_book.paths import project_dir
-from dtl_book.sweep import record
-from dtl_book.tables import bf16 as half
+from dtl_book.sweep import record, recording
 from dtl_book.tables import results_markdown
+from dtl_book.tables.changed_runs import half_markdown
 
 
 @pytest.fixture(scope="module")
@@ -19,13 +20,11 @@ def recorded(tmp_path_factory):
         patch.setenv("DTL_RESULTS", str(root / "results"))
         patch.setenv("DTL_CACHE", str(root / "cache"))
         patch.setenv("DTL_DATA", str(root / "data"))
-        patch.setattr(runs, "SEEDS", (0, 1))
-        patch.setattr(half, "SEEDS", (0, 1))
+        patch.setattr(settings, "SEEDS", (0, 1))
         from dtl_book.standins import build_suite
 
         build_suite("smoke", tasks=("mnist",))
-        record("smoke", ("dtl",), ("mnist",), parts=("vtab-1k",))
-        half.record_half("smoke", tasks=("mnist",))
+        record("smoke", ("dtl",), ("mnist",), parts=("vtab-1k", "bf16"))
     return root / "results"
 
 
@@ -39,28 +38,24 @@ def test_the_cards_in_bf16_stand_beside_those_in_fp32(recorded):
 
 
 def test_the_table_says_what_the_logits_do(recorded):
-    row = half.half_table("smoke", root=recorded).loc["mnist"]
-    assert 0 < row["relative_difference"] < 0.1 and row["fp32 seeds"] == row["bf16 seeds"] == 2
-    text = half.half_markdown("smoke", root=recorded)
-    assert "| mnist |" in text and "frozen backbone in bf16" in text
+    note = json.loads(half_logits_path("smoke", "mnist", recorded).read_text())
+    assert 0 < note["relative_difference"] < 0.1
+    text = half_markdown("smoke", root=recorded)
+    assert f"| {note['relative_difference']:.2%} | {note['same_answer']:.1%} of {note['images']} |" in text
+    assert text.splitlines()[2].startswith("| mnist | ") and text.count("(2 of 3 seeds)") == 2
 
 
 def test_what_is_recorded_is_not_run_again(recorded, monkeypatch):
     monkeypatch.setenv("DTL_RESULTS", str(recorded))
-    monkeypatch.setattr(half, "SEEDS", (0, 1))
-    monkeypatch.setattr(half, "run", lambda *_, **__: pytest.fail("ran again"))
-    half.record_half("smoke", tasks=("mnist",))
+    monkeypatch.setattr(settings, "SEEDS", (0, 1))
+    monkeypatch.setattr(recording, "execute", lambda *_, **__: pytest.fail("ran again"))
+    record("smoke", tasks=("mnist",), parts=("bf16",))
 
 
 def test_nothing_recorded_is_said(tmp_path):
-    assert not half.recorded("laptop", root=tmp_path)
-    with pytest.raises(FileNotFoundError, match="dtl record --parts bf16"):
-        half.half_table("laptop", root=tmp_path)
+    assert "Nothing is recorded in bf16" in half_markdown("laptop", root=tmp_path)
 
 
-def test_the_page_holds_the_table_of_the_committed_cards():
-    text, root = (project_dir() / "RESULTS.md").read_text(), project_dir() / "results"
-    shown = text.split(half.MARKS[0])[1].split(half.MARKS[1])[0].strip()
-    assert shown == (half.half_markdown("laptop", root) if half.recorded("laptop", root) else ""), "dtl results --write"
-    for note in (root / "laptop-bf16" / "logits").glob("*.json"):
-        assert json.loads(note.read_text())["images"] == 200
+def test_the_committed_logits_are_of_val200():
+    notes = list((project_dir() / "results" / "laptop-bf16" / "logits").glob("*.json"))
+    assert notes and all(json.loads(note.read_text())["images"] == 200 for note in notes)

@@ -2,36 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 import numpy as np
 import pytest
-from dtl_book.sweep.jobs import Job as SweepJob
+import run_cards
+from figures import texts
 from PIL import Image
 
-from dtl_book.experiments import SEEDS, RunCard, card_path, save_card
+from dtl_book.experiments import SEEDS
+from dtl_book.experiments.grids import PITFALL_METHODS, SWITCHES, is_run, pitfall_tasks
 from dtl_book.figures import vtab_pitfalls
-from dtl_book.paths import project_dir
-from dtl_book.sweep import Job, measure_pitfalls
-from dtl_book.tables import pitfalls
-from dtl_book.tables.pitfalls import METHODS, SWITCHES, TASKS, is_run, pitfalls_cells, pitfalls_markdown, pitfalls_table
+from dtl_book.sweep import measure_pitfalls
+from dtl_book.tables.changed_runs import pitfalls_cells, pitfalls_markdown, pitfalls_table
 
-EMPTY = dict.fromkeys(f.name for f in fields(RunCard))
 COSTS = {"half": 0.04, "jpeg75": 0.01, "jpeg30": 0.08, "cls": -0.02}
+TASKS = pitfall_tasks("laptop")
 
 
 def put(root, task, method, seed, accuracy, variant="", **changes):
-    facts = {**EMPTY, "method": method, "task": task, "seed": seed, "accuracy": accuracy, "purpose": "final", "lr": 0.01,
-             "recipe": {"lr": 0.01, "seed": seed}, "backbone_sha256": "b",
-             "switches": SWITCHES[variant].turned() if variant else {}, **changes}  # fmt: skip
-    place = ("laptop", "pitfalls", task, f"{method}-{variant}") if variant else ("laptop", "vtab-1k", task, method)
-    save_card(RunCard(**facts), card_path(*place, seed, root=root))
+    facts = dict(task=task, method=method, seed=seed, accuracy=accuracy, recipe={"lr": 0.01, "seed": seed})
+    if variant:
+        facts |= {"benchmark": "pitfalls", "switches": SWITCHES[variant].turned()}
+    run_cards.put(root, f"-{variant}" if variant else "", **facts | changes)
 
 
 def write(root, seeds=SEEDS, variants=tuple(SWITCHES)):
     """Runs at 0.8 + 0.01 for each seed, and with each pitfall what it costs less; on seed 2 half a point more."""
     for task in TASKS:
-        for method in METHODS:
+        for method in PITFALL_METHODS:
             for seed in SEEDS:
                 put(root, task, method, seed, 0.8 + 0.01 * seed)
             for variant in (v for v in variants if is_run(method, v)):
@@ -45,7 +42,7 @@ def test_no_card(tmp_path):
     cells = pitfalls_cells(root=tmp_path).set_index("pitfall").to_numpy().ravel().tolist()
     assert cells.count("not run") == 14 and cells.count("–") == 2
     figure, sentence = vtab_pitfalls.draw_pitfalls(root=tmp_path)
-    assert [t.get_text() for ax in figure.axes for t in ax.texts] == ["not run"] * 8
+    assert texts(figure) == ["not run"] * 8
     assert "0 of 42 pairs" in sentence
     write(tmp_path, seeds=())
     assert "not run" in pitfalls_markdown(root=tmp_path), "runs without a pitfall are no pair"
@@ -66,7 +63,7 @@ def test_differences_are_paired_by_seed(tmp_path):
     assert "All 42 pairs are recorded." in lines[-1] and "ViT-S/14" in lines[-1]
     figure, sentence = vtab_pitfalls.draw_pitfalls(root=tmp_path)
     assert [ax.get_title() for ax in figure.axes] == list(TASKS)
-    assert [t.get_text() for ax in figure.axes for t in ax.texts] == []
+    assert texts(figure) == []
     assert set(figure.legends[0].get_texts()[i].get_text() for i in range(2)) == {"Linear probe", "DTL"}
 
 
@@ -75,7 +72,7 @@ def test_some_cards(tmp_path):
     cells = pitfalls_cells(root=tmp_path)
     assert cells.iloc[0, 1] == "-4.0 (2 of 3 seeds)" and (cells.iloc[1:3, 1:] == "not run").all(axis=None)
     figure, sentence = vtab_pitfalls.draw_pitfalls(root=tmp_path)
-    assert [t.get_text() for ax in figure.axes for t in ax.texts] == ["not run"] * 6 and "8 of 42 pairs" in sentence
+    assert texts(figure) == ["not run"] * 6 and "8 of 42 pairs" in sentence
 
 
 @pytest.mark.parametrize(
@@ -85,21 +82,19 @@ def test_some_cards(tmp_path):
 )
 def test_another_run_is_no_partner(change, tmp_path):
     put(tmp_path, "mnist", "dtl", 0, 0.8)
-    put(
-        tmp_path, "mnist", "dtl", change.get("seed", 0), 0.7, "half", **{k: v for k, v in change.items() if k != "seed"}
-    )
+    put(tmp_path, "mnist", "dtl", variant="half", **{"seed": 0, "accuracy": 0.7} | change)
     assert (pitfalls_table(root=tmp_path)["seeds"] == 0).all()
 
 
 def test_the_recorded_runs_are_the_rows_of_the_table(tmp_path, monkeypatch):
     monkeypatch.setenv("DTL_RESULTS", str(tmp_path))
-    jobs: list[SweepJob] = []
-    monkeypatch.setattr("dtl_book.sweep.pitfalls.sweep_jobs", lambda found, *_, **__: jobs.extend(found))
+    runs = []
+    monkeypatch.setattr("dtl_book.sweep.recording.sweep_runs", lambda found, *_, **__: runs.extend(found))
     measure_pitfalls("laptop", lr=0.01)
     rows = {(r.task, r.method, r.pitfall) for r in pitfalls_table(root=tmp_path).itertuples()}
-    assert {(j.task, j.method, j.variant) for j in jobs} == rows and len(jobs) == 3 * len(rows)
-    assert all(isinstance(j, Job) and j.switches == SWITCHES[j.variant] for j in jobs)
-    assert jobs[0].card.parent == tmp_path / "laptop" / "pitfalls" / "mnist"
+    assert {(r.task, r.method, r.variant) for r in runs} == rows and len(runs) == 3 * len(rows)
+    assert all(r.pitfalls == SWITCHES[r.variant] for r in runs)
+    assert runs[0].card().parent == tmp_path / "laptop" / "pitfalls" / "mnist"
 
 
 def test_what_jpeg_loses_is_drawn():
@@ -110,9 +105,3 @@ def test_what_jpeg_loses_is_drawn():
     assert rows["quality"].tolist() == [75, 30] and (rows["mean error (of 255)"].diff().dropna() > 0).all()
     error = np.abs(np.asarray(pictures[1], float) - pixels).mean()
     assert np.isclose(rows["mean error (of 255)"].iloc[0], error)
-
-
-def test_the_page_holds_the_table_of_the_committed_cards():
-    text = (project_dir() / "RESULTS.md").read_text()
-    shown = text.split(pitfalls.MARKS[0])[1].split(pitfalls.MARKS[1])[0].strip()
-    assert shown == pitfalls_markdown("laptop", project_dir() / "results").strip(), "dtl results --write"

@@ -15,7 +15,7 @@ from dtl_book.figures import vtab, vtab_cards, vtab_plots
 from dtl_book.figures.paired_seeds import versus
 from dtl_book.lab import DataMissing
 from dtl_book.standins import TASKS
-from dtl_book.tables.results import groups_of
+from dtl_book.tables.benchmarks import groups_of
 from dtl_core.training import Recipe
 
 PAIRS = list(itertools.product(COMPARED, TASKS))
