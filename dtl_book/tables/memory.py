@@ -10,9 +10,7 @@ from tqdm import tqdm
 
 from dtl_core.backbones import UnsupportedBackbone
 from dtl_core.baselines import METHODS
-from dtl_core.memory.batch import largest_batch
-from dtl_core.memory.plan import plan_training
-from dtl_core.memory.report import MIB, MemoryPlan
+from dtl_core.memory import MIB, MemoryPlan, largest_batch, plan_training
 
 
 def options_of(method: str, recompute: str) -> dict:

@@ -103,6 +103,3 @@ def rule_table() -> list[dict]:
     """Return the rules of ``CudaAutocast`` as sorted rows {"operation", "runs in"}, for a test or a page."""
     lists = {"16 bits": LOWER, "fp32": FP32, "the widest type of its inputs": WIDEST}
     return [{"operation": name, "runs in": where} for where, names in lists.items() for name in sorted(names)]
-
-
-__all__ = ["FP32", "LOWER", "WIDEST", "CudaAutocast", "rule", "rule_table"]

@@ -36,10 +36,10 @@ def replaced(owner: object, name: str, make: Callable[[Callable], Callable]) -> 
             object.__setattr__(owner, name, before)
 
 
-def _watching(ledger: Ledger, label: Callable[..., str]) -> Callable[[Callable], Callable]:
+def _watching(ledger: Ledger, label: str | None) -> Callable[[Callable], Callable]:
     def make(function: Callable) -> Callable:
         def watched(*args, **kwargs):
-            before, here = ledger.region, label(*args, **kwargs)
+            before, here = ledger.region, label or f"block {args[0]}"
             ledger.enter(here)
             out = function(*args, **kwargs)
             passed_on = any(out is x for x in args)  # its gradient is that of the part that made it
@@ -58,18 +58,12 @@ def watched(ledger: Ledger, model: nn.Module) -> Iterator[None]:
     """Watch the parts that ``watch_points`` of a ``DTL`` or ``Classifier`` names, for the length of the context."""
     with ExitStack() as stack:
         for point in model.watch_points():
-            label = (lambda i, *_, **__: f"block {i}") if point.label is None else (lambda *_, t=point.label, **__: t)
-            stack.enter_context(replaced(point.owner, point.method, _watching(ledger, label)))
+            stack.enter_context(replaced(point.owner, point.method, _watching(ledger, point.label)))
         yield
 
 
 def region_of_parameter(name: str, depth_of: dict[str, int]) -> str:
-    """Return the region of a parameter from its name in the model.
-
-    Args:
-        name: as in ``named_parameters``.
-        depth_of: index of each block by the prefix of its parameters' names; see ``block_prefixes``.
-    """
+    """Return the region of a parameter from its name in the model and the model's ``block_prefixes``."""
     for prefix, i in depth_of.items():
         if name.startswith(prefix):
             return f"block {i}"

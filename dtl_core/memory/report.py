@@ -76,20 +76,22 @@ class MemoryPlan:
         )
 
     def _repr_html_(self) -> str:
-        bar = "".join(
-            f'<span title="{escape(kind)}" style="display:inline-block;height:1.4em;width:{100 * n / self.peak_bytes:.2f}%;'
-            f'background:{COLOURS[kind]}"></span>'
-            for kind, n in self.by_kind.items()
-        )
-        rows = "".join(
-            f'<tr><td><span style="color:{COLOURS[k]}">&#9632;</span> {escape(k)}</td><td style="text-align:right">{n / MIB:,.1f}</td>'
-            f'<td style="text-align:right">{n / self.peak_bytes:.1%}</td></tr>'
-            for k, n in self.by_kind.items()
-        )
+        bar = rows = ""
+        for kind, size in self.by_kind.items():
+            share, colour = size / self.peak_bytes, COLOURS[kind]
+            bar += (
+                f'<span title="{kind}" style="display:inline-block;height:1.4em;width:{100 * share:.2f}%;'
+                f'background:{colour}"></span>'
+            )
+            rows += (
+                f'<tr><td><span style="color:{colour}">&#9632;</span> {kind}</td><td style="text-align:right">{size / MIB:,.1f}'
+                f'</td><td style="text-align:right">{share:.1%}</td></tr>'
+            )
+        said = escape(self.sentence())
         return (
-            f'<div role="img" aria-label="{escape(self.sentence())}" style="max-width:40em;line-height:0">{bar}</div>'
+            f'<div role="img" aria-label="{said}" style="max-width:40em;line-height:0">{bar}</div>'
             f"<table><thead><tr><th>at the peak</th><th>MiB</th><th>share</th></tr></thead><tbody>{rows}"
-            f"<tr><td>peak</td><td>{self.peak_bytes / MIB:,.1f}</td><td></td></tr></tbody></table><p>{escape(self.sentence())}</p>"
+            f"<tr><td>peak</td><td>{self.peak_bytes / MIB:,.1f}</td><td></td></tr></tbody></table><p>{said}</p>"
         )
 
 
@@ -128,18 +130,14 @@ def summarize(
 
 
 def _in_order(blocks: Counter) -> dict[str, int]:
-    first = {"input": -3, "embed": -2}
-    last = {
-        "between blocks": 1000,
-        "side network": 1001,
-        "readout": 1002,
-        "head": 1003,
-        "loss": 1004,
-        "optimizer": 1005,
-    }
+    first = ("input", "embed")
+    last = ("between blocks", "side network", "readout", "head", "loss", "optimizer")
 
-    def place(region: str) -> int:
-        word = region.split()
-        return int(word[1]) if word[0] == "block" else first.get(region, last.get(region, 1006))
+    def place(region: str) -> tuple[int, int]:
+        if region in first:
+            return 0, first.index(region)
+        if region.startswith("block "):
+            return 1, int(region.removeprefix("block "))
+        return 2, last.index(region) if region in last else len(last)
 
     return {region: blocks[region] for region in sorted(blocks, key=place)}
