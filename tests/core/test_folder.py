@@ -10,7 +10,6 @@ from PIL import Image
 from dtl_book.check.images import inspect
 from dtl_core.data import ImageFolderTask, open_rgb
 from dtl_core.data.lists import BadDataset
-from dtl_core.data.opening import open_named
 from dtl_core.data.transforms import UnreadableImage
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
@@ -106,10 +105,10 @@ class TestOddImages:
     def test_a_malformed_tag_of_a_turned_photograph_is_named(self, tmp_path):
         turned_with_bad_tag(tmp_path / "turned.jpg")
         with pytest.raises(UnreadableImage, match=r"turned.jpg cannot be opened .* malformed EXIF data \(TypeError"):
-            open_named(tmp_path / "turned.jpg")
+            open_rgb(tmp_path / "turned.jpg")
         assert inspect(str(tmp_path / "turned.jpg")).problem == "unreadable_image"
         left_right().save(tmp_path / "plain.png")
-        assert open_named(tmp_path / "plain.png").size == (20, 10)
+        assert open_rgb(tmp_path / "plain.png").size == (20, 10)
 
     def test_missing_and_broken_files_are_named(self, tmp_path):
         with pytest.raises(FileNotFoundError, match="gone.png: no such image"):
