@@ -82,8 +82,6 @@ def test_the_cache_is_bounded_in_bytes(served):
     assert server.cache.hits == hits + 1
     whole = server.predict(images)
     close(whole["0"], models["0"](images).detach())
-    server.cache.clear()
-    assert server.cache.bytes == 0 and len(server.cache) == 0
 
 
 def test_a_row_that_is_larger_than_the_bound_is_not_kept(served):
