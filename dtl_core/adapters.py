@@ -74,7 +74,7 @@ def load_adapter(make: type[DTL], path: str | Path, backbone: nn.Module | str | 
         make: the class of the model.
         path: adapter file.
         backbone: a timm model with the same pre-trained weights, or its name; None loads the name in the file.
-        **options: run-time options of ``DTL``: ``recompute``, ``backbone_dtype``, ``drop_path``.
+        **options: run-time options of ``DTL``.
 
     Raises:
         ValueError: the backbone's weights or image size differ from the file's, or a custom backbone was not given.

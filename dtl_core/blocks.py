@@ -25,8 +25,6 @@ class WatchPoint(NamedTuple):
     """A method that runs one part of a network, so that a caller can observe which part runs (``memory.regions``).
 
     Attributes:
-        owner: the object that has the method.
-        method: name of the method.
         label: name of the part; None for a method whose first argument is the index of a block.
         recomputed: whether a checkpoint may run it again in backward.
     """
@@ -42,14 +40,10 @@ class Blocks:
 
     ``blocks(i, x)`` runs block i; ``enter(i, x)`` runs what precedes the block.
 
-    Args:
-        model: the timm model.
-        widths: token width of each block.
-        stages: stage of each block.
-        grid: (H, W) of the patches; None for tokens of shape (B, H, W, C).
-
     Attributes:
-        model, widths, stages, grid: as given.
+        model: the timm model.
+        widths, stages: token width and stage of each block.
+        grid: (H, W) of the patches; None for tokens of shape (B, H, W, C).
         image_size: (H, W) in pixels.
         drops: the drop path of each block, or None; see ``drop_path``.
         training: whether the drop paths are active.
@@ -62,15 +56,10 @@ class Blocks:
         self.training = False
 
     def __call__(self, i: int, x: Tensor) -> Tensor:
-        """Return the output of block i, of x's shape."""
         return self.block(i, x)
 
     def drop_path(self, rate: float) -> None:
-        """Set stochastic depth in training, rising linearly from 0 at block 0 to ``rate`` at the last block.
-
-        Raises:
-            ValueError: the rate is not 0 and the blocks are not timm's standard ones.
-        """
+        """Set stochastic depth in training, rising linearly from 0 at block 0 to ``rate`` at the last block."""
         if rate and not self.can_drop_path():
             raise ValueError(
                 f"drop_path={rate} is applied by our own walk over timm's standard block, and this "
@@ -84,7 +73,6 @@ class Blocks:
         return self.drops[i] if self.training else None
 
     def watch_points(self) -> list[WatchPoint]:
-        """Return the methods that run the backbone's parts."""
         return [
             WatchPoint(self, "embed", "embed"),
             WatchPoint(self, "enter"),
@@ -106,11 +94,9 @@ class ViTBlocks(Blocks):
         return m.norm_pre(m.patch_drop(m._pos_embed(m.patch_embed(images))))
 
     def enter(self, block: int, x: Tensor) -> Tensor:
-        """Return x: nothing precedes a block in a ViT."""
         return x
 
     def block(self, i: int, x: Tensor) -> Tensor:
-        """Return the output of block i on tokens (B, N, d)."""
         b, drop = self.model.blocks[i], self.drop(i)
         if drop is None:
             return b(x)
@@ -151,7 +137,6 @@ class SwinBlocks(Blocks):
         return self.model.layers[self.first[block]].downsample(x) if block in self.first else x
 
     def block(self, i: int, x: Tensor) -> Tensor:
-        """Return the output of block i on tokens (B, H, W, C)."""
         b, drop = self.blocks[i], self.drop(i)
         if drop is None:
             return b(x)
@@ -172,11 +157,10 @@ class SwinBlocks(Blocks):
 
 
 def blocks_of(model: nn.Module) -> Blocks:
-    """Return a supported timm model as embed, blocks and readout.
+    """Return a supported timm model without a classifier as embed, blocks and readout.
 
     Raises:
         UnsupportedBackbone: the model is not supported; the message gives the reason.
-        ValueError: the model has a classifier.
     """
     name = f"{type(model).__module__}.{type(model).__name__}"
     base = next((c for c in (VisionTransformer, SwinTransformer) if isinstance(model, c)), None)

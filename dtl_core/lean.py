@@ -54,14 +54,10 @@ def swish_in_place(h: Tensor, beta: float) -> Tensor:
 
 
 def state(csn: CompactSideNetwork, codes: Mapping[int, Tensor]) -> Tensor:
-    """Return ``h``, the sum of ``up_j code_j`` over the tapped blocks so far, (B, ..., d).
+    """Return ``h``, the sum of ``up_j code_j`` over the tapped blocks so far, from codes (B, ..., r) by block.
 
-    One product, ``[code_0 ... code_i] [up_0 ... up_i]^T``, writes h once; autograd keeps the codes and no partial sum.
-    The result must stay equal to what ``csn.tap`` adds up block by block.
-
-    Args:
-        csn: the side network whose maps are read.
-        codes: ``down_j x_j`` by block, (B, ..., r).
+    One product, ``[code_0 ... code_i] [up_0 ... up_i]^T``, writes h (B, ..., d) once; autograd keeps the codes and no
+    partial sum. The result must stay equal to what ``csn.tap`` adds up block by block.
     """
     joined = torch.cat(list(codes.values()), dim=-1)
     ups = torch.cat([csn.maps[str(j)].up for j in codes], dim=1)
@@ -92,11 +88,7 @@ def pooled_block(blocks: ViTBlocks, x: Tensor) -> Tensor:
 
 
 class LeanSuffix:
-    """The suffix of a ``DTL`` in parts that can be watched, without parameters of its own.
-
-    Args:
-        model: the ``DTL`` whose parts are run.
-    """
+    """The suffix of a ``DTL`` in parts that can be watched, without parameters of its own."""
 
     def __init__(self, model: DTL):
         self.model, self.blocks = model, model.blocks

@@ -37,9 +37,6 @@ def _dtl_plus(backbone: nn.Module, num_classes: int, config: DTLConfig | None = 
     """Return a DTL+ model.
 
     On ViT-B/16 it trains 43,776 parameters besides the head with a 3 x 3 convolution, or 56,064 with a 5 x 5 one.
-
-    Raises:
-        ValueError: the config has no depthwise convolution.
     """
     config = config or DTLConfig.for_backbone(backbone, plus=True)
     if not config.dwconv_kernel:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import torch
@@ -11,54 +10,38 @@ from torch import Tensor, nn
 
 from ..blocks import UnsupportedBackbone
 from .classifier import Classifier
-from .support import replace_linears, require_vit
+from .support import kaiming, replace_linears, require_vit
 
 
 class SharedFactors(nn.Module):
     """The factors that all layers share.
 
-    Args:
-        dim: width d of the tokens.
-        rank: rank r.
-        pieces: number n of d x d pieces in all layers together for the Tucker form, or 0 for a tensor train.
-        like: a tensor whose type and device the parameters take.
-
     Attributes:
         U: (r, d), Kaiming-uniform with a = sqrt(5). It projects the tokens down to r.
         V: (d, r), zeros, so that every update is 0 at the start. It projects back up to d.
         core: (r, r, r), in the Tucker form only.
-        mix: (n, r), in the Tucker form only. Piece i has the matrix ``C_i = sum_k mix[i, k] core[k]``.
+        mix: (n, r) for n pieces of d x d in all layers together, in the Tucker form only. Piece i has the matrix
+            ``C_i = sum_k mix[i, k] core[k]``.
     """
 
     def __init__(self, dim: int, rank: int, pieces: int, like: Tensor):
         super().__init__()
-        self.U = nn.Parameter(like.new_empty(rank, dim))
+        self.U = kaiming(like, rank, dim)
         self.V = nn.Parameter(like.new_zeros(dim, rank))
-        nn.init.kaiming_uniform_(self.U, a=math.sqrt(5))
         if pieces:
-            self.core = nn.Parameter(like.new_empty(rank, rank, rank))
-            self.mix = nn.Parameter(like.new_empty(pieces, rank))
-            nn.init.kaiming_uniform_(self.core.view(rank, -1), a=math.sqrt(5))
-            nn.init.kaiming_uniform_(self.mix, a=math.sqrt(5))
+            self.core, self.mix = kaiming(like, rank, rank, rank), kaiming(like, pieces, rank)
 
 
 class FacTLinear(nn.Module):
     """A frozen linear layer with an update from the shared factors: ``W x + s V drop(C U x)``, piece by piece.
 
     The layer maps ``a`` pieces of width d to ``b`` pieces: 1 to 3 for qkv, 1 to 4 for fc1 and 4 to 1 for fc2. Each pair
-    of an input and an output piece has an r x r matrix.
+    of an input and an output piece has an r x r matrix. In a tensor train the layer has its own ``core``, (b r, a r).
 
     Args:
-        base: the layer, already frozen.
-        factors: U and V, and the core of the Tucker form.
-        scale: factor s.
-        dropout: rate of ``drop``, which acts on the vectors of width r.
         first: index of this layer's first piece among the pieces of all layers.
         reads: number of chunks in which the output is computed, each with its own product with U and its own dropout
             mask. The authors' Tucker form has one each for query, key and value.
-
-    Attributes:
-        core: (b r, a r), Kaiming-uniform with a = sqrt(5), for a tensor train only.
     """
 
     def __init__(self, base: nn.Linear, factors: SharedFactors, scale: float, dropout: float, first: int, reads: int):
@@ -70,8 +53,7 @@ class FacTLinear(nn.Module):
         self._pieces = base.in_features // dim, base.out_features // dim
         inputs, outputs = self._pieces
         if not hasattr(factors, "mix"):
-            self.core = nn.Parameter(base.weight.new_empty(outputs * rank, inputs * rank))
-            nn.init.kaiming_uniform_(self.core, a=math.sqrt(5))
+            self.core = kaiming(base.weight, outputs * rank, inputs * rank)
 
     def matrices(self) -> Tensor:
         """Return the r x r matrix of each pair of pieces as (b, a, r, r)."""
@@ -112,19 +94,10 @@ def fact(
 
     The authors' configurations use rank 32 on 13 tasks of VTAB-1K and rank 16 on the other six. On ViT-B/16 these have
     86,528 and 30,976 parameters besides the head, 68,985 on average, commonly reported as 0.07 M. A tensor train of
-    rank 16 has 61,440. The authors' dropout rate is 0.1. They tune s by task between 0.01 and 100 (unverified).
+    rank 16 has 61,440. The authors' dropout rate, on the vectors of width r, is 0.1. They tune s by task between 0.01
+    and 100 (unverified).
 
-    Args:
-        backbone, num_classes, readout: see ``Classifier``.
-        rank: rank r. None means 32 for the Tucker form and 16 for a tensor train.
-        scale: factor s.
-        form: "tucker" or "train".
-        dropout: rate in training on the vectors of width r. None means 0.1 for the Tucker form and 0 for a tensor
-            train.
-
-    Raises:
-        UnsupportedBackbone: the backbone is a Swin, or has layers whose widths are not multiples of d.
-        ValueError: the rank is below 1, or the form is unknown.
+    ``rank`` and ``dropout`` of None mean 32 and 0.1 for the Tucker form, 16 and 0 for a tensor train.
     """
     require_vit(backbone, "FacT", "its factors are shared by all layers, and the blocks of a Swin differ in width")
     if form not in ("tucker", "train"):

@@ -52,20 +52,14 @@ class Checkpoint:
         """Write the state after an epoch, whole or not at all."""
         if self.path is None:
             return
-        tensors = {f"model/{n}": p.detach().cpu().contiguous() for n, p in self.parameters.items()}
+        tensors = {f"model/{n}": p for n, p in self.parameters.items()}
         for n, p in self.parameters.items():
-            tensors |= {
-                f"adam/{n}/{k}": torch.as_tensor(v).detach().cpu().contiguous()
-                for k, v in self.optimizer.state[p].items()
-            }
-        tensors |= {f"best/{n}": t.cpu().contiguous() for n, t in (self.best or {}).items()}
-        metadata = {
-            "rows": json.dumps(rows),
-            "identity": json.dumps(self.identity),
-            "scaler": json.dumps(self.scaler.state_dict()),
-        }
+            tensors |= {f"adam/{n}/{k}": torch.as_tensor(v) for k, v in self.optimizer.state[p].items()}
+        tensors |= {f"best/{n}": t for n, t in (self.best or {}).items()}
+        tensors = {k: t.detach().cpu().contiguous() for k, t in tensors.items()}
+        about = {"rows": rows, "identity": self.identity, "scaler": self.scaler.state_dict()}
         with written_whole(self.path) as temporary:
-            save_file(tensors, temporary, metadata=metadata)
+            save_file(tensors, temporary, metadata={k: json.dumps(v) for k, v in about.items()})
 
     @torch.no_grad()
     def restore(self) -> list[dict]:

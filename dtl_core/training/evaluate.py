@@ -52,11 +52,7 @@ def evaluate(
     Args:
         model: ``DTL`` or a model of ``baselines.build``.
         data: yields (image, label), or a ``PrefixCache``.
-        batch_size: images per step.
-        device: see ``pick_device``.
-        precision: "auto", "fp32", "fp16" or "bf16"; see ``pick_precision``.
-        num_workers: workers of the data loader.
-        progress: show a bar.
+        device, precision: see ``pick_device`` and ``pick_precision``.
         within: classes for a second, restricted prediction. Work on ImageNet-A and -R usually masks the logits of all
             but their 200 classes; the authors take the largest of 1,000.
 

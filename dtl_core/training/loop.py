@@ -72,8 +72,7 @@ def pick_precision(precision: str, device: torch.device) -> str:
 
 
 def _cpu_has_bf16() -> bool:
-    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    return bool(supported())
+    return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
 
 
 def autocast(precision: str, device: torch.device):
@@ -119,14 +118,6 @@ def _best(rows: list[dict]) -> int:
     """Return the epoch with the best score (the first of equals), or the last epoch if none is scored."""
     scored = [r for r in rows if r.get("score") is not None]
     return max(scored, key=lambda r: (r["score"], -r["epoch"]))["epoch"] if scored else rows[-1]["epoch"]
-
-
-def _stopped(what: str, epoch: int, recipe: Recipe) -> str:
-    back = f"at the end of epoch {epoch}" if epoch else "as it was before the first epoch"
-    return (
-        f"{what}: the model is back {back}; try a smaller learning rate than {recipe.lr:g} or precision='fp32', "
-        "and look at the images"
-    )
 
 
 def fit(
@@ -181,61 +172,62 @@ def fit(
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 
-    steps = len(_epoch_batches(len(data), recipe.batch_size, 0))
-    bar = tqdm(
-        total=steps * recipe.total_epochs, initial=steps * len(rows), desc="training", disable=not progress, leave=False
-    )
-    for epoch in range(len(rows), recipe.total_epochs):
-        start, good = time.perf_counter(), saved.snapshot()
-        seed_everything(recipe.seed * 100_003 + epoch)  # a resumed epoch draws what it would have drawn
-        scheduler.step(epoch)
-        batches = _epoch_batches(len(data), recipe.batch_size, recipe.seed * 100_003 + epoch)
-        loader = DataLoader(
-            data, batch_sampler=batches, num_workers=num_workers, collate_fn=getattr(data, "collate", None)
-        )
-        losses, right, seen = 0.0, 0, 0
-        for step, (inputs, labels) in enumerate(loader):
-            labels = labels.to(device)
-            with autocast(precision, device):
-                logits = logits_of(model, inputs, device)
-                loss = nn.functional.cross_entropy(logits, labels)
-            if not math.isfinite(loss.item()):
-                saved.put_back(good)
-                bar.close()
-                raise NonFiniteLoss(
-                    _stopped(f"the loss is {loss.item()} in epoch {epoch + 1}, step {step + 1}", epoch, recipe)
+    steps, epochs = len(_epoch_batches(len(data), recipe.batch_size, 0)), recipe.total_epochs
+    with tqdm(
+        total=steps * epochs, initial=steps * len(rows), desc="training", disable=not progress, leave=False
+    ) as bar:
+        for epoch in range(len(rows), epochs):
+            start, good, problem = time.perf_counter(), saved.snapshot(), ""
+            seed_everything(recipe.seed * 100_003 + epoch)  # a resumed epoch draws what it would have drawn
+            scheduler.step(epoch)
+            batches = _epoch_batches(len(data), recipe.batch_size, recipe.seed * 100_003 + epoch)
+            collate = getattr(data, "collate", None)
+            loader = DataLoader(data, batch_sampler=batches, num_workers=num_workers, collate_fn=collate)
+            losses, right, seen = 0.0, 0, 0
+            for step, (inputs, labels) in enumerate(loader):
+                labels = labels.to(device)
+                with autocast(precision, device):
+                    logits = logits_of(model, inputs, device)
+                    loss = nn.functional.cross_entropy(logits, labels)
+                if not math.isfinite(loss.item()):
+                    problem = f"the loss is {loss.item()} in epoch {epoch + 1}, step {step + 1}"
+                    break
+                scaler.scale(loss).backward()
+                scaler.step(optimizer)
+                scaler.update()
+                optimizer.zero_grad(set_to_none=True)  # at once: the next forward has the room that the gradients took
+                losses += loss.item() * len(labels)
+                right += (logits.argmax(1) == labels).sum().item()
+                seen += len(labels)
+                bar.set_postfix(
+                    epoch=epoch + 1, loss=f"{losses / seen:.3f}", accuracy=f"{right / seen:.3f}", refresh=False
                 )
-            scaler.scale(loss).backward()
-            scaler.step(optimizer)
-            scaler.update()
-            optimizer.zero_grad(set_to_none=True)  # at once: the next forward has the room that the gradients took
-            losses += loss.item() * len(labels)
-            right += (logits.argmax(1) == labels).sum().item()
-            seen += len(labels)
-            bar.set_postfix(epoch=epoch + 1, loss=f"{losses / seen:.3f}", accuracy=f"{right / seen:.3f}", refresh=False)
-            bar.update()
-        if not saved.is_finite():  # a gradient can overflow where the loss did not: such weights must not be kept
-            saved.put_back(good)
-            bar.close()
-            raise NonFiniteLoss(
-                _stopped(f"a weight is not finite after epoch {epoch + 1}, though its losses were", epoch, recipe)
+                bar.update()
+            # a gradient can overflow where the loss did not: such weights must not be kept
+            if not problem and not saved.is_finite():
+                problem = f"a weight is not finite after epoch {epoch + 1}, though its losses were"
+            if problem:
+                saved.put_back(good)
+                back = f"at the end of epoch {epoch}" if epoch else "as it was before the first epoch"
+                raise NonFiniteLoss(
+                    f"{problem}: the model is back {back}; try a smaller learning rate than {recipe.lr:g} or "
+                    "precision='fp32', and look at the images"
+                )
+            rows.append(
+                {
+                    "epoch": epoch + 1,
+                    "lr": optimizer.param_groups[0]["lr"],
+                    "loss": losses / seen,
+                    "accuracy": right / seen,
+                    "seconds": time.perf_counter() - start,
+                }
             )
-        rows.append(
-            {
-                "epoch": epoch + 1,
-                "lr": optimizer.param_groups[0]["lr"],
-                "loss": losses / seen,
-                "accuracy": right / seen,
-                "seconds": time.perf_counter() - start,
-            }
-        )
-        if score is not None:
-            due = (epoch + 1) % score_every == 0 or epoch + 1 == recipe.total_epochs
-            rows[-1]["score"] = score(model) if due else None
-            if due and _best(rows) == epoch + 1:
-                saved.best = saved.snapshot()
-        saved.write(rows)
-    bar.close()
+            if score is not None:
+                due = (epoch + 1) % score_every == 0 or epoch + 1 == epochs
+                rows[-1]["score"] = score(model) if due else None
+                if due and _best(rows) == epoch + 1:
+                    saved.best = saved.snapshot()
+            saved.write(rows)
     if saved.best is not None:
         saved.put_back(saved.best)
     model.to(device).eval()  # whole again, for images
