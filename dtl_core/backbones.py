@@ -1,7 +1,5 @@
 """Frozen backbones by name (timm's ViT and Swin, two toys, the packaged ViT), each with its identity."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """Views of the supported timm backbones as embed, blocks and readout, and the check for support."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch
@@ -57,6 +55,15 @@ class Blocks:
 
     def __call__(self, i: int, x: Tensor) -> Tensor:
         return self.block(i, x)
+
+    def check(self, images: Tensor) -> None:
+        """Raise ValueError if the images have another size than the backbone was built for."""
+        if images.ndim != 4 or images.shape[1] != 3 or tuple(images.shape[2:]) != self.image_size:
+            h, w = self.image_size
+            raise ValueError(
+                f"images of shape {tuple(images.shape)}; this backbone takes (B, 3, {h}, {w}): resize them, "
+                "or load the backbone with image_size=(H, W)"
+            )
 
     def drop_path(self, rate: float) -> None:
         """Set stochastic depth in training, rising linearly from 0 at block 0 to ``rate`` at the last block."""

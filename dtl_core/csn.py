@@ -10,8 +10,6 @@ again at each stage.
 4. inject:  ``x_{i+1} = block_i(x_i) + conv(swish(h))``      for i >= M
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 

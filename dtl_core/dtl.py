@@ -16,8 +16,6 @@ from .config import DTLConfig
 from .csn import CompactSideNetwork
 from .lean import LeanSuffix
 
-__all__ = ["DTL", "DTLConfig", "Features", "suffix_to"]
-
 
 @dataclass
 class Features:
@@ -114,12 +112,7 @@ class DTL(nn.Module):
         The blocks run as pre-trained, except for drop path in training mode. Images of another size than the backbone
         was built for are refused.
         """
-        if images.ndim != 4 or images.shape[1] != 3 or tuple(images.shape[2:]) != self.blocks.image_size:
-            h, w = self.blocks.image_size
-            raise ValueError(
-                f"images of shape {tuple(images.shape)}; this backbone takes (B, 3, {h}, {w}): resize them, "
-                "or load the backbone with image_size=(H, W)"
-            )
+        self.blocks.check(images)
         run = self.lean.frozen_block if self.recompute == "blocks" else self.blocks  # the same, in parts of the batch
         x, taps = self.blocks.embed(images.to(next(self.backbone.parameters()).dtype)), {}
         for i in range(self.config.inject_from + 1):

@@ -1,7 +1,5 @@
 """Atomic file writes, locks and checksums. Imports no other module of the package."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import tempfile

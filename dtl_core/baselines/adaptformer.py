@@ -1,7 +1,5 @@
 """AdaptFormer (Chen et al., NeurIPS 2022): a bottleneck in parallel with the MLP of every block."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """BitFit (Ben Zaken, Goldberg and Ravfogel, ACL 2022): training of the biases only."""
 
-from __future__ import annotations
-
 from torch import nn
 
 from .classifier import Classifier

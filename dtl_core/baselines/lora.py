@@ -1,7 +1,5 @@
 """LoRA (Hu et al., ICLR 2022): a trained low-rank update of every qkv layer, fused or separate for query and value."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -29,10 +27,6 @@ class LoRALinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.base(x) + self.scale * F.linear(F.linear(x, self.A), self.B)
 
-    def update(self) -> Tensor:
-        """Return the scaled update of the frozen weight, (out, in)."""
-        return self.scale * self.B @ self.A
-
 
 class LoRAQueryValue(nn.Module):
     """A frozen qkv layer from d to 3 d with separate updates for query and value, as in the paper.
@@ -53,11 +47,6 @@ class LoRAQueryValue(nn.Module):
         query, key, value = self.base(x).chunk(3, dim=-1)
         updates = [self.scale * F.linear(F.linear(x, a), b) for a, b in zip(self.A, self.B, strict=True)]
         return torch.cat([query + updates[0], key, value + updates[1]], dim=-1)
-
-    def update(self) -> Tensor:
-        """Return the scaled update of the frozen weight, (3 d, d)."""
-        query, value = (self.scale * b @ a for a, b in zip(self.A, self.B, strict=True))
-        return torch.cat([query, torch.zeros_like(query), value])
 
 
 def lora(
@@ -84,13 +73,3 @@ def lora(
     for module in attentions:
         module.qkv = (LoRAQueryValue if separate else LoRALinear)(module.qkv, rank, alpha)
     return model
-
-
-def merge(model: Classifier) -> None:
-    """Fold every update into its frozen weight in place, so that inference costs as much as for the plain backbone."""
-    with torch.no_grad():
-        for module in list(model.backbone.modules()):
-            layer = getattr(module, "qkv", None)
-            if isinstance(layer, LoRALinear | LoRAQueryValue):
-                layer.base.weight += layer.update()
-                module.qkv = layer.base

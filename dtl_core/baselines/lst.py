@@ -1,7 +1,5 @@
 """Ladder side-tuning (Sung, Cho and Bansal, NeurIPS 2022): a small side transformer that reads a frozen one."""
 
-from __future__ import annotations
-
 import torch
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """The modules of NOAH (Zhang, Zhou and Liu, "Neural Prompt Search", 2022) without its search."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from .adaptformer import Bottleneck

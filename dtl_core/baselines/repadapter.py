@@ -1,7 +1,5 @@
 """RepAdapter (Luo et al., 2023): a linear bottleneck before attention and MLP that can be merged into them."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -38,12 +36,7 @@ class RepAdapter(nn.Module):
 
 
 def repadapter(
-    backbone: nn.Module,
-    num_classes: int,
-    hidden: int = 8,
-    groups: int = 2,
-    scale: float = 1.0,
-    readout: str = "mean",
+    backbone: nn.Module, num_classes: int, hidden: int = 8, groups: int = 2, scale: float = 1.0, readout: str = "mean"
 ) -> Classifier:
     """Return a model with a trained ``RepAdapter`` before the qkv and fc1 layers of every block.
 

@@ -1,7 +1,5 @@
 """SSF (Lian et al., NeurIPS 2022): a trained scale and shift for the output of every operation."""
 
-from __future__ import annotations
-
 import torch
 from timm.layers import RmsNorm
 from torch import Tensor, nn

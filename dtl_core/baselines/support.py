@@ -1,7 +1,5 @@
 """Checks and replacements that the methods apply to a backbone."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """Visual prompt tuning (Jia et al., ECCV 2022): trained tokens beside the image's, before the first or every block."""
 
-from __future__ import annotations
-
 import math
 
 import torch

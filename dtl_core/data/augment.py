@@ -5,8 +5,6 @@ name a resize to 256 and a centre crop of 224. They do not give the range of the
 timm and torchvision, 0.08 to 1.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -16,8 +16,6 @@ All labels are those of the 1,000 classes, although ImageNet-A and -R have image
 This reader was tested on small stand-in folders, not on the official archive.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -10,8 +10,6 @@ reader follows the list and gives 74 images.
 This reader was tested on small stand-in folders, not on the official archive.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """A reader for a user's own images: one folder per class, split from a seed."""
 
-from __future__ import annotations
-
 import hashlib
 import warnings
 from collections.abc import Callable

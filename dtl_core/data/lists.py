@@ -1,7 +1,5 @@
 """List files with "<relative path> <label>" per line, and the base classes of the readers."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -34,11 +32,7 @@ def check_root(root: Path, archive: str) -> str:
 
 
 def find_folder(root: Path, what: str, names: Iterable[str], archive: str) -> Path:
-    """Return the folder in ``root`` under the first of its names that is there.
-
-    Raises:
-        FileNotFoundError: the root or the folder is missing.
-    """
+    """Return the folder in ``root`` under the first of its names that is there."""
     hint = check_root(root, archive)
     for name in names:
         if name and (root / name).is_dir():
@@ -48,12 +42,10 @@ def find_folder(root: Path, what: str, names: Iterable[str], archive: str) -> Pa
 
 
 def read_list(path: Path, hint: str = UNPACK) -> tuple[str, list[tuple[int, str, int]]]:
-    """Return a list file's text and its entries (line number, relative path, label).
-
-    Paths may contain spaces. ``hint`` ends the message if the list is missing.
+    """Return a list file's text and its entries (line number, relative path, label); paths may contain spaces.
 
     Raises:
-        FileNotFoundError: the list is missing.
+        FileNotFoundError: the list is missing; ``hint`` ends the message.
         BadDataset: a line is not "<relative path> <label>", or the list is empty.
     """
     if not path.is_file():
@@ -92,20 +84,10 @@ class ImageList(Images):
 
     Args:
         task: name for messages and for the digest.
-        root: the folder of the benchmark.
         folder: folder of the task, which may hold ``classes.txt`` with the names of the classes.
-        path: the list file.
         lists: all lists of the task. Without ``known`` the number of classes follows from their highest label.
         bases: folders that the list's paths may be relative to. The folder with the fewest missing images is used.
-        transform: function applied to each RGB image. None returns the image unchanged.
-        split: name of the split.
         key: what identifies the list within the benchmark, such as its split, for the digest.
-        known: number of classes, if known.
-        hint: see ``read_list``.
-
-    Raises:
-        FileNotFoundError: the list or an image is missing.
-        BadDataset: a line of the list is malformed, or a label is out of range.
     """
 
     shots: int | None = None
@@ -147,11 +129,7 @@ class ImageList(Images):
         self.digest = hashlib.sha256(f"{task}\n{key}\n{text}".encode()).hexdigest()
 
     def verify(self) -> None:
-        """Open every image, with a progress bar.
-
-        Raises:
-            BadDataset: some images cannot be read. The message names the first ten.
-        """
+        """Open every image, with a progress bar; raise BadDataset that names the first ten that cannot be read."""
         bad = []
         for path, _ in tqdm(self.samples, desc=f"verify {self.task} {self.list_path.name}", unit="image", leave=False):
             try:

@@ -1,7 +1,5 @@
 """The steps from an image file to a normalised tensor, for every reader and ``dtl predict``."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A reader for VTAB-1K folders: the official archive, the suites built here, and other tasks in that layout."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Callable
 from functools import lru_cache

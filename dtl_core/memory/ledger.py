@@ -5,13 +5,12 @@ CUDA's caching allocator. A dispatch mode observes the operations, so real tenso
 data) are counted alike. Memory that a kernel allocates and frees internally is not seen.
 """
 
-from __future__ import annotations
-
 import weakref
 from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import accumulate, groupby, pairwise
+from typing import NamedTuple
 
 import pandas as pd
 from torch import Tensor
@@ -19,40 +18,24 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 BLOCK = 512  # bytes: what CUDA's caching allocator rounds up to
-KINDS = (
-    "frozen parameters",
-    "trainable parameters",
-    "gradients",
-    "optimizer state",
-    "input",
-    "activations",
-    "temporary",
-)
+STATIC = ("frozen parameters", "trainable parameters", "optimizer state", "input")  # alive throughout a step
+KINDS = (*STATIC[:2], "gradients", *STATIC[2:], "activations", "temporary")
 BESIDE = ("between blocks", "side network")  # regions that come again and again between the others
 
 
 @dataclass
 class Entry:
-    """One storage.
+    """One storage."""
 
-    Attributes:
-        bytes: size in whole 512-byte blocks.
-        kind: one of ``KINDS``.
-        region: where it was made: "embed", "block 3", "side network", "head", "loss", …
-        operation: the operation that made it, e.g. "aten.gelu".
-        born, died: numbers of the events that made and freed it; ``died`` is None while it is alive.
-    """
-
-    bytes: int
-    kind: str
-    region: str
-    operation: str
-    born: int
-    died: int | None = None
+    bytes: int  # in whole 512-byte blocks
+    kind: str  # one of KINDS
+    region: str  # where it was made: "embed", "block 3", "side network", "head", "loss", …
+    operation: str  # that made it, for example "aten.gelu"
+    born: int  # number of the event that made it
+    died: int | None = None  # number of the event that freed it; None while it is alive
 
 
-@dataclass
-class Mark:
+class Mark(NamedTuple):
     """Phase and region of the step from event ``at`` on."""
 
     at: int
@@ -68,8 +51,7 @@ class Ledger(TorchDispatchMode):
         entries: all storages so far, in the order they were seen.
         marks: phases and regions entered since ``start``, in order; see ``enter``.
         live: bytes alive now.
-        peak: the most bytes alive at once since ``start``.
-        peak_at: the event at which the peak was reached.
+        peak, peak_at: the most bytes alive at once since ``start``, and the event at which they were.
     """
 
     entries: list[Entry] = field(default_factory=list)
@@ -114,7 +96,7 @@ class Ledger(TorchDispatchMode):
         key = storage._cdata
         if key in self._of:
             return self._of[key]
-        size = in_blocks(storage.nbytes())
+        size = -(-storage.nbytes() // BLOCK) * BLOCK
         if size == 0:
             return None
         self._event += 1
@@ -185,14 +167,3 @@ class Ledger(TorchDispatchMode):
         events = [event for event, _ in changes]
         ends = [bisect_right(events, mark.at) for mark in self.marks] + [len(changes)]
         return [max(levels[start : end + 1]) for start, end in pairwise(ends)]
-
-
-def in_blocks(size: int) -> int:
-    """Return a number of bytes rounded up to whole 512-byte blocks."""
-    return -(-size // BLOCK) * BLOCK
-
-
-def storage_bytes(tensors: Iterable[Tensor]) -> int:
-    """Return the bytes of the distinct storages of some tensors, in whole 512-byte blocks."""
-    sizes = {t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in tensors}
-    return sum(map(in_blocks, sizes.values()))

@@ -1,11 +1,8 @@
 """Dry run of a training step that counts every byte on fake tensors, with no weights, no download and no GPU.
 
 Fake tensors are on PyTorch's meta device: they have a shape and a type but no data. The meta device follows CUDA's
-rules for types: the statistics of a layer norm over bf16 tokens are fp32, where the CPU keeps them in bf16. The
-difference is up to 0.14 % of the peak, on a Swin-B.
+rules for types; ``memory.step`` says how the CPU differs.
 """
-
-from __future__ import annotations
 
 import copy
 from collections.abc import Callable
@@ -83,6 +80,8 @@ def plan_training(
 ) -> MemoryPlan:
     """Plan the memory of a training's second step, in which the optimizer already has its state.
 
+    The bytes are integers, and the same on every machine with the same package versions.
+
     Args:
         method: a key of ``baselines.METHODS``.
         backbone: a name for ``load_backbone``; only its shape is used.
@@ -94,13 +93,10 @@ def plan_training(
         optimizer: "adamw" or "sgd".
         attention: "fused" (one kernel, which keeps no attention matrix) or "math" (unfused).
         checkpointing: gradient checkpointing of every block.
-        keep_gradients: keep gradients allocated between steps, as PyTorch before 2.0 did.
+        keep_gradients: keep gradients allocated between steps and fill them with zeros, as PyTorch before 2.0 did.
         cached: train from stored features of the prefix, as ``fit`` does from a ``PrefixCache``. The features are the
             input, and the frozen weights up to block M are not on the device.
         **options: options of the method; see ``baselines.build``.
-
-    Returns:
-        A ``MemoryPlan``. Its bytes are integers, and the same on every machine with the same package versions.
 
     Raises:
         ValueError: an unknown name, sizes that do not fit, or ``cached`` for a method without a frozen prefix.
@@ -141,13 +137,9 @@ def plan_training(
 
 @dataclass(frozen=True)
 class BatchFit:
-    """Largest batch for a GPU.
+    """Largest batch for a GPU, whose peak is about ``fixed_bytes + image_bytes * batch``.
 
-    Attributes:
-        largest: images per step; 0 if not even one fits.
-        peak_bytes: planned peak of that batch, or of one image if none fits.
-        fixed_bytes, image_bytes: the peak is about ``fixed_bytes + image_bytes * batch``.
-        gpu_gib, reserve_gib: the GPU's memory in GiB, and the part of it that was left free.
+    If not even one image fits, ``largest`` is 0 and ``peak_bytes`` is that of one image.
     """
 
     largest: int
@@ -174,15 +166,8 @@ def largest_batch(
 ) -> BatchFit:
     """Find the largest batch whose planned peak fits a GPU.
 
-    Args:
-        method, backbone: as in ``plan_training``.
-        gpu_gib: the GPU's memory in GiB.
-        reserve_gib: GiB left free for CUDA's context, the workspaces of its libraries and fragmentation. The default is
-            our own choice.
-        **setting: other arguments of ``plan_training``, without ``batch_size``.
-
-    Raises:
-        ValueError: no memory is left for the training.
+    ``reserve_gib`` is left free for CUDA's context, the workspaces of its libraries and fragmentation; its default is
+    our own choice. The other arguments are those of ``plan_training``, without ``batch_size``.
     """
 
     def peak(batch: int) -> int:
@@ -194,20 +179,12 @@ def largest_batch(
 def largest_fitting(
     peak: Callable[[int], int], probes: tuple[int, int], gpu_gib: float, reserve_gib: float
 ) -> BatchFit:
-    """Find the largest batch that fits a GPU for any function that gives the peak.
+    """Find the largest batch that fits a GPU, for any function from a batch to bytes that never falls.
 
-    The peak is affine in the batch, up to the rounding of storages and of the parts of a batch. Two plans predict the
-    answer, a third checks it, and a fourth checks that one more image does not fit. If a check fails, the prediction is
-    moved until both hold. If small batches have their peak in the optimizer's step and large ones do not, bisection
-    finds the answer in about ten more plans.
-
-    Args:
-        peak: returns the bytes of a batch, and never fewer for a larger batch.
-        probes: two batches to begin with, the smaller first.
-        gpu_gib, reserve_gib: as in ``largest_batch``.
-
-    Raises:
-        ValueError: no memory is left for the training.
+    The peak is affine in the batch, up to the rounding of storages and of the parts of a batch. Two plans, at the
+    ``probes``, predict the answer, a third checks it, and a fourth checks that one more image does not fit. If a check
+    fails, the prediction is moved until both hold. If small batches have their peak in the optimizer's step and large
+    ones do not, bisection finds the answer in about ten more plans.
     """
     room = (gpu_gib - reserve_gib) * GIB
     if room <= 0:

@@ -1,7 +1,5 @@
 """Result of a plan or a measurement: bytes by kind and by block, as a table, a picture and a sentence."""
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from html import escape
@@ -9,12 +7,11 @@ from html import escape
 import pandas as pd
 from torch import nn
 
-from .ledger import KINDS, Ledger
+from .ledger import KINDS, STATIC, Entry, Ledger
 
 MIB, GIB = 2**20, 2**30
 # Okabe and Ito's palette, told apart by colour-blind people
 COLOURS = dict(zip(KINDS, ("#999999", "#0072B2", "#D55E00", "#CC79A7", "#F0E442", "#56B4E9", "#009E73"), strict=True))
-STATIC = ("frozen parameters", "trainable parameters", "optimizer state", "input")
 
 
 @dataclass(frozen=True)
@@ -23,17 +20,14 @@ class MemoryPlan:
 
     Attributes:
         source: "planned", or "measured" with the device's name.
-        setting: the configuration: method, backbone, batch_size, image_size, num_classes, precision, optimizer,
-            attention, checkpointing, keep_gradients, cached, options.
+        setting: method, backbone, batch_size, image_size, num_classes, precision, optimizer, attention, checkpointing,
+            keep_gradients, cached, options.
         parameters: number of trained parameters, without the head's.
         peak_bytes: the most bytes alive at once in the second step, including the input.
         static_bytes: parameters, optimizer state and input, which are alive throughout.
         saved_bytes: bytes held for backward at the end of forward.
-        peak_phase, peak_region: phase and region of the peak.
-        by_kind: bytes at the peak by purpose; sums to ``peak_bytes``.
-        by_block: bytes at the peak by the region that made them; sums to ``peak_bytes``.
-        by_operation: bytes held for backward by the operation that made them, largest first.
-        saved_by_block: bytes held for backward by the region that made them.
+        by_kind, by_block: bytes at the peak by purpose, and by the region that made them; each sums to ``peak_bytes``.
+        by_operation, saved_by_block: bytes held for backward by the operation, and by the region, that made them.
         profile: rows {"phase", "region", "bytes"}: the most bytes alive in each stretch of the step, in order.
         cuda_peak_bytes: ``torch.cuda.max_memory_allocated`` of the same step if measured on CUDA, else None.
     """
@@ -62,7 +56,6 @@ class MemoryPlan:
         return frame.rename_axis("kind")
 
     def to_dict(self) -> dict:
-        """Return all fields as a dict for JSON."""
         return asdict(self)
 
     def sentence(self) -> str:
@@ -100,14 +93,8 @@ def summarize(
 ) -> MemoryPlan:
     """Return the ledger's account of a finished step as a ``MemoryPlan``."""
     at_peak = ledger.alive()
-    kinds, blocks, held, operations = Counter(), Counter(), Counter(), Counter()
-    for entry in at_peak:
-        kinds[entry.kind] += entry.bytes
-        blocks[entry.region] += entry.bytes
-    for entry in ledger.entries:
-        if entry.kind == "activations":
-            held[entry.region] += entry.bytes
-            operations[entry.operation] += entry.bytes
+    held = [entry for entry in ledger.entries if entry.kind == "activations"]
+    kinds = _bytes_by("kind", at_peak)
     here = [m for m in ledger.marks if m.at < ledger.peak_at] or ledger.marks[:1]
     trained = sum(p.numel() for p in model.trainable_parameters())
     head = sum(p.numel() for p in model.head.parameters())
@@ -121,12 +108,19 @@ def summarize(
         peak_phase=here[-1].phase,
         peak_region=here[-1].region,
         by_kind={kind: kinds[kind] for kind in KINDS},
-        by_block=_in_order(blocks),
-        by_operation=dict(operations.most_common()),
-        saved_by_block=_in_order(held),
+        by_block=_in_order(_bytes_by("region", at_peak)),
+        by_operation=dict(_bytes_by("operation", held).most_common()),
+        saved_by_block=_in_order(_bytes_by("region", held)),
         profile=ledger.profile(),
         cuda_peak_bytes=cuda_peak,
     )
+
+
+def _bytes_by(attribute: str, entries: list[Entry]) -> Counter:
+    sums = Counter()
+    for entry in entries:
+        sums[getattr(entry, attribute)] += entry.bytes
+    return sums
 
 
 def _in_order(blocks: Counter) -> dict[str, int]:

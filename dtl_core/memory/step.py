@@ -1,9 +1,8 @@
 """One training step, the same for a plan on fake tensors and for a measurement on real ones.
 
-Neither the plan nor the ledger counts what a kernel allocates internally. On the CPU, PyTorch's allocator (read through
-the profiler) agrees with the ledger within 0.3 % of the peak for full, LoRA, SSF, VPT and DTL on the toy backbones with
-batch 32. DTL+ takes more, 1 % on the ViT and 15 % on the Swin, because the CPU's depthwise convolution copies its
-input.
+Neither counts what a kernel allocates internally. On the CPU, PyTorch's allocator (read through the profiler) agrees
+with the ledger within 0.3 % of the peak for full, LoRA, SSF, VPT and DTL on the toy backbones with batch 32. DTL+ takes
+more, 1 % on the ViT and 15 % on the Swin, because the CPU's depthwise convolution copies its input.
 
 How a measurement on the CPU compares with CUDA and the plan:
 
@@ -13,8 +12,6 @@ How a measurement on the CPU compares with CUDA and the plan:
 - Layer norm over bf16 tokens: the CPU keeps its statistics in bf16, CUDA and the plan keep them in fp32. The difference
   is up to 0.14 % of the peak (BitFit on a Swin-B).
 """
-
-from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -126,14 +123,10 @@ def run_step(
         model: in training mode, on the images' device.
         inputs: images, or ``Features`` of the model's prefix. With features only the suffix runs, and only its weights
             are counted.
-        labels: class indices (B,) of the batch.
-        optimizer: see ``make_optimizer``.
-        autocast: emulation of CUDA's autocast.
-        real_autocast: a ``torch.autocast`` context for the forward of a measurement.
+        autocast: emulation of CUDA's autocast, for a plan.
+        real_autocast: a ``torch.autocast`` context, for a measurement.
         kernels: replacements for kernels that the device of a plan does not have.
-        checkpointing: recompute every block in backward.
-        keep_gradients: keep gradients allocated through the forward and fill them with zeros, as PyTorch before 2.0 did
-            by default.
+        optimizer, checkpointing, keep_gradients: as in ``plan_training``.
 
     Returns:
         Bytes held for backward at the end of forward.
@@ -199,7 +192,9 @@ def measure_training(
 ) -> MemoryPlan:
     """Count the bytes of a real training step by the ledger, and on a GPU also by CUDA's own counter.
 
-    The learning rate is 0, so the weights do not change. Gradients are set to None afterwards.
+    The learning rate is 0, so the weights do not change. Gradients are set to None afterwards. On CUDA the plan's
+    ``cuda_peak_bytes`` is the allocator's own peak. This includes what kernels allocate internally (cuBLAS's workspace,
+    say) and everything else on the device.
 
     Args:
         model: a ``DTL`` or a model of ``baselines.build``, on the device to be measured.
@@ -208,13 +203,6 @@ def measure_training(
         precision: "fp32"; "amp" or "amp-bf16" for autocast in fp16 or bf16, on CUDA only; "bf16" for a model that was
             built with ``backbone_dtype=torch.bfloat16``.
         optimizer, checkpointing, keep_gradients: as in ``plan_training``.
-
-    Returns:
-        A ``MemoryPlan``. On CUDA its ``cuda_peak_bytes`` is the allocator's own peak. This includes what kernels
-        allocate internally (cuBLAS's workspace, say) and everything else on the device.
-
-    Raises:
-        ValueError: the device or the model does not have this precision.
     """
     device = model.head.weight.device
     inputs, labels = (t.to(device) for t in batch)

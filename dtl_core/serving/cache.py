@@ -1,7 +1,5 @@
 """Cache of the frozen blocks' outputs for known images, keyed by the digest of their pixels and bounded in bytes."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Set as AbstractSet
 from contextlib import suppress

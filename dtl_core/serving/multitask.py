@@ -1,7 +1,5 @@
 """Many tasks over one frozen backbone, with adapters that are loaded and unloaded while it serves."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
@@ -93,7 +91,7 @@ class MultiTask:
     def unload(self, name: str) -> None:
         """Remove a task; calls of ``predict`` that have already begun still answer it."""
         with self._lock:
-            self._known(self._tasks, [name])
+            _known(self._tasks, [name])
             self._tasks = MappingProxyType({k: v for k, v in self._tasks.items() if k != name})
 
     @torch.no_grad()
@@ -106,8 +104,8 @@ class MultiTask:
             ValueError: a task is not loaded, or the images have another size than the backbone was built for.
         """
         loaded = self._tasks
-        chosen = list(loaded.values()) if tasks is None else self._known(loaded, dict.fromkeys(tasks))
-        self._check_images(images)
+        chosen = list(loaded.values()) if tasks is None else _known(loaded, dict.fromkeys(tasks))
+        self.blocks.check(images)
         logits = {t.name: t.head.weight.new_empty(len(images), t.num_classes) for t in chosen}
         if not chosen:
             return logits
@@ -130,7 +128,7 @@ class MultiTask:
         config, steps = config or DTLConfig.for_backbone(self.backbone), self.blocks
         if config.inject_from >= len(steps.stages):
             raise ValueError(f"inject_from={config.inject_from}, but the last block is {len(steps.stages) - 1}")
-        self._check_images(images)
+        self.blocks.check(images)
         wanted, loaded = needs(steps, config), self._tasks
         starts = range(0, max(1, len(images)), self.chunk)  # an empty batch goes through once, for its shape
         paths = [self._path(images[s : s + self.chunk], wanted, loaded) for s in starts]
@@ -181,18 +179,9 @@ class MultiTask:
                 f"{mine.mean} and {mine.std}: all tasks get the same images, so serve it on its own"
             )
 
-    def _check_images(self, images: Tensor) -> None:
-        if images.ndim != 4 or images.shape[1] != 3 or tuple(images.shape[2:]) != self.blocks.image_size:
-            h, w = self.blocks.image_size
-            raise ValueError(
-                f"images of shape {tuple(images.shape)}; this backbone takes (B, 3, {h}, {w}): resize them, "
-                "or load the backbone with image_size=(H, W)"
-            )
 
-    @staticmethod
-    def _known(loaded: Mapping[str, Task], names: Iterable[str]) -> list[Task]:
-        names = list(names)
-        for name in names:
-            if name not in loaded:
-                raise ValueError(f"no task is called {name!r}; loaded are: {', '.join(loaded) or 'none'}")
-        return [loaded[name] for name in names]
+def _known(loaded: Mapping[str, Task], names: Iterable[str]) -> list[Task]:
+    for name in names:
+        if name not in loaded:
+            raise ValueError(f"no task is called {name!r}; loaded are: {', '.join(loaded) or 'none'}")
+    return [loaded[name] for name in names]

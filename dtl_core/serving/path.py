@@ -4,8 +4,6 @@ Before its first injection a task's tokens are those of the frozen network. The 
 tasks, up to the largest M among them. Each task leaves the path after its own block M.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet

@@ -1,7 +1,5 @@
 """A cache of the frozen prefix's output over a data set, in a memory-mapped file."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil
@@ -37,16 +35,10 @@ class PrefixCache(Dataset):
         model: a model with a frozen ``prefix`` (DTL, DTL+, linear probe).
         data: yields (image, label); has ``digest`` (a string that changes with the data) and ``transform``.
         dtype: type on disk: ``torch.float32``, ``torch.bfloat16`` (half the size, rounded), ``torch.float64``.
-        batch_size: images per step of the prefix.
-        device: where the prefix runs; see ``pick_device``.
-        allow_inexact: store even if training from images would differ (drop path in the prefix, random transform).
+        allow_inexact: store even if training from images would differ (drop path in the prefix, random transform). The
+            attribute ``inexact`` then says why, and so does the run card.
         root: folder of the file; ``prefix/`` in the cache folder if None.
         progress: show a bar, and print the size of the file beforehand.
-
-    Attributes:
-        labels: (n,) integers.
-        inexact: why the cache is inexact, or an empty string. The run card records this text.
-        bytes_per_image: size on disk of one image's features.
 
     Raises:
         InexactCache: see ``allow_inexact``.

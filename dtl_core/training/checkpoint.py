@@ -1,13 +1,11 @@
 """The state of a run between two epochs, in safetensors."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..files import DamagedFile, written_whole
@@ -16,13 +14,8 @@ from ..files import DamagedFile, written_whole
 class Checkpoint:
     """The trainable parameters, the states of AdamW and the scaler, the history, and the best parameters if any.
 
-    Args:
-        path: file, or None to keep nothing on disk.
-        model, optimizer, scaler: objects whose state is saved, and restored in place.
-        identity: facts that must be equal for a run to continue (recipe, data, backbone).
-
-    Attributes:
-        best: a snapshot of the best parameters, or None. The training loop sets it; the file includes it.
+    Nothing is kept on disk without a path. ``identity`` holds the facts that must be equal for a run to continue
+    (recipe, data, backbone). The training loop sets ``best``, a snapshot of the best parameters.
     """
 
     def __init__(self, path, model: nn.Module, optimizer: torch.optim.Optimizer, scaler, identity: dict):
@@ -30,9 +23,8 @@ class Checkpoint:
         self.parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
         self.optimizer, self.scaler = optimizer, scaler
         self.best: dict[str, Tensor] | None = None
-        self.identity = json.loads(
-            json.dumps({**identity, "parameters": {n: list(p.shape) for n, p in self.parameters.items()}})
-        )
+        shapes = {n: list(p.shape) for n, p in self.parameters.items()}
+        self.identity = json.loads(json.dumps({**identity, "parameters": shapes}))  # as it comes back from the file
 
     def snapshot(self) -> dict[str, Tensor]:
         """Return a copy of the trainable parameters."""
@@ -63,7 +55,7 @@ class Checkpoint:
 
     @torch.no_grad()
     def restore(self) -> list[dict]:
-        """Restore the state of a stopped run and return its history, which is empty for a new run.
+        """Restore the state of a stopped run in place and return its history, which is empty for a new run.
 
         Raises:
             DamagedFile: the file cannot be read.
@@ -74,16 +66,14 @@ class Checkpoint:
         try:
             with safe_open(self.path, framework="pt") as file:
                 metadata = file.metadata() or {}
-                tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (safe_open is no dict)
             rows, identity, scaler = (json.loads(metadata[k]) for k in ("rows", "identity", "scaler"))
+            tensors = load_file(self.path)
         except (SafetensorError, OSError, KeyError, ValueError) as error:
             raise DamagedFile(
                 f"the checkpoint {self.path} cannot be read ({error}): delete it to start this run again"
             ) from error
-        if identity != self.identity:
-            differs = sorted(
-                k for k in identity.keys() | self.identity.keys() if identity.get(k) != self.identity.get(k)
-            )
+        differs = sorted(k for k in identity.keys() | self.identity.keys() if identity.get(k) != self.identity.get(k))
+        if differs:
             raise ValueError(
                 f"the checkpoint {self.path} belongs to another run (differs in {', '.join(differs)}): delete it, or choose another path"
             )

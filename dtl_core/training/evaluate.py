@@ -1,7 +1,5 @@
 """Accuracy of a model on a data set."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -43,21 +41,14 @@ def evaluate(
     batch_size: int = 64,
     device: str | torch.device | None = None,
     precision: str = "fp32",
-    num_workers: int = 0,
     progress: bool = True,
     within: Sequence[int] | None = None,
 ) -> Evaluation:
-    """Run the model over the data once, in eval mode.
+    """Run the model over the data, or over a ``PrefixCache``, once in eval mode.
 
-    Args:
-        model: ``DTL`` or a model of ``baselines.build``.
-        data: yields (image, label), or a ``PrefixCache``.
-        device, precision: see ``pick_device`` and ``pick_precision``.
-        within: classes for a second, restricted prediction. Work on ImageNet-A and -R usually masks the logits of all
-            but their 200 classes; the authors take the largest of 1,000.
-
-    Raises:
-        ValueError: the data set is empty, or fp16 is asked for without CUDA.
+    ``within`` gives classes for a second, restricted prediction. Work on ImageNet-A and -R usually masks the logits of
+    all but their 200 classes; the authors take the largest of 1,000. For device and precision see ``pick_device`` and
+    ``pick_precision``.
     """
     if len(data) == 0:
         raise ValueError("there are no images to evaluate on")
@@ -66,7 +57,7 @@ def evaluate(
     was_training = model.training
     place(model, data, device)
     model.eval()
-    loader = DataLoader(data, batch_size=batch_size, num_workers=num_workers, collate_fn=getattr(data, "collate", None))
+    loader = DataLoader(data, batch_size=batch_size, collate_fn=getattr(data, "collate", None))
     labels, predictions, loss, inside = [], [], 0.0, 0
     among = None if within is None else torch.as_tensor(within, device=device)
     for inputs, target in tqdm(loader, desc="evaluating", disable=not progress, leave=False):

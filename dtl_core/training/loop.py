@@ -1,7 +1,5 @@
 """The training loop."""
 
-from __future__ import annotations
-
 import math
 import random
 import time
@@ -14,7 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import BatchSampler, DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from ..dtl import suffix_to
@@ -35,8 +33,7 @@ class FitRecord:
             NaN for epochs without one.
         seconds: training time without scoring, over all resumed runs.
         peak_bytes: peak CUDA memory allocated; None on other devices.
-        device: "cpu", "cuda" or "mps".
-        precision: the precision used, with "auto" resolved.
+        device, precision: those used, with "auto" resolved.
         kept_epoch: the epoch whose parameters the model holds: the best-scored, or the last without a ``score``.
     """
 
@@ -56,11 +53,7 @@ def pick_device(device: str | torch.device | None = None) -> torch.device:
 
 
 def pick_precision(precision: str, device: torch.device) -> str:
-    """Return the precision with "auto" resolved: fp16 on CUDA, bf16 on a CPU with bf16 instructions, else fp32.
-
-    Raises:
-        ValueError: the precision is fp16 and the device is not CUDA.
-    """
+    """Return the precision with "auto" resolved: fp16 on CUDA, bf16 on a CPU with bf16 instructions, else fp32."""
     if precision == "auto":
         if device.type == "cuda":
             return "fp16"
@@ -109,9 +102,8 @@ def _epoch_batches(n: int, batch_size: int, seed: int) -> list[list[int]]:
     """
     if n == 0:
         raise ValueError("the training set is empty: zero steps would be taken")
-    size = min(batch_size, n)
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed)).tolist()
-    return [order[i : i + size] for i in range(0, n - size + 1, size)]
+    return list(BatchSampler(order, min(batch_size, n), drop_last=True))
 
 
 def _best(rows: list[dict]) -> int:
@@ -127,7 +119,6 @@ def fit(
     *,
     device: str | torch.device | None = None,
     checkpoint: str | Path | None = None,
-    num_workers: int = 0,
     progress: bool = True,
     score: Callable[[nn.Module], float] | None = None,
     score_every: int = 10,
@@ -142,15 +133,13 @@ def fit(
         device: see ``pick_device``.
         checkpoint: file that is written after every epoch and read at the start. A killed run continues from its last
             whole epoch and, on a CPU, ends with the same bits. The caller removes the file when it is no longer needed.
-        num_workers: workers of the data loader.
-        progress: show a bar with loss and accuracy.
         score: returns the model's score, on validation images for example; called after every ``score_every``-th epoch
             and the last. The model ends with the best state (the first of equals). Without it the last epoch is kept.
         score_every: epochs between two scores; the authors use 10.
 
     Raises:
-        NonFiniteLoss: the loss or a weight is not finite. The model is restored to the end of the last whole epoch,
-            and the checkpoint on disk is of that epoch too.
+        NonFiniteLoss: the loss or a weight is not finite. The model is restored to the end of the last whole epoch, and
+            the checkpoint on disk is of that epoch too.
         DamagedFile: the checkpoint cannot be read.
         ValueError: the training set is empty, fp16 is asked for without CUDA, or the checkpoint is of another run.
     """
@@ -182,7 +171,7 @@ def fit(
             scheduler.step(epoch)
             batches = _epoch_batches(len(data), recipe.batch_size, recipe.seed * 100_003 + epoch)
             collate = getattr(data, "collate", None)
-            loader = DataLoader(data, batch_sampler=batches, num_workers=num_workers, collate_fn=collate)
+            loader = DataLoader(data, batch_sampler=batches, collate_fn=collate)
             losses, right, seen = 0.0, 0, 0
             for step, (inputs, labels) in enumerate(loader):
                 labels = labels.to(device)

@@ -4,14 +4,14 @@ import json
 
 import pytest
 import torch
-from toys import SIZES, toy_model
+from toys import SIZES, storage_bytes, toy_model
 
 from dtl_book.tables import memory as compare
 from dtl_core import DTLConfig, load_backbone
 from dtl_core.backbones import UnsupportedBackbone
 from dtl_core.baselines import METHODS, build
 from dtl_core.memory import MIB, largest_batch, largest_fitting, measure_training, plan, plan_training, step
-from dtl_core.memory.ledger import Ledger, storage_bytes
+from dtl_core.memory.ledger import Ledger
 from dtl_core.memory.step import set_attention
 
 # on a CPU dropout keeps more than on CUDA, for which is planned
