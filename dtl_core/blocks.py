@@ -76,7 +76,6 @@ class Blocks:
         self.drops = [DropPath(r) if r > 0 else None for r in rates]  # no module of the model: they hold nothing
 
     def drop(self, i: int) -> nn.Module | None:
-        """Return the drop path of block i if it is active, else None."""
         return self.drops[i] if self.training else None
 
     def watch_points(self) -> list[WatchPoint]:

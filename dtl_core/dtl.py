@@ -30,7 +30,6 @@ class Features:
     taps: dict[int, Tensor] = field(default_factory=dict)
 
     def to(self, *args) -> Features:
-        """Return a copy with ``Tensor.to(*args)`` applied to every tensor."""
         return Features(self.tokens.to(*args), {i: tap.to(*args) for i, tap in self.taps.items()})
 
 
@@ -56,10 +55,6 @@ class DTL(nn.Module):
         csn: the ``CompactSideNetwork``.
         head: ``nn.Linear(d, num_classes)``, truncated normal 0.02, bias 0.
         class_names: names of the classes, or None; travels with the adapter file.
-
-    Raises:
-        UnsupportedBackbone: the architecture is not supported.
-        ValueError: an argument is out of range, the config does not fit the backbone, or weights are not finite.
     """
 
     def __init__(
@@ -102,7 +97,6 @@ class DTL(nn.Module):
 
     @property
     def drop_path(self) -> float:
-        """Return the stochastic depth rate at the last block."""
         return self.blocks.drops[-1].drop_prob if self.blocks.drops[-1] else 0.0
 
     @torch.no_grad()

@@ -95,7 +95,6 @@ class LeanSuffix:
         self.pools, self.last = can_pool(model.blocks), len(model.blocks.stages) - 1
 
     def suffix(self, features: Features) -> Tensor:
-        """Return what ``DTL.suffix`` returns."""
         stages, M = self.blocks.stages, self.model.config.inject_from
         x, taps = features.tokens, dict(features.taps)
         del features  # where the caller keeps none, the tokens are freed as soon as they are read
@@ -136,7 +135,6 @@ class LeanSuffix:
         return torch.cat([step(part) for part in x.chunk(PARTS)])
 
     def pooled_block(self, i: int, x: Tensor) -> Tensor:
-        """Return the module's ``pooled_block``; i is the last block."""
         return pooled_block(self.blocks, x)
 
     def inject(self, i: int, x: Tensor, codes: Mapping[int, Tensor], pool: bool = False) -> Tensor:
@@ -149,11 +147,9 @@ class LeanSuffix:
         return x + (add.mean(dim=1) if pool else add).to(x.dtype)
 
     def added(self, i: int, codes: Mapping[int, Tensor]) -> Tensor:
-        """Return the module's ``added`` for this model's side network."""
         return added(self.model.csn, i, codes)
 
     def watch_points(self) -> list[WatchPoint]:
-        """Return the methods of this class that run parts of a step."""
         return [
             WatchPoint(self, "encode", "side network"),
             WatchPoint(self, "inject", "side network"),

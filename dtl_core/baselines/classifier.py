@@ -83,7 +83,6 @@ class Classifier(nn.Module):
         return self.blocks.embed(images.to(self._tokens_dtype or next(self.backbone.parameters()).dtype))
 
     def _read(self, x: Tensor) -> Tensor:
-        """Return the features (B, d) of the tokens that left the last block."""
         if self.readout == "cls":
             return self.backbone.fc_norm(self.backbone.norm(x[:, 0]))
         return self.blocks.readout(x)
@@ -96,14 +95,12 @@ class Classifier(nn.Module):
         return self._read(x)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits (B, num_classes) for images (B, 3, H, W)."""
         return self.head(self.features(images).to(self.head.weight.dtype))
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         return [p for p in self.parameters() if p.requires_grad]
 
     def watch_points(self) -> list[WatchPoint]:
-        """Return the methods that run the parts of a step; see ``DTL.watch_points``."""
         return [*self.blocks.watch_points(), WatchPoint(self.head, "forward", "head")]
 
     def parameter_table(self) -> list[dict]:

@@ -53,7 +53,6 @@ class TrainTransform:
         )
 
     def __call__(self, image: Image.Image) -> torch.Tensor:
-        """Return a random view of an RGB image as float32 (3, H, W)."""
         return self._view(image)
 
     def __repr__(self) -> str:
@@ -103,7 +102,6 @@ class CropTransform(EvalTransform):
     """
 
     def __call__(self, image: Image.Image) -> torch.Tensor:
-        """Return an RGB image as float32 (3, H, W)."""
         height, width = self.size
         scale = max(height / image.height, width / image.width) / TEST_CROP
         larger = [max(round(image.height * scale), height), max(round(image.width * scale), width)]

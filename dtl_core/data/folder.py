@@ -36,7 +36,6 @@ class ImageFolderTask(Images):
     Raises:
         FileNotFoundError: the folder is missing.
         BadDataset: there are fewer than two classes, or a class has fewer than three readable images.
-        ValueError: the split is unknown, or the fractions leave nothing to train on.
     """
 
     def __init__(

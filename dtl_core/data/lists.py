@@ -18,7 +18,6 @@ class BadDataset(ValueError):
 
 
 def check_split(split: str, known: Iterable[str]) -> None:
-    """Raise ValueError if no split has this name."""
     if split not in known:
         raise ValueError(f"no split is called {split!r}: choose one of {', '.join(known)}")
 

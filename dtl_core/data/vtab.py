@@ -32,16 +32,13 @@ class VTAB1k(ImageList):
 
     Attributes:
         task: name of the folder.
-        samples: list of (path, label).
-        targets: list of labels.
-        classes: number of classes.
-        class_names: name of each class, or its number if the dataset has no names.
+        samples, targets: lists of (path, label) and of labels.
+        classes, class_names: number of classes; name of each, or its number if the dataset has no names.
         digest: SHA-256 (hexadecimal) of task, split and text of the list.
 
     Raises:
         FileNotFoundError: the root, the task's folder, the list or an image is missing.
         BadDataset: a line of the list is malformed, or a label is out of range.
-        ValueError: the split is unknown.
     """
 
     def __init__(self, root: str | Path, task: str, split: str, transform: Callable[[Any], Any] | None = None):

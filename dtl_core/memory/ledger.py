@@ -135,7 +135,6 @@ class Ledger(TorchDispatchMode):
         return sum(e.bytes for e in held)
 
     def alive(self) -> list[Entry]:
-        """Return the storages alive at the peak."""
         at = self.peak_at
         return [e for e in self.entries if e.born <= at and (e.died is None or e.died > at)]
 

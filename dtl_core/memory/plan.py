@@ -150,7 +150,6 @@ class BatchFit:
     reserve_gib: float
 
     def sentence(self) -> str:
-        """Return the result in words."""
         if not self.largest:
             return (
                 f"Not even one image fits a GPU of {self.gpu_gib:g} GiB: it would take {self.peak_bytes / GIB:.2f} GiB."

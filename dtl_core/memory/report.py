@@ -91,7 +91,6 @@ class MemoryPlan:
 def summarize(
     ledger: Ledger, model: nn.Module, saved: int, setting: dict, source: str, cuda_peak: int | None = None
 ) -> MemoryPlan:
-    """Return the ledger's account of a finished step as a ``MemoryPlan``."""
     at_peak = ledger.alive()
     held = [entry for entry in ledger.entries if entry.kind == "activations"]
     kinds = _bytes_by("kind", at_peak)

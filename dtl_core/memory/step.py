@@ -110,8 +110,7 @@ def run_step(
     labels: Tensor,
     *,
     optimizer: Optimizer = "adamw",
-    autocast: CudaAutocast | None = None,
-    real_autocast=None,
+    autocast: CudaAutocast | torch.autocast | None = None,
     kernels: TorchFunctionMode | None = None,
     checkpointing: bool = False,
     keep_gradients: bool = False,
@@ -123,8 +122,7 @@ def run_step(
         model: in training mode, on the images' device.
         inputs: images, or ``Features`` of the model's prefix. With features only the suffix runs, and only its weights
             are counted.
-        autocast: emulation of CUDA's autocast, for a plan.
-        real_autocast: a ``torch.autocast`` context, for a measurement.
+        autocast: emulation of CUDA's autocast for a plan, the real one for a measurement.
         kernels: replacements for kernels that the device of a plan does not have.
         optimizer, checkpointing, keep_gradients: as in ``plan_training``.
 
@@ -151,7 +149,8 @@ def run_step(
             state = [v for s in steps.state.values() for v in s.values() if isinstance(v, Tensor)]
             ledger.adopt(state, "optimizer state", "optimizer")
             ledger.adopt([p.grad for p in trained if p.grad is not None], "gradients", "optimizer")
-            stack.enter_context(again_under([mode for mode in (kernels, autocast) if mode], ledger, model))
+            modes = [mode for mode in (kernels, autocast) if isinstance(mode, TorchFunctionMode)]
+            stack.enter_context(again_under(modes, ledger, model))
             stack.enter_context(watched(ledger, model))
             if checkpointing:
                 stack.enter_context(checkpointed(model))
@@ -159,11 +158,11 @@ def run_step(
             if keep_gradients:
                 steps.zero_grad(set_to_none=False)
             ledger.enter("between blocks", "forward")
-            with kernels or nullcontext(), autocast or real_autocast or nullcontext():
+            with kernels or nullcontext(), autocast or nullcontext():
                 logits = model.suffix(inputs) if cached else model(inputs)
                 ledger.enter("loss")
                 loss = F.cross_entropy(logits, labels)
-            if autocast is not None:
+            if isinstance(autocast, CudaAutocast):
                 autocast.clear()
                 autocast.cache = False
             del logits
@@ -233,9 +232,9 @@ def measure_training(
     training, ledger = model.training, Ledger()
     try:
         saved = run_step(
-            ledger, model.train(), inputs, labels, optimizer=optimizer, checkpointing=checkpointing,
-            real_autocast=torch.autocast("cuda", AUTOCAST[precision]) if precision in AUTOCAST else None,
-            keep_gradients=keep_gradients,
+            ledger, model.train(), inputs, labels, optimizer=optimizer,
+            autocast=torch.autocast("cuda", AUTOCAST[precision]) if precision in AUTOCAST else None,
+            checkpointing=checkpointing, keep_gradients=keep_gradients,
         )  # fmt: skip
         peak = torch.cuda.max_memory_allocated(device) if cuda else None
     finally:

@@ -40,7 +40,6 @@ class FeatureCache:
 
     @property
     def bytes(self) -> int:
-        """Return the bytes of the cached tensors now."""
         return int(self._rows.currsize)
 
     def get(self, digest: str, needs: AbstractSet[str]) -> dict[str, Tensor] | None:

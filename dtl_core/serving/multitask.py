@@ -35,10 +35,6 @@ class MultiTask:
         chunk: rows (images times tasks) that go through a block at once. It bounds the memory for any number of tasks
             and images.
         cache_bytes: main memory for the features of known images, in the attribute ``cache``; 0 turns the cache off.
-
-    Raises:
-        ValueError: an adapter does not belong to this backbone, or ``chunk`` is below 1. See also ``load``.
-        UnsupportedBackbone: the architecture is not supported.
     """
 
     def __init__(
@@ -99,9 +95,6 @@ class MultiTask:
         """Return the logits of some tasks, or of all, for the same images: task -> (B, classes of the task).
 
         The images (B, 3, H, W) are normalised as the backbone expects.
-
-        Raises:
-            ValueError: a task is not loaded, or the images have another size than the backbone was built for.
         """
         loaded = self._tasks
         chosen = list(loaded.values()) if tasks is None else _known(loaded, dict.fromkeys(tasks))

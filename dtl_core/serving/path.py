@@ -48,7 +48,6 @@ def taps(steps: Blocks, config: DTLConfig) -> range:
 
 
 def needs(steps: Blocks, config: DTLConfig) -> frozenset[str]:
-    """Return the keys of the frozen path that a task uses."""
     return frozenset({*(f"in {i}" for i in taps(steps, config)), leaves(steps, config.inject_from)})
 
 

@@ -27,17 +27,14 @@ class Checkpoint:
         self.identity = json.loads(json.dumps({**identity, "parameters": shapes}))  # as it comes back from the file
 
     def snapshot(self) -> dict[str, Tensor]:
-        """Return a copy of the trainable parameters."""
         return {n: p.detach().clone() for n, p in self.parameters.items()}
 
     @torch.no_grad()
     def put_back(self, snapshot: dict[str, Tensor]) -> None:
-        """Copy a snapshot back into the model."""
         for n, p in self.parameters.items():
             p.copy_(snapshot[n])
 
     def is_finite(self) -> bool:
-        """Return whether no trainable parameter holds NaN or infinity."""
         return all(bool(torch.isfinite(p).all()) for p in self.parameters.values())
 
     def write(self, rows: list[dict]) -> None:

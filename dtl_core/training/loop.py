@@ -76,7 +76,6 @@ def autocast(precision: str, device: torch.device):
 
 
 def seed_everything(seed: int) -> None:
-    """Seed Python, NumPy and torch."""
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002 - a transform of others may draw from it
     torch.manual_seed(seed)

@@ -80,9 +80,6 @@ class Recipe:
             task: name of the data set, as in the table.
             method: "dtl" or "dtl+".
             shot: images per class; None for a benchmark without shots.
-
-        Raises:
-            ValueError: no such row; the message names the choices.
         """
         rows = authors_table()
         # the columns as the caller names them: "vit", "dtl+", and None where there are no shots
@@ -123,7 +120,6 @@ class Recipe:
         )
 
     def learning_rates(self) -> list[float]:
-        """Return the learning rate of each epoch."""
         optimizer = torch.optim.AdamW([nn.Parameter(torch.zeros(1))], lr=self.lr)
         scheduler, rates = self.scheduler(optimizer), []
         for epoch in range(self.total_epochs):
