@@ -10,8 +10,8 @@ import torch
 from tqdm.auto import tqdm
 
 from dtl_core.adapters import read_metadata
+from dtl_core.data import open_rgb
 from dtl_core.data.augment import CropTransform
-from dtl_core.data.opening import open_named
 from dtl_core.data.transforms import EvalTransform
 from dtl_core.dtl import DTL
 from dtl_core.serving import MultiTask
@@ -77,7 +77,7 @@ def predict(
         about = [{"image": str(path)} | ({"task": p.stem} if len(paths) > 1 else {}) | {"error": ""} for p in paths]
         rows += about
         try:
-            waiting.append((dict(zip([p.stem for p in paths], about, strict=True)), transform(open_named(path))))
+            waiting.append((dict(zip([p.stem for p in paths], about, strict=True)), transform(open_rgb(path))))
         except (OSError, ValueError) as error:  # one bad file must not cost the answers for the others
             for row in about:
                 row["error"] = str(error)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from .backbones import info_of, load_backbone
@@ -27,8 +27,8 @@ FORMAT = "dtl-adapter-1"
 def save_adapter(model: DTL, path: str | Path) -> None:
     """Write the side network and head to a safetensors file of a few hundred KB, whole or not at all.
 
-    The metadata holds the config, the class names and the backbone's identity. It also holds ``model.view`` if set:
-    "crop" if the model was tested on the centre of each photograph, "resize" (the default) if on the whole of it.
+    The metadata holds the config, the class names, the backbone's identity and, if set, ``model.view``: "crop" if the
+    model was tested on the centre of each photograph, "resize" (the default) if on the whole of it.
     """
     config = asdict(model.config)
     if math.isinf(config["beta"]):
@@ -74,7 +74,7 @@ def load_adapter(make: type[DTL], path: str | Path, backbone: nn.Module | str | 
         make: the class of the model.
         path: adapter file.
         backbone: a timm model with the same pre-trained weights, or its name; None loads the name in the file.
-        **options: run-time options of ``DTL``: ``recompute``, ``backbone_dtype``, ``drop_path``.
+        **options: run-time options of ``DTL``.
 
     Raises:
         ValueError: the backbone's weights or image size differ from the file's, or a custom backbone was not given.
@@ -109,8 +109,7 @@ def load_adapter(make: type[DTL], path: str | Path, backbone: nn.Module | str | 
             f"load_backbone(..., image_size={size})"
         )
     model = make(backbone, num_classes, config, **options)
-    with safe_open(path, framework="pt") as file:
-        tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (safe_open is no dict)
+    tensors = load_file(path)
     own = {k: v for k, v in model.state_dict().items() if not k.startswith("backbone.")}
     for name in own.keys() ^ tensors.keys():
         raise DamagedFile(f"{path}: {name} is {'missing' if name in own else 'not part of this model'}; train again")

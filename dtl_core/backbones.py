@@ -1,7 +1,5 @@
 """Frozen backbones by name (timm's ViT and Swin, two toys, the packaged ViT), each with its identity."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -35,8 +33,8 @@ class BackboneInfo:
 
     Attributes:
         name: name for ``load_backbone``, or ``custom/<class>`` for a model that the caller built.
-        sha256: hash over (name, dtype, shape, bytes) of the weights as loaded, before any resampling or cast. Empty
-            for a model on the meta device.
+        sha256: hash over (name, dtype, shape, bytes) of the weights as loaded, before any resampling or cast. Empty for
+            a model on the meta device.
         image_size: (H, W) in pixels.
         mean, std: per-channel normalisation of images in [0, 1].
     """
@@ -60,15 +58,12 @@ def weights_sha256(model: nn.Module) -> str:
 
 
 def load_backbone(name: str, image_size: int | tuple[int, int] | None = None, pretrained: bool = True) -> nn.Module:
-    """Return a timm model without a head, ready to be frozen by ``DTL``.
+    """Return a timm model without a head, in eval mode, ready to be frozen by ``DTL``.
 
     Args:
         name: a timm model name, ``packaged/vit-s14``, ``toy/vit`` or ``toy/swin`` (random weights from a seed).
         image_size: side, or (H, W), of the input in pixels. None keeps the model's own.
         pretrained: False builds a timm or the packaged model with random weights and reads no file.
-
-    Returns:
-        The model in eval mode; its ``dtl_info`` is a ``BackboneInfo``.
 
     Raises:
         FileNotFoundError: the packaged weights have not been fetched.
@@ -151,9 +146,6 @@ def info_of(model: nn.Module) -> BackboneInfo:
     """Return the ``dtl_info`` of a backbone, deriving it from the model itself if the caller built the model.
 
     The sha256 is computed once: weights that the caller changes afterwards keep it.
-
-    Raises:
-        UnsupportedBackbone: see ``blocks_of``.
     """
     blocks_of(model)
     info = getattr(model, "dtl_info", None)

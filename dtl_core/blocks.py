@@ -1,7 +1,5 @@
 """Views of the supported timm backbones as embed, blocks and readout, and the check for support."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch
@@ -25,8 +23,6 @@ class WatchPoint(NamedTuple):
     """A method that runs one part of a network, so that a caller can observe which part runs (``memory.regions``).
 
     Attributes:
-        owner: the object that has the method.
-        method: name of the method.
         label: name of the part; None for a method whose first argument is the index of a block.
         recomputed: whether a checkpoint may run it again in backward.
     """
@@ -42,14 +38,10 @@ class Blocks:
 
     ``blocks(i, x)`` runs block i; ``enter(i, x)`` runs what precedes the block.
 
-    Args:
-        model: the timm model.
-        widths: token width of each block.
-        stages: stage of each block.
-        grid: (H, W) of the patches; None for tokens of shape (B, H, W, C).
-
     Attributes:
-        model, widths, stages, grid: as given.
+        model: the timm model.
+        widths, stages: token width and stage of each block.
+        grid: (H, W) of the patches; None for tokens of shape (B, H, W, C).
         image_size: (H, W) in pixels.
         drops: the drop path of each block, or None; see ``drop_path``.
         training: whether the drop paths are active.
@@ -62,15 +54,19 @@ class Blocks:
         self.training = False
 
     def __call__(self, i: int, x: Tensor) -> Tensor:
-        """Return the output of block i, of x's shape."""
         return self.block(i, x)
 
-    def drop_path(self, rate: float) -> None:
-        """Set stochastic depth in training, rising linearly from 0 at block 0 to ``rate`` at the last block.
+    def check(self, images: Tensor) -> None:
+        """Raise ValueError if the images have another size than the backbone was built for."""
+        if images.ndim != 4 or images.shape[1] != 3 or tuple(images.shape[2:]) != self.image_size:
+            h, w = self.image_size
+            raise ValueError(
+                f"images of shape {tuple(images.shape)}; this backbone takes (B, 3, {h}, {w}): resize them, "
+                "or load the backbone with image_size=(H, W)"
+            )
 
-        Raises:
-            ValueError: the rate is not 0 and the blocks are not timm's standard ones.
-        """
+    def drop_path(self, rate: float) -> None:
+        """Set stochastic depth in training, rising linearly from 0 at block 0 to ``rate`` at the last block."""
         if rate and not self.can_drop_path():
             raise ValueError(
                 f"drop_path={rate} is applied by our own walk over timm's standard block, and this "
@@ -80,11 +76,9 @@ class Blocks:
         self.drops = [DropPath(r) if r > 0 else None for r in rates]  # no module of the model: they hold nothing
 
     def drop(self, i: int) -> nn.Module | None:
-        """Return the drop path of block i if it is active, else None."""
         return self.drops[i] if self.training else None
 
     def watch_points(self) -> list[WatchPoint]:
-        """Return the methods that run the backbone's parts."""
         return [
             WatchPoint(self, "embed", "embed"),
             WatchPoint(self, "enter"),
@@ -106,11 +100,9 @@ class ViTBlocks(Blocks):
         return m.norm_pre(m.patch_drop(m._pos_embed(m.patch_embed(images))))
 
     def enter(self, block: int, x: Tensor) -> Tensor:
-        """Return x: nothing precedes a block in a ViT."""
         return x
 
     def block(self, i: int, x: Tensor) -> Tensor:
-        """Return the output of block i on tokens (B, N, d)."""
         b, drop = self.model.blocks[i], self.drop(i)
         if drop is None:
             return b(x)
@@ -151,7 +143,6 @@ class SwinBlocks(Blocks):
         return self.model.layers[self.first[block]].downsample(x) if block in self.first else x
 
     def block(self, i: int, x: Tensor) -> Tensor:
-        """Return the output of block i on tokens (B, H, W, C)."""
         b, drop = self.blocks[i], self.drop(i)
         if drop is None:
             return b(x)
@@ -172,11 +163,10 @@ class SwinBlocks(Blocks):
 
 
 def blocks_of(model: nn.Module) -> Blocks:
-    """Return a supported timm model as embed, blocks and readout.
+    """Return a supported timm model without a classifier as embed, blocks and readout.
 
     Raises:
         UnsupportedBackbone: the model is not supported; the message gives the reason.
-        ValueError: the model has a classifier.
     """
     name = f"{type(model).__module__}.{type(model).__name__}"
     base = next((c for c in (VisionTransformer, SwinTransformer) if isinstance(model, c)), None)

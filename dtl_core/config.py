@@ -21,9 +21,6 @@ class DTLConfig:
             all stages.
         beta: steepness of the swish gate. Infinity gives ReLU, whose gradient at the start (``up = 0``) is 0.
         dwconv_kernel: 0 for DTL; k > 0 for DTL+ with one k x k depthwise convolution per injecting stage.
-
-    Raises:
-        ValueError: a value is out of range, or taps begin after the first injection.
     """
 
     rank: int = 2
@@ -51,11 +48,7 @@ class DTLConfig:
 
     @classmethod
     def paper(cls, architecture: Literal["vit", "swin"], plus: bool = False) -> DTLConfig:
-        """Return the configuration of the authors' scripts for ViT-B/16 or Swin-B.
-
-        Raises:
-            ValueError: the architecture is neither "vit" nor "swin".
-        """
+        """Return the configuration of the authors' scripts for ViT-B/16 or Swin-B."""
         if architecture == "vit":
             return cls(dwconv_kernel=3 if plus else 0)
         if architecture == "swin":

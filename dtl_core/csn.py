@@ -1,16 +1,14 @@
 """The Compact Side Network (CSN) of DTL, in the order of the paper. Independent of the backbone.
 
-Source: Fu, Zhu and Wu, "DTL: Disentangled Transfer Learning for Visual Recognition" (AAAI 2024), and the
-behaviour of the authors' code. The tokens that enter block i are ``x_i``. The side state starts at ``h = 0``; on a
-Swin it starts again at each stage.
+Source: Fu, Zhu and Wu, "DTL: Disentangled Transfer Learning for Visual Recognition" (AAAI 2024), and the behaviour of
+the authors' code. The tokens that enter block i are ``x_i``. The side state starts at ``h = 0``; on a Swin it starts
+again at each stage.
 
 1. tap:     ``h <- h + up_i (down_i x_i)``                   before block i, for i >= tap_from
 2. gate:    ``swish(h) = h * sigmoid(beta * h)``             a smooth ReLU for beta = 100
 3. DTL+:    a depthwise convolution over the patch grid; in DTL ``conv`` is the identity
 4. inject:  ``x_{i+1} = block_i(x_i) + conv(swish(h))``      for i >= M
 """
-
-from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
@@ -34,10 +32,6 @@ def swish(h: Tensor, beta: float = 100.0) -> Tensor:
 
 class LowRankMap(nn.Module):
     """One low-rank map of the side network: ``x -> up (down x)``, without bias or scale.
-
-    Args:
-        dim: width d of the tokens.
-        rank: r, far below d.
 
     Attributes:
         down: (r, d), Kaiming-uniform with a = sqrt(5).
@@ -63,12 +57,9 @@ class LowRankMap(nn.Module):
 
 
 class DepthwiseConv(nn.Module):
-    """One k x k filter per channel over the patch grid, padding "same", no bias (DTL+).
+    """One k x k filter per channel over the patch grid, padding "same", no bias (DTL+); ``weight`` is (d, 1, k, k).
 
     An even kernel is padded by one more to the right and below. The initialisation is PyTorch's default.
-
-    Attributes:
-        weight: (d, 1, k, k).
     """
 
     def __init__(self, dim: int, kernel: int):
@@ -88,24 +79,20 @@ class DepthwiseConv(nn.Module):
 class CompactSideNetwork(nn.Module):
     """Low-rank maps, gate and convolution, with maps only in stages that have an injection.
 
-    On a ViT all blocks form one stage. On a Swin ``h`` starts again from 0 at each stage, so a map in a stage
-    without an injection could never matter, and none is made there.
+    On a ViT all blocks form one stage. On a Swin ``h`` starts again from 0 at each stage, so a map in a stage without
+    an injection could never matter, and none is made there.
 
     Args:
         widths: token width d of each block.
         stages: stage of each block (all 0 for a ViT), not decreasing.
         grid: (H, W) of the patches of a ViT, whose tokens come as (B, P + H*W, d) with P prefix tokens (class,
             registers). None for a Swin, whose tokens come as (B, H, W, d).
-        rank: r of every map.
-        tap_from: first block that is tapped.
-        inject_from: M, the first block after which the side state is added.
-        beta: steepness of the gate.
-        dwconv_kernel: k of the depthwise convolutions; 0 makes none (DTL).
+        rank, tap_from, inject_from, beta, dwconv_kernel: see ``DTLConfig``.
 
     Attributes:
         maps: ``maps["6"]`` is the ``LowRankMap`` of block 6.
-        dwconvs: ``dwconvs["0"]`` is the ``DepthwiseConv`` of stage 0, one for every stage with an
-            injection, shared by all injections of the stage.
+        dwconvs: ``dwconvs["0"]`` is the ``DepthwiseConv`` of stage 0, one for every stage with an injection, shared by
+            all injections of the stage.
     """
 
     def __init__(
@@ -132,25 +119,18 @@ class CompactSideNetwork(nn.Module):
         )
 
     def tap(self, i: int, x: Tensor, h: Tensor | float) -> Tensor:
-        """Return ``h + up_i (down_i x)``: step 1, before block i.
+        """Return ``h + up_i (down_i x)``: step 1, before block i, for x and h of shape (B, ..., d).
 
-        ``lean.state`` computes the same h from the codes ``down_i x``: change both together
-        (``tests/core/test_lean.py`` compares them), or train with ``recompute="none"``, which runs only this method.
-
-        Args:
-            i: a tapped block.
-            x: input of block i, (B, ..., d).
-            h: the side state so far, of x's shape, or 0.0 at the start of a stage.
+        At the start of a stage h is 0.0. ``lean.state`` computes the same h from the codes ``down_i x``: change both
+        together (``tests/core/test_lean.py`` compares them), or train with ``recompute="none"``, which runs only this
+        method.
         """
         return h + self.maps[str(i)](x)
 
     def gate(self, i: int, h: Tensor, nonlinearity: Callable[[Tensor, float], Tensor] = swish) -> Tensor:
-        """Return ``conv(swish(h))``: steps 2 and 3, what is added to the tokens after block i >= M.
+        """Return ``conv(swish(h))``: steps 2 and 3, what is added to the tokens (B, ..., d) after block i >= M.
 
-        Args:
-            i: the block, whose stage selects the convolution.
-            h: the side state, (B, ..., d). Class and register tokens bypass the convolution.
-            nonlinearity: a function of (h, beta); ``lean.py`` passes a swish that overwrites its input.
+        Class and register tokens bypass the convolution. ``lean.py`` passes a swish that overwrites its input.
         """
         gated = nonlinearity(h, self.beta)
         if not self.dwconvs:

@@ -16,8 +16,6 @@ from .config import DTLConfig
 from .csn import CompactSideNetwork
 from .lean import LeanSuffix
 
-__all__ = ["DTL", "DTLConfig", "Features", "suffix_to"]
-
 
 @dataclass
 class Features:
@@ -32,7 +30,6 @@ class Features:
     taps: dict[int, Tensor] = field(default_factory=dict)
 
     def to(self, *args) -> Features:
-        """Return a copy with ``Tensor.to(*args)`` applied to every tensor."""
         return Features(self.tokens.to(*args), {i: tap.to(*args) for i, tap in self.taps.items()})
 
 
@@ -50,18 +47,14 @@ class DTL(nn.Module):
             paper and the loop in ``suffix``. "side": what is injected. "blocks": also the blocks after M. Logits and
             gradients are the same up to rounding; ``lean.py`` lists what else differs.
         backbone_dtype: cast the frozen weights (and so the tokens) to this type; the side network and head stay fp32.
-        drop_path: stochastic depth in training mode, rising linearly from 0 at block 0 to this rate at the last
-            block, in the frozen blocks of prefix and suffix alike, as the authors train.
+        drop_path: stochastic depth in training mode, rising linearly from 0 at block 0 to this rate at the last block,
+            in the frozen blocks of prefix and suffix alike, as the authors train.
 
     Attributes:
         backbone: the timm model, frozen.
         csn: the ``CompactSideNetwork``.
         head: ``nn.Linear(d, num_classes)``, truncated normal 0.02, bias 0.
         class_names: names of the classes, or None; travels with the adapter file.
-
-    Raises:
-        UnsupportedBackbone: the architecture is not supported; see ``blocks_of``.
-        ValueError: an argument is out of range, the config does not fit the backbone, or weights are not finite.
     """
 
     def __init__(
@@ -104,24 +97,16 @@ class DTL(nn.Module):
 
     @property
     def drop_path(self) -> float:
-        """Return the stochastic depth rate at the last block."""
         return self.blocks.drops[-1].drop_prob if self.blocks.drops[-1] else 0.0
 
     @torch.no_grad()
     def prefix(self, images: Tensor) -> Features:
         """Map images (B, 3, H, W) -> ``Features``: embedding and blocks 0..M, without autograd.
 
-        The blocks run as pre-trained, except for drop path in training mode.
-
-        Raises:
-            ValueError: the images have another size than the backbone was built for.
+        The blocks run as pre-trained, except for drop path in training mode. Images of another size than the backbone
+        was built for are refused.
         """
-        if images.ndim != 4 or images.shape[1] != 3 or tuple(images.shape[2:]) != self.blocks.image_size:
-            h, w = self.blocks.image_size
-            raise ValueError(
-                f"images of shape {tuple(images.shape)}; this backbone takes (B, 3, {h}, {w}): resize them, "
-                "or load the backbone with image_size=(H, W)"
-            )
+        self.blocks.check(images)
         run = self.lean.frozen_block if self.recompute == "blocks" else self.blocks  # the same, in parts of the batch
         x, taps = self.blocks.embed(images.to(next(self.backbone.parameters()).dtype)), {}
         for i in range(self.config.inject_from + 1):
@@ -153,10 +138,7 @@ class DTL(nn.Module):
         return self.suffix(self.prefix(images))
 
     def suffix_parts(self) -> list[nn.Module]:
-        """Return the modules that ``suffix`` runs.
-
-        The rest of the model, embedding and blocks 0..M, may lie on another device; see ``suffix_to``.
-        """
+        """Return the modules that ``suffix`` runs; the rest of the model may lie on another device, see ``suffix_to``."""
         return [self.csn, self.head, *self.blocks.after(self.config.inject_from)]
 
     def watch_points(self) -> list[WatchPoint]:
@@ -188,15 +170,12 @@ class DTL(nn.Module):
 
     @classmethod
     def from_adapter(cls, path: str | Path, backbone: nn.Module | str | None = None, **options) -> DTL:
-        """Rebuild a model from an adapter file.
+        """Rebuild a model from an adapter file; see ``adapters.load_adapter``.
 
         Args:
             path: adapter file.
             backbone: a timm model with the same pre-trained weights, or its name; None loads the name in the file.
             **options: run-time options of ``DTL``: ``recompute``, ``backbone_dtype``, ``drop_path``.
-
-        Raises:
-            ValueError, DamagedFile, FileNotFoundError: see ``adapters.load_adapter``.
         """
         return load_adapter(cls, path, backbone, **options)
 
@@ -205,10 +184,6 @@ def suffix_to(model: nn.Module, device: torch.device | str) -> None:
     """Move the weights that ``model.suffix`` uses to a device and all others to the CPU, in place.
 
     Training from stored features does not run the frozen blocks up to M, so their weights need no device memory.
-
-    Args:
-        model: a ``DTL`` or linear probe.
-        device: device of the suffix.
     """
     inside = {id(t) for part in model.suffix_parts() for t in (*part.parameters(), *part.buffers())}
     for tensor in (*model.parameters(), *model.buffers()):

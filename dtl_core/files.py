@@ -1,7 +1,5 @@
 """Atomic file writes, locks and checksums. Imports no other module of the package."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import tempfile
@@ -20,8 +18,7 @@ class DamagedFile(ValueError):
 def written_whole(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``, and rename it to ``path`` when the block ends without an error.
 
-    A kill at any moment leaves either the whole old file or the whole new file. The temporary file is flushed to disk
-    before the rename, and removed after an error.
+    A kill at any moment leaves either the whole old file or the whole new file.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -54,14 +54,10 @@ def swish_in_place(h: Tensor, beta: float) -> Tensor:
 
 
 def state(csn: CompactSideNetwork, codes: Mapping[int, Tensor]) -> Tensor:
-    """Return ``h``, the sum of ``up_j code_j`` over the tapped blocks so far, (B, ..., d).
+    """Return ``h``, the sum of ``up_j code_j`` over the tapped blocks so far, from codes (B, ..., r) by block.
 
-    One product, ``[code_0 ... code_i] [up_0 ... up_i]^T``, writes h once; autograd keeps the codes and no partial sum.
-    The result must stay equal to what ``csn.tap`` adds up block by block.
-
-    Args:
-        csn: the side network whose maps are read.
-        codes: ``down_j x_j`` by block, (B, ..., r).
+    One product, ``[code_0 ... code_i] [up_0 ... up_i]^T``, writes h (B, ..., d) once; autograd keeps the codes and no
+    partial sum. The result must stay equal to what ``csn.tap`` adds up block by block.
     """
     joined = torch.cat(list(codes.values()), dim=-1)
     ups = torch.cat([csn.maps[str(j)].up for j in codes], dim=1)
@@ -92,18 +88,13 @@ def pooled_block(blocks: ViTBlocks, x: Tensor) -> Tensor:
 
 
 class LeanSuffix:
-    """The suffix of a ``DTL`` in parts that can be watched, without parameters of its own.
-
-    Args:
-        model: the ``DTL`` whose parts are run.
-    """
+    """The suffix of a ``DTL`` in parts that can be watched, without parameters of its own."""
 
     def __init__(self, model: DTL):
         self.model, self.blocks = model, model.blocks
         self.pools, self.last = can_pool(model.blocks), len(model.blocks.stages) - 1
 
     def suffix(self, features: Features) -> Tensor:
-        """Return what ``DTL.suffix`` returns."""
         stages, M = self.blocks.stages, self.model.config.inject_from
         x, taps = features.tokens, dict(features.taps)
         del features  # where the caller keeps none, the tokens are freed as soon as they are read
@@ -144,7 +135,6 @@ class LeanSuffix:
         return torch.cat([step(part) for part in x.chunk(PARTS)])
 
     def pooled_block(self, i: int, x: Tensor) -> Tensor:
-        """Return the module's ``pooled_block``; i is the last block."""
         return pooled_block(self.blocks, x)
 
     def inject(self, i: int, x: Tensor, codes: Mapping[int, Tensor], pool: bool = False) -> Tensor:
@@ -157,11 +147,9 @@ class LeanSuffix:
         return x + (add.mean(dim=1) if pool else add).to(x.dtype)
 
     def added(self, i: int, codes: Mapping[int, Tensor]) -> Tensor:
-        """Return the module's ``added`` for this model's side network."""
         return added(self.model.csn, i, codes)
 
     def watch_points(self) -> list[WatchPoint]:
-        """Return the methods of this class that run parts of a step."""
         return [
             WatchPoint(self, "encode", "side network"),
             WatchPoint(self, "inject", "side network"),

@@ -1,7 +1,5 @@
 """Locations of data and caches on disk. Imports no other module of the package."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

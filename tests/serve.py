@@ -1,7 +1,7 @@
 """Tasks of every kind over a small backbone, for the tests of the server."""
 
 import torch
-from timm.models.swin_transformer import SwinTransformer
+from families import timm_blocks
 
 from dtl_core import DTL, DTLConfig, load_backbone
 from dtl_core.blocks import blocks_of
@@ -46,11 +46,6 @@ def images_of(backbone, n=5, seed=0):
     generator = torch.Generator().manual_seed(seed)
     size, dtype = blocks_of(backbone).image_size, next(backbone.parameters()).dtype
     return torch.randn(n, 3, *size, generator=generator, dtype=torch.float64).to(dtype)
-
-
-def timm_blocks(backbone):
-    swin = isinstance(backbone, SwinTransformer)
-    return [b for layer in backbone.layers for b in layer.blocks] if swin else list(backbone.blocks)
 
 
 class Calls:

@@ -9,6 +9,7 @@ from torch.utils.data import Dataset
 
 from dtl_core import load_backbone
 from dtl_core.baselines import build
+from dtl_core.memory.ledger import BLOCK
 from dtl_core.training import Recipe, seed_everything
 
 SIZES = {"toy/vit": 32, "toy/swin": 64}
@@ -98,3 +99,9 @@ def timeless(card) -> dict:
     """A card without what the clock says."""
     epochs = [{k: v for k, v in row.items() if k != "seconds"} for row in card.epochs]
     return asdict(replace(card, seconds=0, cache_seconds=0, created="", epochs=epochs))
+
+
+def storage_bytes(tensors) -> int:
+    """Bytes of the distinct storages of some tensors, in whole blocks of the ledger."""
+    sizes = {t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in tensors}
+    return sum(-(-n // BLOCK) * BLOCK for n in sizes.values())

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from tqdm.auto import tqdm
 
-from dtl_core.data.opening import open_named
+from dtl_core.data import open_rgb
 from dtl_core.data.transforms import UnreadableImage
 
 from .lists import ImageSet, ListFile
@@ -43,7 +43,7 @@ def inspect(path: str) -> ImageFact:
         return ImageFact(None, problem="unreadable_image", detail=error.strerror or str(error))
     jpeg = start == b"\xff\xd8\xff"  # by content: the name may say anything
     try:
-        image = open_named(path)
+        image = open_rgb(path)
     except UnreadableImage as error:
         cause = str(error.__cause__ or error)
         cut = not start or "truncated" in cause.lower()

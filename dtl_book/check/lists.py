@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dtl_core.data.vtab import read_list
+from dtl_core.data.lists import read_list
 
 from .report import Finding, listed
 

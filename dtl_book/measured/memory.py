@@ -14,8 +14,7 @@ from dtl_core.backbones import TOYS, load_backbone
 from dtl_core.baselines import build
 from dtl_core.dtl import DTLConfig
 from dtl_core.memory import MIB, measure_training, plan_training
-from dtl_core.memory.plan import AUTOCAST
-from dtl_core.memory.step import set_attention
+from dtl_core.memory.step import AUTOCAST, set_attention
 
 from ..tables.figure1 import FORMS, NAMES, SETTINGS, figure_options
 from .cards import plan_setting, save_card

@@ -21,8 +21,7 @@ from torch import nn
 from dtl_core.backbones import TOYS, load_backbone
 from dtl_core.baselines import build
 from dtl_core.memory import plan_training
-from dtl_core.memory.plan import AUTOCAST
-from dtl_core.memory.step import checkpointed, set_attention
+from dtl_core.memory.step import AUTOCAST, checkpointed, set_attention
 
 from .rows import attempt, clean, fill, open_card
 

@@ -1,7 +1,5 @@
 """The methods that DTL is compared with, behind ``build``; all but DTL share the readout and head of ``Classifier``."""
 
-from __future__ import annotations
-
 import copy
 
 import torch
@@ -37,9 +35,6 @@ def _dtl_plus(backbone: nn.Module, num_classes: int, config: DTLConfig | None = 
     """Return a DTL+ model.
 
     On ViT-B/16 it trains 43,776 parameters besides the head with a 3 x 3 convolution, or 56,064 with a 5 x 5 one.
-
-    Raises:
-        ValueError: the config has no depthwise convolution.
     """
     config = config or DTLConfig.for_backbone(backbone, plus=True)
     if not config.dwconv_kernel:
@@ -84,7 +79,7 @@ def build(
         backbone_dtype: type of the frozen weights and of the tokens, such as ``torch.bfloat16``. Trained parameters,
             the head and the optimizer's state stay fp32. See ``Classifier.cast_frozen``.
         **options: options of the method: ``prompts`` (vpt-shallow, vpt-deep); ``bottleneck``, ``scale`` (adaptformer);
-            ``rank``, ``alpha``, ``separate`` (lora); ``rank``, ``scale``, ``form``, ``dropout`` (fact); ``hidden``,
+            ``rank``, ``alpha``, ``separate`` (lora); ``rank``, ``scale``, ``dropout`` (fact); ``hidden``,
             ``groups``, ``scale`` (repadapter); ``reduction``, ``dropout`` (lst); ``adapter``, ``rank``, ``prompts``
             (noah); ``config``, ``recompute``, ``drop_path`` (dtl, dtl+); ``readout`` (all but dtl, dtl+).
 

@@ -1,7 +1,5 @@
 """BitFit (Ben Zaken, Goldberg and Ravfogel, ACL 2022): training of the biases only."""
 
-from __future__ import annotations
-
 from torch import nn
 
 from .classifier import Classifier
@@ -12,9 +10,6 @@ def bitfit(backbone: nn.Module, num_classes: int, readout: str = "mean") -> Clas
 
     Training starts at the frozen function. On ViT-B/16 the biases have 102,912 parameters, commonly reported as 0.10 M.
     The relative position tables of a Swin stay frozen.
-
-    Raises:
-        ValueError: the backbone has no biases.
     """
     model = Classifier(backbone.requires_grad_(False), num_classes, readout)
     biases = [p for name, p in backbone.named_parameters() if name.endswith("bias")]

@@ -28,20 +28,8 @@ class Cast(nn.Module):
 class Classifier(nn.Module):
     """A backbone with a readout and a linear head.
 
-    The caller decides which parameters of the backbone are trained.
-
-    Args:
-        backbone: a timm ViT or Swin made with ``num_classes=0``.
-        num_classes: number of classes of the task.
-        readout: "mean" averages the patch tokens and applies the final norm, as DTL does. "cls" takes the normalised
-            class token of a ViT.
-
-    Attributes:
-        backbone, head: as in ``DTL``.
-        info: the ``BackboneInfo`` of the backbone.
-
-    Raises:
-        ValueError: ``num_classes`` is below 1, the readout is unknown, or the backbone has no class token to read.
+    The caller decides which parameters of the backbone are trained. With the readout "mean" the patch tokens are
+    averaged and the final norm applied, as DTL does; "cls" takes the normalised class token of a ViT.
     """
 
     def __init__(self, backbone: nn.Module, num_classes: int, readout: Literal["mean", "cls"] = "mean"):
@@ -70,16 +58,10 @@ class Classifier(nn.Module):
         return self
 
     def cast_frozen(self, dtype: torch.dtype) -> Classifier:
-        """Cast the frozen weights, and thereby the tokens, to another type.
+        """Cast the frozen weights, and thereby the tokens, to another type in place, and return the model.
 
         Trained parameters keep their type, and so do their gradients and the optimizer's state. Outside the head, they
         are cast whenever they are read. The head casts its features to its own type.
-
-        Args:
-            dtype: the new type, such as ``torch.bfloat16``.
-
-        Returns:
-            The model itself, changed in place.
         """
         for parameter in self.backbone.parameters():
             if not parameter.requires_grad:
@@ -101,7 +83,6 @@ class Classifier(nn.Module):
         return self.blocks.embed(images.to(self._tokens_dtype or next(self.backbone.parameters()).dtype))
 
     def _read(self, x: Tensor) -> Tensor:
-        """Return the features (B, d) of the tokens that left the last block."""
         if self.readout == "cls":
             return self.backbone.fc_norm(self.backbone.norm(x[:, 0]))
         return self.blocks.readout(x)
@@ -114,22 +95,16 @@ class Classifier(nn.Module):
         return self._read(x)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits (B, num_classes) for images (B, 3, H, W)."""
         return self.head(self.features(images).to(self.head.weight.dtype))
 
     def trainable_parameters(self) -> list[nn.Parameter]:
-        """Return the parameters for the optimizer."""
         return [p for p in self.parameters() if p.requires_grad]
 
     def watch_points(self) -> list[WatchPoint]:
-        """Return the methods that run the parts of a step; see ``DTL.watch_points``."""
         return [*self.blocks.watch_points(), WatchPoint(self.head, "forward", "head")]
 
     def parameter_table(self) -> list[dict]:
-        """Return rows {"part", "parameters", "trained"} for ``pandas.DataFrame``.
-
-        The parameters of a row are either all trained or all frozen.
-        """
+        """Return rows {"part", "parameters", "trained"}, whose parameters are either all trained or all frozen."""
         groups = {("head", True): list(self.head.parameters())}
         for trained in (False, True):
             some = [p for p in self.backbone.parameters() if p.requires_grad is trained]
@@ -155,11 +130,9 @@ class LinearProbe(Classifier):
         return Features(self.features(images))
 
     def suffix_parts(self) -> list[nn.Module]:
-        """Return the modules that ``suffix`` runs, which is the head alone."""
         return [self.head]
 
     def suffix(self, features: Features) -> Tensor:
-        """Return logits (B, num_classes) from the features of ``prefix``."""
         return self.head(features.tokens.to(self.head.weight.dtype))
 
     def forward(self, images: Tensor) -> Tensor:

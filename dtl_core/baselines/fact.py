@@ -1,9 +1,4 @@
-"""FacT (Jie and Deng, AAAI 2023): one factorisation, Tucker or tensor train, for the updates of all layers."""
-
-from __future__ import annotations
-
-import math
-from typing import Literal
+"""FacT (Jie and Deng, AAAI 2023): one Tucker factorisation for the updates of all layers."""
 
 import torch
 import torch.nn.functional as F
@@ -11,83 +6,52 @@ from torch import Tensor, nn
 
 from ..blocks import UnsupportedBackbone
 from .classifier import Classifier
-from .support import replace_linears, require_vit
+from .support import kaiming, replace_linears, require_vit
 
 
 class SharedFactors(nn.Module):
-    """The factors that all layers share.
-
-    Args:
-        dim: width d of the tokens.
-        rank: rank r.
-        pieces: number n of d x d pieces in all layers together for the Tucker form, or 0 for a tensor train.
-        like: a tensor whose type and device the parameters take.
+    """The factors that all layers share, for n pieces of d x d in all layers together.
 
     Attributes:
         U: (r, d), Kaiming-uniform with a = sqrt(5). It projects the tokens down to r.
         V: (d, r), zeros, so that every update is 0 at the start. It projects back up to d.
-        core: (r, r, r), in the Tucker form only.
-        mix: (n, r), in the Tucker form only. Piece i has the matrix ``C_i = sum_k mix[i, k] core[k]``.
+        core: (r, r, r).
+        mix: (n, r). Piece i has the matrix ``C_i = sum_k mix[i, k] core[k]``.
     """
 
     def __init__(self, dim: int, rank: int, pieces: int, like: Tensor):
         super().__init__()
-        self.U = nn.Parameter(like.new_empty(rank, dim))
-        self.V = nn.Parameter(like.new_zeros(dim, rank))
-        nn.init.kaiming_uniform_(self.U, a=math.sqrt(5))
-        if pieces:
-            self.core = nn.Parameter(like.new_empty(rank, rank, rank))
-            self.mix = nn.Parameter(like.new_empty(pieces, rank))
-            nn.init.kaiming_uniform_(self.core.view(rank, -1), a=math.sqrt(5))
-            nn.init.kaiming_uniform_(self.mix, a=math.sqrt(5))
+        self.U, self.V = kaiming(like, rank, dim), nn.Parameter(like.new_zeros(dim, rank))
+        self.core, self.mix = kaiming(like, rank, rank, rank), kaiming(like, pieces, rank)
 
 
 class FacTLinear(nn.Module):
     """A frozen linear layer with an update from the shared factors: ``W x + s V drop(C U x)``, piece by piece.
 
     The layer maps ``a`` pieces of width d to ``b`` pieces: 1 to 3 for qkv, 1 to 4 for fc1 and 4 to 1 for fc2. Each pair
-    of an input and an output piece has an r x r matrix.
-
-    Args:
-        base: the layer, already frozen.
-        factors: U and V, and the core of the Tucker form.
-        scale: factor s.
-        dropout: rate of ``drop``, which acts on the vectors of width r.
-        first: index of this layer's first piece among the pieces of all layers.
-        reads: number of chunks in which the output is computed, each with its own product with U and its own dropout
-            mask. The authors' Tucker form has one each for query, key and value.
-
-    Attributes:
-        core: (b r, a r), Kaiming-uniform with a = sqrt(5), for a tensor train only.
+    of an input and an output piece has an r x r matrix; ``first`` is the index of the first among those of all layers.
+    Query, key and value have their own products with U and their own dropout masks, as in the authors' code.
     """
 
-    def __init__(self, base: nn.Linear, factors: SharedFactors, scale: float, dropout: float, first: int, reads: int):
+    def __init__(self, base: nn.Linear, factors: SharedFactors, scale: float, dropout: float, first: int):
         super().__init__()
-        rank, dim = factors.U.shape
+        dim = len(factors.V)
         self.base, self.scale, self.dropout = base, scale, nn.Dropout(dropout)
-        self._first, self._reads = first, reads
         self._factors = (factors,)  # in a tuple: the model owns them once, not every layer again
-        self._pieces = base.in_features // dim, base.out_features // dim
-        inputs, outputs = self._pieces
-        if not hasattr(factors, "mix"):
-            self.core = nn.Parameter(base.weight.new_empty(outputs * rank, inputs * rank))
-            nn.init.kaiming_uniform_(self.core, a=math.sqrt(5))
+        self._inputs, self._outputs = base.in_features // dim, base.out_features // dim
+        self._first, self._reads = first, 3 if self._outputs == 3 else 1
 
     def matrices(self) -> Tensor:
         """Return the r x r matrix of each pair of pieces as (b, a, r, r)."""
-        (factors,), (inputs, outputs) = self._factors, self._pieces
-        rank = len(factors.U)
-        if not hasattr(factors, "mix"):
-            return self.core.unflatten(0, (outputs, rank)).unflatten(2, (inputs, rank)).transpose(1, 2)
-        mine = factors.mix[self._first : self._first + inputs * outputs]  # (b a, r)
-        return torch.tensordot(mine, factors.core, 1).unflatten(0, (outputs, inputs))
+        (factors,) = self._factors
+        mine = factors.mix[self._first : self._first + self._inputs * self._outputs]  # (b a, r)
+        return torch.tensordot(mine, factors.core, 1).unflatten(0, (self._outputs, self._inputs))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., a d) to (..., b d)."""
-        (factors,), (inputs, _) = self._factors, self._pieces
-        updates = []
+        (factors,), updates = self._factors, []
         for matrices in self.matrices().chunk(self._reads):  # (b / reads, a, r, r)
-            read = F.linear(x.unflatten(-1, (inputs, -1)), factors.U).flatten(-2)  # (..., a r)
+            read = F.linear(x.unflatten(-1, (self._inputs, -1)), factors.U).flatten(-2)  # (..., a r)
             mixed = F.linear(read, matrices.transpose(1, 2).flatten(2).flatten(0, 1))  # (..., b / reads r)
             mixed = self.dropout(mixed)
             updates.append(F.linear(mixed.unflatten(-1, (len(matrices), -1)), factors.V).flatten(-2))
@@ -98,49 +62,26 @@ class FacTLinear(nn.Module):
 def fact(
     backbone: nn.Module,
     num_classes: int,
-    rank: int | None = None,
+    rank: int = 32,
     scale: float = 1.0,
-    form: Literal["tucker", "train"] = "tucker",
-    dropout: float | None = None,
+    dropout: float = 0.1,
     readout: str = "mean",
 ) -> Classifier:
     """Return a model that computes ``W_i x + s V drop(C_i U x)`` for every d x d piece W_i of qkv, proj, fc1 and fc2.
 
-    A block of a ViT has 12 such pieces. All pieces of all blocks share U and V. C_i is r x r. In the Tucker form (the
-    paper's Figure 1), C_i mixes one shared (r, r, r) core with r numbers per piece. In the tensor train, every C_i is a
-    parameter of its own. Training starts at the frozen function because V is 0.
+    A block of a ViT has 12 such pieces. All pieces of all blocks share U and V. C_i is r x r and mixes one shared
+    (r, r, r) core with r numbers per piece (the paper's Figure 1). Training starts at the frozen function because V
+    is 0.
 
     The authors' configurations use rank 32 on 13 tasks of VTAB-1K and rank 16 on the other six. On ViT-B/16 these have
-    86,528 and 30,976 parameters besides the head, 68,985 on average, commonly reported as 0.07 M. A tensor train of
-    rank 16 has 61,440. The authors' dropout rate is 0.1. They tune s by task between 0.01 and 100 (unverified).
-
-    Args:
-        backbone, num_classes, readout: see ``Classifier``.
-        rank: rank r. None means 32 for the Tucker form and 16 for a tensor train.
-        scale: factor s.
-        form: "tucker" or "train".
-        dropout: rate in training on the vectors of width r. None means 0.1 for the Tucker form and 0 for a tensor
-            train.
-
-    Raises:
-        UnsupportedBackbone: the backbone is a Swin, or has layers whose widths are not multiples of d.
-        ValueError: the rank is below 1, or the form is unknown.
+    86,528 and 30,976 parameters besides the head, 68,985 on average, commonly reported as 0.07 M. The authors' dropout
+    rate, on the vectors of width r, is 0.1. They tune s by task between 0.01 and 100 (unverified). The paper's tensor
+    train is not implemented.
     """
     require_vit(backbone, "FacT", "its factors are shared by all layers, and the blocks of a Swin differ in width")
-    if form not in ("tucker", "train"):
-        raise ValueError(f"form is {form!r}: choose 'tucker' or 'train'")
-    tucker = form == "tucker"
-    rank = (32 if tucker else 16) if rank is None else rank
-    dropout = (0.1 if tucker else 0.0) if dropout is None else dropout
     if rank < 1:
         raise ValueError(f"rank is {rank}: FacT needs a rank of at least 1")
     dim, layers = backbone.embed_dim, []
-
-    def updated(base: nn.Linear) -> FacTLinear:
-        reads = 3 if tucker and base.out_features == 3 * dim else 1
-        layers.append(FacTLinear(base, factors, scale, dropout, sum(_pieces_of(x.base, dim) for x in layers), reads))
-        return layers[-1]
-
     linears = [m for block in backbone.blocks for m in block.modules() if isinstance(m, nn.Linear)]
     for base in linears:
         if base.in_features % dim or base.out_features % dim:
@@ -149,13 +90,16 @@ def fact(
                 f"{base.out_features} x {base.in_features}: use a backbone whose MLP is a whole multiple as wide"
             )
     model = Classifier(backbone.requires_grad_(False), num_classes, readout)
-    pieces = sum(_pieces_of(base, dim) for base in linears) if tucker else 0
-    factors = SharedFactors(dim, rank, pieces, next(backbone.blocks.parameters()))
+
+    def pieces_of(some: list[nn.Linear]) -> int:
+        return sum((layer.in_features // dim) * (layer.out_features // dim) for layer in some)
+
+    def updated(base: nn.Linear) -> FacTLinear:
+        layers.append(FacTLinear(base, factors, scale, dropout, first=pieces_of([layer.base for layer in layers])))
+        return layers[-1]
+
+    factors = SharedFactors(dim, rank, pieces_of(linears), next(backbone.blocks.parameters()))
     replace_linears(backbone, "FacT", ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"), updated)
     model.shared_factors = factors
     model.drops = tuple(layer.dropout.eval() for layer in layers)  # still until train(), as the backbone is
     return model
-
-
-def _pieces_of(layer: nn.Linear, dim: int) -> int:
-    return (layer.in_features // dim) * (layer.out_features // dim)

@@ -1,30 +1,19 @@
 """LoRA (Hu et al., ICLR 2022): a trained low-rank update of every qkv layer, fused or separate for query and value."""
 
-from __future__ import annotations
-
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .classifier import Classifier
+from .support import kaiming
 
 
 class LoRALinear(nn.Module):
-    """A frozen linear layer with a trained low-rank update.
-
-    Args:
-        base: the layer, which is frozen in place.
-        rank: rank r.
-        alpha: numerator of the update's scale, alpha / r.
+    """A frozen linear layer with a trained low-rank update, scaled by alpha / r.
 
     Attributes:
         A: (r, in), Kaiming-uniform with a = sqrt(5).
         B: (out, r), zeros, so that the update is 0 at the start.
-
-    Raises:
-        ValueError: the rank is below 1.
     """
 
     def __init__(self, base: nn.Linear, rank: int = 8, alpha: float = 8.0):
@@ -32,31 +21,17 @@ class LoRALinear(nn.Module):
         if rank < 1:
             raise ValueError(f"rank is {rank}: LoRA needs a rank of at least 1")
         self.base, self.scale = base.requires_grad_(False), alpha / rank
-        self.A = nn.Parameter(base.weight.new_empty(rank, base.in_features))
+        self.A = kaiming(base.weight, rank, base.in_features)
         self.B = nn.Parameter(base.weight.new_zeros(base.out_features, rank))
-        nn.init.kaiming_uniform_(self.A, a=math.sqrt(5))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (..., in) to (..., out)."""
         return self.base(x) + self.scale * F.linear(F.linear(x, self.A), self.B)
-
-    def update(self) -> Tensor:
-        """Return the scaled update of the frozen weight, (out, in)."""
-        return self.scale * self.B @ self.A
 
 
 class LoRAQueryValue(nn.Module):
-    """A frozen qkv layer with separate updates for query and value, as in the paper.
+    """A frozen qkv layer from d to 3 d with separate updates for query and value, as in the paper.
 
-    Args:
-        base: the layer from d to 3 d, which is frozen in place.
-        rank, alpha: rank and scale of each update, as in ``LoRALinear``.
-
-    Attributes:
-        A, B: two matrices (r, d) and two matrices (d, r), for query and value, initialised as in ``LoRALinear``.
-
-    Raises:
-        ValueError: the rank is below 1.
+    A and B are two matrices (r, d) and two matrices (d, r), initialised as in ``LoRALinear``.
     """
 
     def __init__(self, base: nn.Linear, rank: int = 8, alpha: float = 8.0):
@@ -65,21 +40,13 @@ class LoRAQueryValue(nn.Module):
             raise ValueError(f"rank is {rank}: LoRA needs a rank of at least 1")
         self.base, self.scale = base.requires_grad_(False), alpha / rank
         d = base.in_features
-        self.A = nn.ParameterList(nn.Parameter(base.weight.new_empty(rank, d)) for _ in "qv")
+        self.A = nn.ParameterList(kaiming(base.weight, rank, d) for _ in "qv")
         self.B = nn.ParameterList(nn.Parameter(base.weight.new_zeros(d, rank)) for _ in "qv")
-        for down in self.A:
-            nn.init.kaiming_uniform_(down, a=math.sqrt(5))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (..., d) to (..., 3 d)."""
         query, key, value = self.base(x).chunk(3, dim=-1)
         updates = [self.scale * F.linear(F.linear(x, a), b) for a, b in zip(self.A, self.B, strict=True)]
         return torch.cat([query + updates[0], key, value + updates[1]], dim=-1)
-
-    def update(self) -> Tensor:
-        """Return the scaled update of the frozen weight, (3 d, d)."""
-        query, value = (self.scale * b @ a for a, b in zip(self.A, self.B, strict=True))
-        return torch.cat([query, torch.zeros_like(query), value])
 
 
 def lora(
@@ -92,20 +59,12 @@ def lora(
 ) -> Classifier:
     """Return a model that computes ``W x + (alpha / r) B A x`` in place of each ``attn.qkv``.
 
-    Only A, B and the head are trained. Training starts at the frozen function because B is 0. On ViT-B/16 with r = 8
-    the updates have 294,912 parameters besides the head, commonly reported as 0.29 M. r = 8 is customary on VTAB-1K. By
-    default query, key and value share one update of rank r. The paper has separate updates for query and value
-    (``separate``), with the same number of parameters in total. There is no dropout.
+    Training starts at the frozen function because B is 0. On ViT-B/16 with r = 8 the updates have 294,912 parameters
+    besides the head, commonly reported as 0.29 M. r = 8 is customary on VTAB-1K. By default query, key and value share
+    one update of rank r. The paper has separate updates for query and value (``separate``), with the same number of
+    parameters in total. There is no dropout.
 
     The parameters lie inside the backbone, so autograd must keep the activations of every block. DTL avoids this.
-
-    Args:
-        backbone, num_classes, readout: see ``Classifier``.
-        rank, alpha: see ``LoRALinear``.
-        separate: use separate updates for query and value instead of one for the fused qkv.
-
-    Raises:
-        ValueError: no attention of the backbone has a fused qkv layer, or the rank is below 1.
     """
     model = Classifier(backbone.requires_grad_(False), num_classes, readout)
     attentions = [m for m in backbone.modules() if isinstance(getattr(m, "qkv", None), nn.Linear)]
@@ -114,13 +73,3 @@ def lora(
     for module in attentions:
         module.qkv = (LoRAQueryValue if separate else LoRALinear)(module.qkv, rank, alpha)
     return model
-
-
-def merge(model: Classifier) -> None:
-    """Fold every update into its frozen weight in place, so that inference costs as much as for the plain backbone."""
-    with torch.no_grad():
-        for module in list(model.backbone.modules()):
-            layer = getattr(module, "qkv", None)
-            if isinstance(layer, LoRALinear | LoRAQueryValue):
-                layer.base.weight += layer.update()
-                module.qkv = layer.base

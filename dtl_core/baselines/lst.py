@@ -1,7 +1,5 @@
 """Ladder side-tuning (Sung, Cho and Bansal, NeurIPS 2022): a small side transformer that reads a frozen one."""
 
-from __future__ import annotations
-
 import torch
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
@@ -12,16 +10,9 @@ from .support import require_vit, standard_blocks
 
 
 class Rung(nn.Module):
-    """A gated connection from the frozen network to the side network.
+    """A gated connection from the frozen network, of width d, to the side network: a linear layer ``down`` and a gate.
 
-    Args:
-        dim: width d of the frozen network.
-        width: width of the side network.
-        temperature: temperature T of the gate.
-
-    Attributes:
-        down: linear layer from d to ``width``.
-        gate: (1,), 0 at the start, so that both inputs have weight 0.5.
+    The gate (1,) is 0 at the start, so that both inputs have weight 0.5.
     """
 
     def __init__(self, dim: int, width: int, temperature: float = 0.1):
@@ -38,18 +29,8 @@ class Rung(nn.Module):
 class LadderSideNetwork(nn.Module):
     """A side transformer of width d / reduction, with a rung from every block of the frozen network.
 
-    Args:
-        dim: width d of the frozen network.
-        depth: number L of blocks in each network.
-        heads: number of attention heads, as in the frozen network.
-        reduction: ratio of d to the side network's width.
-        dropout: rate in the side blocks, in attention and after every layer, as in T5.
-
-    Attributes:
-        first: linear layer from d to d / reduction, for the tokens that enter block 0.
-        rungs: a ``Rung`` for the tokens that leave each block.
-        blocks: timm blocks.
-        up: linear layer from d / reduction to d, zeros, so that training starts at the frozen function.
+    ``first`` reads the tokens that enter block 0. ``up`` maps back to d and starts at 0, so that training starts at the
+    frozen function. Dropout acts in the side blocks, in attention and after every layer, as in T5.
     """
 
     def __init__(self, dim: int, depth: int, heads: int, reduction: int, dropout: float):
@@ -72,11 +53,7 @@ class LadderSideNetwork(nn.Module):
         nn.init.zeros_(self.up.weight)
 
     def forward(self, taps: list[Tensor]) -> Tensor:
-        """Return the update (B, N, d) of the last tokens.
-
-        Args:
-            taps: L + 1 tensors (B, N, d), the tokens before block 0 and after each block.
-        """
+        """Return the update (B, N, d) of the last tokens from the tokens before block 0 and after each block."""
         side = self.first(taps[0])
         for rung, block, tap in zip(self.rungs, self.blocks, taps[1:], strict=True):
             side = block(rung(tap, side))
@@ -92,19 +69,8 @@ class LST(Classifier):
 
     On ViT-B/16 with reduction 8 the side network has 2,376,300 parameters, commonly reported as 2.38 M. As in the
     paper, gates start at 0 with T = 0.1 (unverified). Three choices are specific to this implementation. The side
-    blocks start from random numbers, whereas the paper prunes the backbone's weights into them. ``up`` starts at 0, so
-    that training starts at the frozen function. No block is left out.
-
-    Args:
-        backbone, num_classes, readout: as in ``Classifier``.
-        reduction: ratio of d to the side network's width.
-        dropout: rate in the side blocks in training, in attention and after every layer, as in T5.
-
-    Attributes:
-        side: the ``LadderSideNetwork``.
-
-    Raises:
-        UnsupportedBackbone: the backbone is a Swin, or its blocks are not timm's standard ones.
+    blocks start from random numbers, whereas the paper prunes the backbone's weights into them. ``up`` starts at 0. No
+    block is left out.
     """
 
     def __init__(
@@ -120,7 +86,6 @@ class LST(Classifier):
         self.side = side.to(weight.device, weight.dtype)
 
     def features(self, images: Tensor) -> Tensor:
-        """Return the features (B, d) that the head reads for images (B, 3, H, W)."""
         with torch.no_grad():
             taps = [self._embed(images)]
             for i in range(len(self.blocks.widths)):
@@ -128,5 +93,4 @@ class LST(Classifier):
         return self._read(taps[-1] + self.side(taps))
 
     def watch_points(self) -> list[WatchPoint]:
-        """Return the methods that run the parts of a step; see ``DTL.watch_points``."""
         return [*super().watch_points(), WatchPoint(self.side, "forward", "side network")]

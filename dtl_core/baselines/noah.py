@@ -1,7 +1,5 @@
 """The modules of NOAH (Zhang, Zhou and Liu, "Neural Prompt Search", 2022) without its search."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from .adaptformer import Bottleneck
@@ -18,7 +16,6 @@ class SerialAdapter(nn.Module):
         self.mlp, self.adapter = mlp, adapter
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (..., d) to (..., d)."""
         y = self.mlp(x)
         return y + self.adapter(y)
 
@@ -34,9 +31,6 @@ def noah(
     over the results of NOAH's search. Training does not start at the frozen function because the prompts take part in
     attention. The adapter is AdaptFormer's, with ReLU and ``up`` at 0. NOAH's own code has QuickGELU and a random
     ``up``.
-
-    Raises:
-        UnsupportedBackbone: the backbone is a Swin, or its blocks are not timm's standard ones.
     """
     require_vit(backbone, "NOAH", "its prompts are tokens in one row with the patches, and a Swin has windows of them")
     blocks = standard_blocks(backbone, "NOAH")

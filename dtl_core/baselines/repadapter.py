@@ -1,7 +1,5 @@
 """RepAdapter (Luo et al., 2023): a linear bottleneck before attention and MLP that can be merged into them."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,14 +9,9 @@ from .support import replace_linears
 
 
 class RepAdapter(nn.Module):
-    """A residual linear bottleneck, ``x + s * up(down(x))``, with a block-diagonal ``up``.
+    """A residual linear bottleneck, ``x + s * up(down(x))``, with a block-diagonal ``up`` of g groups.
 
-    Args:
-        dim: width d of the tokens.
-        hidden: width of the bottleneck.
-        groups: number g of blocks of ``up``. Block i maps the i-th hidden / g features to the i-th d / g outputs.
-        scale: factor s.
-        like: a tensor whose type and device the parameters take.
+    Block i of ``up`` maps the i-th hidden / g features to the i-th d / g outputs.
 
     Attributes:
         down: (hidden, d), Xavier-uniform (customary). Its bias ``down_bias`` starts at 0.
@@ -38,30 +31,20 @@ class RepAdapter(nn.Module):
         nn.init.xavier_uniform_(self.down)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (..., d) to (..., d)."""
         up = torch.block_diag(*self.up)  # (d, hidden): small, and one product in place of g
         return x + self.scale * F.linear(F.linear(x, self.down, self.down_bias), up, self.up_bias)
 
 
 def repadapter(
-    backbone: nn.Module,
-    num_classes: int,
-    hidden: int = 8,
-    groups: int = 2,
-    scale: float = 1.0,
-    readout: str = "mean",
+    backbone: nn.Module, num_classes: int, hidden: int = 8, groups: int = 2, scale: float = 1.0, readout: str = "mean"
 ) -> Classifier:
     """Return a model with a trained ``RepAdapter`` before the qkv and fc1 layers of every block.
 
     Each block uses ``attn(rep(norm1(x)))`` and ``mlp(rep(norm2(x)))`` with ``rep(x) = x + s (up (down x + a) + b)``.
-    Only the adapters and the head are trained. Training starts at the frozen function because up is 0. rep is affine,
-    so it can be merged into qkv and fc1 after training. On a Swin, the adapter before qkv comes after the padding of
-    the windows. On ViT-B/16 with hidden 8 in 2 groups the adapters have 239,808 parameters, of which 18,624 are biases.
-    The commonly reported figure is 0.22 M without biases (221,184) or 0.24 M with them. On VTAB-1K s is tuned by task
-    between 0.1 and 10 (unverified).
-
-    Raises:
-        UnsupportedBackbone: the blocks are not timm's standard ones.
+    Training starts at the frozen function because up is 0. rep is affine, so it can be merged into qkv and fc1 after
+    training. On a Swin, the adapter before qkv comes after the padding of the windows. On ViT-B/16 with hidden 8 in 2
+    groups the adapters have 239,808 parameters, of which 18,624 are biases. The commonly reported figure is 0.22 M
+    without biases (221,184) or 0.24 M with them. On VTAB-1K s is tuned by task between 0.1 and 10 (unverified).
     """
     model = Classifier(backbone.requires_grad_(False), num_classes, readout)
 

@@ -1,7 +1,5 @@
 """SSF (Lian et al., NeurIPS 2022): a trained scale and shift for the output of every operation."""
 
-from __future__ import annotations
-
 import torch
 from timm.layers import RmsNorm
 from torch import Tensor, nn
@@ -13,14 +11,9 @@ OPERATIONS = (nn.Linear, nn.Conv2d, nn.LayerNorm, RmsNorm)
 
 
 class ScaledShifted(nn.Module):
-    """A frozen operation with a scale and a shift per channel, ``scale * operation(x) + shift``.
+    """A frozen linear layer, norm or convolution with a scale and a shift per channel of its output.
 
-    Args:
-        operation: a frozen linear layer, norm or convolution.
-
-    Attributes:
-        scale: (d,), ones.
-        shift: (d,), zeros, so that training starts at the frozen function.
+    They start at 1 and 0, so that training starts at the frozen function.
     """
 
     def __init__(self, operation: nn.Module):
@@ -31,7 +24,6 @@ class ScaledShifted(nn.Module):
         self.shift = nn.Parameter(torch.zeros_like(self.scale))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map ``x`` as the operation does: with channels last, or to (B, d, H, W) for a convolution."""
         scale, shift = self.scale, self.shift
         if self._channels_first:
             scale, shift = scale[:, None, None], shift[:, None, None]
@@ -41,12 +33,9 @@ class ScaledShifted(nn.Module):
 def ssf(backbone: nn.Module, num_classes: int, readout: str = "mean") -> Classifier:
     """Return a model that trains ``y * gamma + beta`` after every linear layer, norm and patch embedding.
 
-    Only gamma, beta and the head are trained. Training starts at the frozen function, with gamma 1 and beta 0. The
-    paper draws them at random around these values (unverified). On ViT-B/16 they have 205,824 parameters, commonly
-    reported as 0.21 M. The method has no size to choose.
-
-    Raises:
-        UnsupportedBackbone: the blocks are not timm's standard ones.
+    Training starts at the frozen function, with gamma 1 and beta 0. The paper draws them at random around these values
+    (unverified). On ViT-B/16 they have 205,824 parameters, commonly reported as 0.21 M. The method has no size to
+    choose.
     """
     standard_blocks(backbone, "SSF")  # others may read a layer's weight and pass its forward by
     model = Classifier(backbone.requires_grad_(False), num_classes, readout)

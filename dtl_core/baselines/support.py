@@ -1,28 +1,25 @@
 """Checks and replacements that the methods apply to a backbone."""
 
-from __future__ import annotations
-
+import math
 from collections.abc import Callable
 
 from timm.models.vision_transformer import VisionTransformer
-from torch import nn
+from torch import Tensor, nn
 
 from ..blocks import UnsupportedBackbone, blocks_of
 
 ON_A_SWIN = "full, linear, bitfit, adaptformer, lora, ssf, repadapter, dtl, dtl+"
 
 
+def kaiming(like: Tensor, *shape: int) -> nn.Parameter:
+    """Return a parameter of ``like``'s type and device, Kaiming-uniform with a = sqrt(5) as in PyTorch's linear layers."""
+    parameter = nn.Parameter(like.new_empty(shape))
+    nn.init.kaiming_uniform_(parameter, a=math.sqrt(5))
+    return parameter
+
+
 def require_vit(backbone: nn.Module, method: str, why: str) -> VisionTransformer:
-    """Return the backbone if it is a ViT.
-
-    Args:
-        backbone: any model.
-        method: name of the method, for the message.
-        why: reason why the method does not support a Swin, for the message.
-
-    Raises:
-        UnsupportedBackbone: the backbone is a Swin, or ``blocks_of`` does not support it.
-    """
+    """Return the backbone if it is a ViT; ``why`` says in the message what the method does not find in a Swin."""
     if blocks_of(backbone).grid is None:
         raise UnsupportedBackbone(
             f"{method} is built for timm's VisionTransformer, not for a {type(backbone).__name__}: {why}. "
@@ -32,12 +29,7 @@ def require_vit(backbone: nn.Module, method: str, why: str) -> VisionTransformer
 
 
 def standard_blocks(backbone: nn.Module, method: str) -> list[nn.Module]:
-    """Return the blocks if each computes ``x + attn(norm1(x))`` and then ``x + mlp(norm2(x))``.
-
-    Raises:
-        UnsupportedBackbone: the blocks are of another kind (parallel, post-norm), or ``blocks_of`` does not support the
-            backbone.
-    """
+    """Return the blocks if each computes ``x + attn(norm1(x))`` and then ``x + mlp(norm2(x))``."""
     steps = blocks_of(backbone)
     if not steps.can_drop_path():
         raise UnsupportedBackbone(
@@ -50,17 +42,9 @@ def standard_blocks(backbone: nn.Module, method: str) -> list[nn.Module]:
 def replace_linears(
     backbone: nn.Module, method: str, paths: tuple[str, ...], replacement: Callable[[nn.Linear], nn.Module]
 ) -> None:
-    """Replace the named linear layers of every block by ``replacement(layer)``.
+    """Replace the linear layers at these paths ("attn.qkv", "mlp.fc1", …) of every block by ``replacement(layer)``.
 
-    Args:
-        backbone: a ViT or Swin with standard blocks. It is changed in place, or not at all if a layer is missing.
-        method: name of the method, for the message.
-        paths: paths within a block: "attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2".
-        replacement: function that makes the new module from the old layer.
-
-    Raises:
-        UnsupportedBackbone: a block has no linear layer at one of the paths, or the blocks are not timm's standard
-            ones.
+    The backbone is changed in place, or not at all if a layer is missing.
     """
     places = []
     for i, block in enumerate(standard_blocks(backbone, method)):

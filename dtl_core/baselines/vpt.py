@@ -1,7 +1,5 @@
 """Visual prompt tuning (Jia et al., ECCV 2022): trained tokens beside the image's, before the first or every block."""
 
-from __future__ import annotations
-
 import math
 
 import torch
@@ -12,14 +10,9 @@ from .support import require_vit
 
 
 class Prompt(nn.Module):
-    """The prompts of one block.
+    """The prompts of one block, n tokens of width d.
 
-    Args:
-        number: number n of prompts.
-        backbone: the ViT, which gives width, patch size, type and device.
-
-    Attributes:
-        tokens: (n, d), uniform in +-sqrt(6 / (3 p^2 + d)) for patches of p x p pixels (customary).
+    They are uniform in +-sqrt(6 / (3 p^2 + d)) for patches of p x p pixels (customary).
     """
 
     def __init__(self, number: int, backbone: nn.Module):
@@ -42,20 +35,9 @@ class VPT(Classifier):
     """A frozen ViT with prompts between its prefix tokens (class, registers) and its patches.
 
     In VPT-Shallow, ``[c, p, e]`` enters block 0, and the prompts p pass through all blocks. In VPT-Deep, the prompts
-    that left block i - 1 are replaced by p_i before block i. Prompts have no positions, and the readout ignores them.
-    Training does not start at the frozen function because the prompts take part in attention.
-
-    Args:
-        backbone, num_classes, readout: as in ``Classifier``. The paper reads the class token.
-        prompts: number n of prompts per block that has prompts.
-        deep: give prompts to every block instead of only the first.
-
-    Attributes:
-        prompts: a ``Prompt`` for each block that has prompts.
-
-    Raises:
-        UnsupportedBackbone: the backbone is a Swin. The paper's variant for Swin is not implemented.
-        ValueError: ``prompts`` is below 1.
+    that left block i - 1 are replaced by p_i before block i. Prompts have no positions, and the readout ignores them;
+    the paper reads the class token. Training does not start at the frozen function because the prompts take part in
+    attention. The paper's variant for Swin is not implemented.
     """
 
     def __init__(self, backbone: nn.Module, num_classes: int, prompts: int, deep: bool, readout: str = "mean"):
@@ -70,7 +52,6 @@ class VPT(Classifier):
         self._number, self._after = prompts, backbone.num_prefix_tokens
 
     def features(self, images: Tensor) -> Tensor:
-        """Return the features (B, d) that the head reads for images (B, 3, H, W)."""
         x = self._embed(images)
         for i in range(len(self.blocks.widths)):
             if i < len(self.prompts):

@@ -5,8 +5,6 @@ name a resize to 256 and a centre crop of 224. They do not give the range of the
 timm and torchvision, 0.08 to 1.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch
@@ -14,7 +12,7 @@ from PIL import Image, ImageOps
 from timm.data.auto_augment import RandAugment, rand_augment_transform
 from torchvision.transforms import InterpolationMode, v2
 
-from .transforms import EvalTransform
+from .transforms import EvalTransform, pair
 
 AUTHORS = "rand-m9-mstd0.5-inc1"
 LETTERS = f"{AUTHORS}, letters"  # for letters and digits, see ``train_transform``
@@ -31,9 +29,8 @@ TEST_CROP = 224 / 256  # the side of the centre crop over the shorter side of th
 class TrainTransform:
     """A transform to a random, normalised view of an image, made by ``train_transform``.
 
-    Attributes:
-        deterministic: False. Each pass sees another tensor, so features cannot be cached.
-        augmentation: name of the augmentation.
+    Each pass sees another tensor, so features cannot be cached. The random numbers come from the generators that
+    ``seed_everything`` seeds.
     """
 
     deterministic = False
@@ -56,10 +53,6 @@ class TrainTransform:
         )
 
     def __call__(self, image: Image.Image) -> torch.Tensor:
-        """Return a random view of an RGB image as float32 (3, H, W).
-
-        The random numbers come from the generators that ``seed_everything`` seeds.
-        """
         return self._view(image)
 
     def __repr__(self) -> str:
@@ -89,24 +82,17 @@ def _posterize(image: Image.Image, bits: int, **_) -> Image.Image:
 def train_transform(
     image_size: int | tuple[int, int], mean: Sequence[float], std: Sequence[float], augmentation: str
 ) -> EvalTransform | TrainTransform:
-    """Return the transform for training.
+    """Return the transform for training; for mean and std see ``model.dtl_info``.
 
-    Args:
-        image_size: side, or (H, W), in pixels.
-        mean, std: statistics of the backbone, as in ``model.dtl_info``.
-        augmentation: "none" resizes and normalises. ``AUTHORS`` is random resized crop, flip and RandAugment.
-            ``LETTERS`` has no flip, rotation or shear; its crops have at least 0.8 of the area and aspect ratio 1, and
-            its translations are at most a tenth of the side.
-
-    Raises:
-        ValueError: the augmentation is unknown.
+    The augmentation "none" resizes and normalises. ``AUTHORS`` is random resized crop, flip and RandAugment.
+    ``LETTERS`` has no flip, rotation or shear; its crops have at least 0.8 of the area and aspect ratio 1, and its
+    translations are at most a tenth of the side.
     """
     if augmentation not in AUGMENTATIONS:
         raise ValueError(f"augmentation is {augmentation!r}: choose one of {', '.join(map(repr, AUGMENTATIONS))}")
     if augmentation == "none":
         return EvalTransform(image_size, mean, std)
-    size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-    return TrainTransform(size, mean, std, augmentation)
+    return TrainTransform(pair(image_size), mean, std, augmentation)
 
 
 class CropTransform(EvalTransform):
@@ -116,7 +102,6 @@ class CropTransform(EvalTransform):
     """
 
     def __call__(self, image: Image.Image) -> torch.Tensor:
-        """Return an RGB image as float32 (3, H, W)."""
         height, width = self.size
         scale = max(height / image.height, width / image.width) / TEST_CROP
         larger = [max(round(image.height * scale), height), max(round(image.width * scale), width)]
@@ -125,6 +110,3 @@ class CropTransform(EvalTransform):
         return v2.functional.normalize(
             v2.functional.to_dtype(v2.functional.pil_to_tensor(cropped), torch.float32, scale=True), self.mean, self.std
         )
-
-    def __repr__(self) -> str:
-        return f"CropTransform(size={self.size}, mean={self.mean}, std={self.std})"

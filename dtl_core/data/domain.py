@@ -16,13 +16,11 @@ All labels are those of the 1,000 classes, although ImageNet-A and -R have image
 This reader was tested on small stand-in folders, not on the official archive.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .lists import UNPACK, ImageList, class_names, read_list
+from .lists import UNPACK, ImageList, check_split, find_folder
 
 # name in the authors' scripts: other names of the folder. The first is the source
 OFFICIAL: dict[str, tuple[str, ...]] = {
@@ -53,29 +51,16 @@ def official_domain(name: str) -> str | None:
 
 
 class DomainShift(ImageList):
-    """One split of one domain in torchvision style: ``dataset[i]`` is (image, label).
+    """One split of one domain; attributes and errors are as in ``VTAB1k``.
 
     Args:
         root: the folder that holds the domains (DG, or ``domain`` of a built suite).
-        domain: name of a domain's folder, or any name of an official domain (``imagenet-a``).
+        domain: name of a domain's folder, or any name of an official domain (``imagenet-a``). The attribute ``task`` is
+            an official domain's name in the authors' scripts.
         split: ``train`` or ``val`` (source domain only), or ``test``.
         transform: function applied to each RGB image. None returns the image unchanged.
         shots: training images per class. The benchmark has lists for 16.
         seed: which draw of training images: 0, 1 or 2.
-
-    Attributes:
-        task: an official domain's name in the authors' scripts, or else the name of the folder.
-        split, shots, seed: the arguments.
-        samples: list of (path, label).
-        targets: list of labels.
-        classes: number of classes of the benchmark, 1,000 for ImageNet and all its targets.
-        class_names: name of each class, or its number if the domain has no names.
-        digest: SHA-256 (hexadecimal) of task, name of the list and text of the list.
-
-    Raises:
-        FileNotFoundError: the root, the domain's folder, the list or an image is missing.
-        BadDataset: a line of the list is malformed, or a label is out of range.
-        ValueError: the split is unknown.
     """
 
     def __init__(
@@ -87,17 +72,24 @@ class DomainShift(ImageList):
         shots: int = 16,
         seed: int = 0,
     ):
-        if split not in IMAGES:
-            raise ValueError(f"no split is called {split!r}: choose one of {', '.join(IMAGES)}")
-        self.root, self.split, self.shots, self.seed = Path(root), split, shots, seed
-        official = official_domain(domain)
-        folder = self._folder(domain, (domain, *((official, *OFFICIAL[official]) if official else ())))
+        check_split(split, IMAGES)
+        root, self.shots, self.seed, official = Path(root), shots, seed, official_domain(domain)
+        names = (domain, *((official, *OFFICIAL[official]) if official else ()))
+        folder = find_folder(root, f"domain {domain!r}", names, "domain-generalization archive (DG)")
         path = folder / "annotations" / list_name(split, shots, seed)
-        text, entries = read_list(path, self._hint(official))
-        others = [p for p in sorted(path.parent.glob("*_meta.list*")) if p != path]
-        labels = class_names(folder, IMAGENET_CLASSES if official else None, entries, others)
+        if split != "test":
+            hint = "Only the source of a benchmark has lists to train and validate on (ImageNet's: data/few-shot in NOAH's code)"
+        elif official == "imagenet":
+            hint = (
+                "NOAH publishes none for ImageNet: write one, a line '<path below images/val> <label>' for each image"
+            )
+        else:
+            hint = f"The lists come with NOAH's code (data/domain-generalization). {UNPACK}"
         bases = [folder / images for images in IMAGES[split]]
-        super().__init__(official or domain, path, text, entries, labels, bases, transform, path.name)
+        super().__init__(
+            official or domain, root, folder, path, sorted(path.parent.glob("*_meta.list*")), bases, transform,
+            split=split, key=path.name, known=IMAGENET_CLASSES if official else None, hint=hint,
+        )  # fmt: skip
 
     @property
     def present_classes(self) -> tuple[int, ...]:
@@ -106,34 +98,3 @@ class DomainShift(ImageList):
         Whether to mask the logits of the other classes is up to the evaluation.
         """
         return tuple(sorted(set(self.targets)))
-
-    def _hint(self, official: str | None) -> str:
-        """Return advice for the message about a missing list."""
-        if self.split != "test":
-            return "Only the source of a benchmark has lists to train and validate on (ImageNet's: data/few-shot in NOAH's code)"
-        if official == "imagenet":
-            return (
-                "NOAH publishes none for ImageNet: write one, a line '<path below images/val> <label>' for each image"
-            )
-        return f"The lists come with NOAH's code (data/domain-generalization). {UNPACK}"
-
-    def _folder(self, domain: str, names: tuple[str, ...]) -> Path:
-        """Return the domain's folder, under any of its names.
-
-        Raises:
-            FileNotFoundError: the root or the domain's folder is missing.
-        """
-        hint = "run `dtl data build` for a built suite, or unpack the domain-generalization archive (DG) there"
-        if not self.root.is_dir():
-            raise FileNotFoundError(f"{self.root} is no folder: {hint}")
-        for name in names:
-            if (self.root / name).is_dir():
-                return self.root / name
-        there = sorted(p.name for p in self.root.iterdir() if p.is_dir() and not p.name.startswith("."))
-        raise FileNotFoundError(
-            f"{self.root} has no folder for the domain {domain!r}; it has {', '.join(there) or 'none at all'}: {hint}"
-        )
-
-    def __repr__(self) -> str:
-        split = f"train, {self.shots} shots, seed {self.seed}" if self.split == "train" else self.split
-        return f"DomainShift({self.task}, {split}: {len(self)} images, {self.classes} classes, {self.root})"

@@ -10,13 +10,11 @@ reader follows the list and gives 74 images.
 This reader was tested on small stand-in folders, not on the official archive.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .lists import UNPACK, ImageList, class_names, read_list
+from .lists import UNPACK, ImageList, check_root, check_split
 
 # name in NOAH's lists and in the authors' scripts ("standford" is theirs): classes, other names of the folder
 SETS: dict[str, tuple[int, tuple[str, ...]]] = {
@@ -45,29 +43,16 @@ def official_set(name: str) -> str | None:
 
 
 class FewShot(ImageList):
-    """One split of one few-shot set in torchvision style: ``dataset[i]`` is (image, label).
+    """One split of one few-shot set; attributes and errors are as in ``VTAB1k``.
 
     Args:
         root: the folder that holds the sets (FGFS, or ``few-shot`` of a built suite).
-        task: name of a set's folder, or any name of an official set (``oxford_pets``, ``oxford-pets-FS``).
+        task: name of a set's folder, or any name of an official set (``oxford_pets``, ``oxford-pets-FS``). The
+            attribute ``task`` is an official set's name in NOAH's lists.
         split: ``train``, ``val`` or ``test``.
         transform: function applied to each RGB image. None returns the image unchanged.
         shots: training images per class: 1, 2, 4, 8 or 16.
         seed: which of the three draws of training images: 0, 1 or 2.
-
-    Attributes:
-        task: an official set's name in NOAH's lists, or else the name of the folder.
-        split, shots, seed: the arguments.
-        samples: list of (path, label).
-        targets: list of labels.
-        classes: number of classes.
-        class_names: name of each class, or its number if the set has no names.
-        digest: SHA-256 (hexadecimal) of task, name of the list and text of the list.
-
-    Raises:
-        FileNotFoundError: the root, the set's folder, the list or an image is missing.
-        BadDataset: a line of the list is malformed, or a label is out of range.
-        ValueError: the split is unknown.
     """
 
     def __init__(
@@ -79,41 +64,31 @@ class FewShot(ImageList):
         shots: int = 16,
         seed: int = 0,
     ):
-        if split not in SPLITS:
-            raise ValueError(f"no split is called {split!r}: choose one of {', '.join(SPLITS)}")
-        self.root, self.split, self.shots, self.seed = Path(root), split, shots, seed
-        official = official_set(task)
-        names = (task, *((official, *SETS[official][1]) if official else ()))
-        folders = [self.root / name for name in names if (self.root / name).is_dir()]
-        annotations = self._annotations(task, names)
+        check_split(split, SPLITS)
+        root, self.shots, self.seed, official = Path(root), shots, seed, official_set(task)
+        known, others = SETS[official] if official else (None, ())
+        names = (task, *((official, *others) if official else ()))
+        annotations = _annotations(root, task, names)
         path = annotations / list_name(split, shots, seed)
-        text, entries = read_list(path, f"The lists come with NOAH's code (data/few-shot). {UNPACK}")
-        others = [p for p in sorted(annotations.glob("*_meta.list*")) if p != path]
-        known = SETS[official][0] if official else None
-        labels = class_names(annotations.parent, known, entries, others)
-        bases = [folder / images for folder in folders or [self.root / task] for images in IMAGES]
-        super().__init__(official or task, path, text, entries, labels, bases, transform, path.name)
+        folders = [root / name for name in names if (root / name).is_dir()] or [root / task]
+        bases = [folder / images for folder in folders for images in IMAGES]
+        super().__init__(
+            official or task, root, annotations.parent, path, sorted(annotations.glob("*_meta.list*")), bases, transform,
+            split=split, key=path.name, known=known,
+            hint=f"The lists come with NOAH's code (data/few-shot). {UNPACK}",
+        )  # fmt: skip
 
-    def _annotations(self, task: str, names: tuple[str, ...]) -> Path:
-        """Return the folder of the set's lists, under any of the set's names.
 
-        Raises:
-            FileNotFoundError: the root or the folder of the lists is missing.
-        """
-        hint = "run `dtl data build` for a built suite, or unpack the few-shot archive (FGFS) there"
-        if not self.root.is_dir():
-            raise FileNotFoundError(f"{self.root} is no folder: {hint}")
-        for above in (self.root, self.root / "few-shot_split"):
-            for name in names:
-                if (above / name / "annotations").is_dir():
-                    return above / name / "annotations"
-        found = [*self.root.glob("*/annotations"), *self.root.glob("few-shot_split/*/annotations")]
-        there = sorted({p.parent.name for p in found})
-        raise FileNotFoundError(
-            f"{self.root} has no annotations/ for the set {task!r}, neither in the set's folder nor under "
-            f"few-shot_split/; it has some for {', '.join(there) or 'none'}: {hint}"
-        )
-
-    def __repr__(self) -> str:
-        split = f"train, {self.shots} shots, seed {self.seed}" if self.split == "train" else self.split
-        return f"FewShot({self.task}, {split}: {len(self)} images, {self.classes} classes, {self.root})"
+def _annotations(root: Path, task: str, names: tuple[str, ...]) -> Path:
+    """Return the folder of the set's lists, under any of the set's names."""
+    hint = check_root(root, "few-shot archive (FGFS)")
+    for above in (root, root / "few-shot_split"):
+        for name in names:
+            if (above / name / "annotations").is_dir():
+                return above / name / "annotations"
+    found = [*root.glob("*/annotations"), *root.glob("few-shot_split/*/annotations")]
+    there = sorted({p.parent.name for p in found})
+    raise FileNotFoundError(
+        f"{root} has no annotations/ for the set {task!r}, neither in the set's folder nor under "
+        f"few-shot_split/; it has some for {', '.join(there) or 'none'}: {hint}"
+    )

@@ -1,7 +1,5 @@
 """A reader for a user's own images: one folder per class, split from a seed."""
 
-from __future__ import annotations
-
 import hashlib
 import warnings
 from collections.abc import Callable
@@ -13,13 +11,12 @@ import numpy as np
 from PIL import Image, ImageOps
 from tqdm.auto import tqdm
 
-from .lists import BadDataset
-from .opening import open_named
+from .lists import BadDataset, Images, check_split
 
 SPLITS = {"train": ("train",), "val": ("val",), "trainval": ("train", "val"), "test": ("test",)}
 
 
-class ImageFolderTask:
+class ImageFolderTask(Images):
     """One split of a folder with a sub-folder per class, in torchvision style: ``dataset[i]`` is (image, label).
 
     Every split has images of every class. Images may be at any depth inside a class's folder. Other files and names
@@ -39,7 +36,6 @@ class ImageFolderTask:
     Raises:
         FileNotFoundError: the folder is missing.
         BadDataset: there are fewer than two classes, or a class has fewer than three readable images.
-        ValueError: the split is unknown, or the fractions leave nothing to train on.
     """
 
     def __init__(
@@ -51,8 +47,7 @@ class ImageFolderTask:
         val_fraction: float = 0.2,
         test_fraction: float = 0.2,
     ):
-        if split not in SPLITS:
-            raise ValueError(f"no split is called {split!r}: choose one of {', '.join(SPLITS)}")
+        check_split(split, SPLITS)
         if not (val_fraction > 0 and test_fraction > 0 and val_fraction + test_fraction < 1):
             raise ValueError(
                 f"val_fraction {val_fraction} and test_fraction {test_fraction} must be above 0 and sum to less than 1"
@@ -60,29 +55,13 @@ class ImageFolderTask:
         self.root, self.split, self.transform, self.seed = Path(root).expanduser(), split, transform, seed
         self.task = self.root.resolve().name
         found = _readable_images(self.root)
-        self.class_names = tuple(found)
-        self.classes = len(found)
-        parts = {
-            name: _split(files, np.random.default_rng([seed, label]), val_fraction, test_fraction)
-            for label, (name, files) in enumerate(found.items())
-        }
-        self.samples = [
-            (path, label)
-            for label, name in enumerate(self.class_names)
-            for part in SPLITS[split]
-            for path in parts[name][part]
-        ]
+        self.class_names, self.classes, self.samples = tuple(found), len(found), []
+        for label, files in enumerate(found.values()):
+            parts = _split(files, np.random.default_rng([seed, label]), val_fraction, test_fraction)
+            self.samples += [(path, label) for part in SPLITS[split] for path in parts[part]]
         self.targets = [label for _, label in self.samples]
         listed = "".join(f"{p.relative_to(self.root).as_posix()} {p.stat().st_size} {y}\n" for p, y in self.samples)
         self.digest = hashlib.sha256(f"{split}\n{listed}".encode()).hexdigest()
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> tuple[Any, int]:
-        path, label = self.samples[index]
-        image = open_named(path)
-        return (image if self.transform is None else self.transform(image)), label
 
     def __repr__(self) -> str:
         return f"ImageFolderTask({self.root}, {self.split}: {len(self)} images, {self.classes} classes)"
@@ -101,47 +80,28 @@ def _split(
 
 
 def _readable_images(root: Path) -> dict[str, list[Path]]:
-    """Return the readable images of each class, sorted, and warn about the others.
-
-    Raises:
-        FileNotFoundError: the folder is missing.
-        BadDataset: there are fewer than two classes, or a class has fewer than three readable images.
-    """
+    """Return the readable images of each class, sorted, and warn about the others."""
     if not root.is_dir():
         raise FileNotFoundError(f"{root} is no folder: give one that holds a sub-folder for each class")
     folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
     if len(folders) < 2:
         raise BadDataset(f"{root} has {len(folders)} sub-folders: put the images of each class into one, two at least")
-    known = Image.registered_extensions()
-    candidates = {
-        f.name: sorted(
-            p
-            for p in f.rglob("*")
-            if p.suffix.lower() in known and p.is_file() and not any(s.startswith(".") for s in p.relative_to(f).parts)
-        )
-        for f in folders
-    }
-    bad: list[str] = []
-    good: dict[str, list[Path]] = {name: [] for name in candidates}
-    total = sum(map(len, candidates.values()))
-    with tqdm(total=total, desc=f"check {root.name}", unit="image", leave=False, delay=1) as bar:
-        for name, files in candidates.items():
-            for path in files:
-                facts = path.stat()
-                problem = _problem(path, facts.st_mtime_ns, facts.st_size)
-                if problem:
-                    bad.append(f"{path} ({problem})")
-                else:
-                    good[name].append(path)
-                bar.update()
-    if bad:
-        more = f"\n  and {len(bad) - 20} more" if len(bad) > 20 else ""
+    found = {folder.name: _images_in(folder) for folder in folders}
+    everything = [path for files in found.values() for path in files]
+    problems: dict[Path, str] = {}
+    for path in tqdm(everything, desc=f"check {root.name}", unit="image", leave=False, delay=1):
+        facts = path.stat()
+        problem = _problem(path, facts.st_mtime_ns, facts.st_size)
+        if problem:
+            problems[path] = problem
+    if problems:
+        named = "".join(f"\n  {path} ({problem})" for path, problem in list(problems.items())[:20])
+        more = f"\n  and {len(problems) - 20} more" if len(problems) > 20 else ""
         warnings.warn(
-            f"{len(bad)} of {total} images under {root} cannot be read and are left out:\n  "
-            + "\n  ".join(bad[:20])
-            + more,
+            f"{len(problems)} of {len(everything)} images under {root} cannot be read and are left out:{named}{more}",
             stacklevel=3,
         )
+    good = {name: [path for path in files if path not in problems] for name, files in found.items()}
     small = [f"{name} ({len(files)})" for name, files in good.items() if len(files) < 3]
     if small:
         raise BadDataset(
@@ -149,6 +109,17 @@ def _readable_images(root: Path) -> dict[str, list[Path]]:
             f"{', '.join(small)}. Add images or move these folders away"
         )
     return good
+
+
+def _images_in(folder: Path) -> list[Path]:
+    known = Image.registered_extensions()
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in known
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
 
 
 @lru_cache(maxsize=200_000)

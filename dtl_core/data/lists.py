@@ -1,6 +1,4 @@
-"""List files with "<relative path> <label>" per line, and the base class of the benchmark readers."""
-
-from __future__ import annotations
+"""List files with "<relative path> <label>" per line, and the base classes of the readers."""
 
 import hashlib
 import os
@@ -10,8 +8,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from .opening import open_named
-from .transforms import UnreadableImage
+from .transforms import UnreadableImage, open_rgb
 
 UNPACK = "Unpack the archive again, or run `dtl data build` for a built suite"
 
@@ -20,17 +17,34 @@ class BadDataset(ValueError):
     """An error in the contents of a dataset folder, whose message names the place and says what to do."""
 
 
+def check_split(split: str, known: Iterable[str]) -> None:
+    if split not in known:
+        raise ValueError(f"no split is called {split!r}: choose one of {', '.join(known)}")
+
+
+def check_root(root: Path, archive: str) -> str:
+    """Return advice on how to get the data; raise FileNotFoundError with it if there is no such folder."""
+    hint = f"run `dtl data build` for a built suite, or unpack the {archive} there"
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root} is no folder: {hint}")
+    return hint
+
+
+def find_folder(root: Path, what: str, names: Iterable[str], archive: str) -> Path:
+    """Return the folder in ``root`` under the first of its names that is there."""
+    hint = check_root(root, archive)
+    for name in names:
+        if name and (root / name).is_dir():
+            return root / name
+    there = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    raise FileNotFoundError(f"{root} has no folder for the {what}; it has {', '.join(there) or 'none at all'}: {hint}")
+
+
 def read_list(path: Path, hint: str = UNPACK) -> tuple[str, list[tuple[int, str, int]]]:
-    """Return a list file's text and its entries (line number, relative path, label).
-
-    Paths may contain spaces.
-
-    Args:
-        path: the list file.
-        hint: advice that ends the message if the list is missing.
+    """Return a list file's text and its entries (line number, relative path, label); paths may contain spaces.
 
     Raises:
-        FileNotFoundError: the list is missing.
+        FileNotFoundError: the list is missing; ``hint`` ends the message.
         BadDataset: a line is not "<relative path> <label>", or the list is empty.
     """
     if not path.is_file():
@@ -49,50 +63,54 @@ def read_list(path: Path, hint: str = UNPACK) -> tuple[str, list[tuple[int, str,
     return text, entries
 
 
-def class_names(folder: Path, known: int | None, entries: list, other_lists: Iterable[Path]) -> tuple[str, ...]:
-    """Return the class names from ``classes.txt``, or else the class numbers as strings.
+class Images:
+    """Images in torchvision style: ``dataset[i]`` is (image, label), from ``samples`` and ``transform``."""
 
-    Without ``known``, the number of classes follows from the highest label in all lists of the folder.
-    """
-    if (folder / "classes.txt").is_file():
-        return tuple((folder / "classes.txt").read_text(encoding="utf-8").splitlines())
-    top = max(label for _, _, label in entries)
-    if known is None:
-        for path in other_lists:
-            top = max(top, *(label for _, _, label in read_list(path)[1]))
-    return tuple(str(i) for i in range(known or top + 1))
+    samples: list[tuple[Path, int]]
+    transform: Callable[[Any], Any] | None
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        path, label = self.samples[index]
+        image = open_rgb(path)
+        return (image if self.transform is None else self.transform(image)), label
 
 
-class ImageList:
-    """The images that one list names, in torchvision style: ``dataset[i]`` is (image, label).
+class ImageList(Images):
+    """The images that one list names; the readers of the benchmarks find the list.
 
     Args:
         task: name for messages and for the digest.
-        path: the list file.
-        text, entries: result of ``read_list`` for this file.
-        names: one name per class.
+        folder: folder of the task, which may hold ``classes.txt`` with the names of the classes.
+        lists: all lists of the task. Without ``known`` the number of classes follows from their highest label.
         bases: folders that the list's paths may be relative to. The folder with the fewest missing images is used.
-        transform: function applied to each RGB image. None returns the image unchanged.
         key: what identifies the list within the benchmark, such as its split, for the digest.
-
-    Raises:
-        FileNotFoundError: an image is missing.
-        BadDataset: a label is out of range.
     """
+
+    shots: int | None = None
+    seed: int | None = None
 
     def __init__(
         self,
         task: str,
+        root: Path,
+        folder: Path,
         path: Path,
-        text: str,
-        entries: list[tuple[int, str, int]],
-        names: Sequence[str],
+        lists: Iterable[Path],
         bases: Sequence[Path],
         transform: Callable[[Any], Any] | None,
+        *,
+        split: str,
         key: str,
+        known: int | None,
+        hint: str,
     ):
-        self.task, self.list_path, self.transform = task, path, transform
-        self.class_names, self.classes = tuple(names), len(names)
+        text, entries = read_list(path, hint)
+        self.task, self.root, self.list_path, self.transform, self.split = task, root, path, transform, split
+        self.class_names = _class_names(folder, known, entries, [p for p in lists if p != path and p.is_file()])
+        self.classes = len(self.class_names)
         for number, _, label in entries:
             if not 0 <= label < self.classes:
                 raise BadDataset(
@@ -109,28 +127,31 @@ class ImageList:
         self.targets = [label for _, _, label in entries]
         self.digest = hashlib.sha256(f"{task}\n{key}\n{text}".encode()).hexdigest()
 
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> tuple[Any, int]:
-        path, label = self.samples[index]
-        image = open_named(path)
-        return (image if self.transform is None else self.transform(image)), label
-
     def verify(self) -> None:
-        """Open every image, with a progress bar.
-
-        Raises:
-            BadDataset: some images cannot be read. The message names the first ten.
-        """
+        """Open every image, with a progress bar; raise BadDataset that names the first ten that cannot be read."""
         bad = []
         for path, _ in tqdm(self.samples, desc=f"verify {self.task} {self.list_path.name}", unit="image", leave=False):
             try:
-                open_named(path)
+                open_rgb(path)
             except (UnreadableImage, FileNotFoundError) as error:
                 bad.append(str(error))
         if bad:
             raise BadDataset(f"{len(bad)} of {len(self)} images cannot be read:\n  " + "\n  ".join(bad[:10]))
+
+    def __repr__(self) -> str:
+        drawn = f", {self.shots} shots, seed {self.seed}" if self.shots and self.split == "train" else ""
+        about = f"{self.split}{drawn}: {len(self)} images, {self.classes} classes, {self.root}"
+        return f"{type(self).__name__}({self.task}, {about})"
+
+
+def _class_names(folder: Path, known: int | None, entries: list, other_lists: Iterable[Path]) -> tuple[str, ...]:
+    """Return the class names from ``classes.txt``, or else the class numbers as strings."""
+    if (folder / "classes.txt").is_file():
+        return tuple((folder / "classes.txt").read_text(encoding="utf-8").splitlines())
+    if known is None:
+        listed = [entries, *(read_list(path)[1] for path in other_lists)]
+        known = 1 + max(label for some in listed for _, _, label in some)
+    return tuple(str(i) for i in range(known))
 
 
 def _base(entries: list, bases: Sequence[Path], task: str) -> tuple[Path, list[tuple[int, str]]]:

@@ -1,13 +1,11 @@
 """The steps from an image file to a normalised tensor, for every reader and ``dtl predict``."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F
 
@@ -25,7 +23,7 @@ def open_rgb(path: str | Path) -> Image.Image:
 
     Raises:
         FileNotFoundError: the file is missing.
-        UnreadableImage: the file is not an image, or is truncated.
+        UnreadableImage: the file is not an image, is truncated, or has malformed metadata.
     """
     path = Path(path)
     try:
@@ -41,17 +39,23 @@ def open_rgb(path: str | Path) -> Image.Image:
             return image.convert("RGB")
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such image") from None
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except MemoryError:
+        raise
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UnreadableImage(f"{path} cannot be read as an image ({error}): replace the file or remove it") from error
+    except Exception as error:
+        # When a photograph has to be rotated, Pillow rewrites its EXIF data. A malformed tag then raises an error
+        # without the file name, such as struct.error, TypeError or OverflowError.
+        raise UnreadableImage(
+            f"{path} cannot be opened as it is meant to be seen, most likely for malformed EXIF data "
+            f"({type(error).__name__}: {error}): save it again without them, or remove it"
+        ) from error
 
 
 def _grey_to_8_bit(image: Image.Image) -> Image.Image:
     """Scale grey values to 8 bits, from the full range of 16 bits.
 
     Floating-point values, and integers outside that range, are scaled from their minimum and maximum instead.
-
-    Raises:
-        ValueError: a pixel is not finite.
     """
     values = np.asarray(image, dtype=np.float64)
     if not np.isfinite(values).all():
@@ -63,20 +67,22 @@ def _grey_to_8_bit(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.round(scaled).astype(np.uint8))
 
 
+def pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    """Return (H, W) of an image size that may be given as one side."""
+    return (size, size) if isinstance(size, int) else tuple(size)
+
+
 class EvalTransform:
     """A transform that resizes to exactly (H, W), converts to [0, 1] and normalises, as for VTAB-1K.
 
-    The interpolation is bicubic with antialiasing.
-
-    Attributes:
-        deterministic: True. The same image always gives the same tensor, so cached features are exact.
+    The interpolation is bicubic with antialiasing. The same image always gives the same tensor, so cached features are
+    exact.
     """
 
     deterministic = True
 
     def __init__(self, image_size: int | tuple[int, int], mean: Sequence[float], std: Sequence[float]):
-        self.size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-        self.mean, self.std = tuple(mean), tuple(std)
+        self.size, self.mean, self.std = pair(image_size), tuple(mean), tuple(std)
 
     def __call__(self, image: Image.Image) -> torch.Tensor:
         """Return an RGB image as float32 (3, H, W)."""
@@ -84,7 +90,7 @@ class EvalTransform:
         return F.normalize(F.to_tensor(resized), self.mean, self.std)
 
     def __repr__(self) -> str:
-        return f"EvalTransform(size={self.size}, mean={self.mean}, std={self.std})"
+        return f"{type(self).__name__}(size={self.size}, mean={self.mean}, std={self.std})"
 
 
 def eval_transform(image_size: int | tuple[int, int], mean: Sequence[float], std: Sequence[float]) -> EvalTransform:

@@ -1,7 +1,5 @@
 """A reader for VTAB-1K folders: the official archive, the suites built here, and other tasks in that layout."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Callable
 from functools import lru_cache
@@ -9,15 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ..paths import RESOURCES
-from .lists import UNPACK, ImageList, class_names, read_list
+from .lists import UNPACK, ImageList, check_split, find_folder
 
 TASKS_FILE = RESOURCES / "vtab_tasks.csv"  # the 19 tasks: names, group, classes
-SPLITS = {
-    "train800": "train800.txt",
-    "val200": "val200.txt",
-    "train800val200": "train800val200.txt",
-    "test": "test.txt",
-}
+SPLITS = {split: f"{split}.txt" for split in ("train800", "val200", "train800val200", "test")}
 
 
 @lru_cache(maxsize=1)
@@ -39,48 +32,23 @@ class VTAB1k(ImageList):
 
     Attributes:
         task: name of the folder.
-        split: the argument.
-        samples: list of (path, label).
-        targets: list of labels.
-        classes: number of classes.
-        class_names: name of each class, or its number if the dataset has no names.
+        samples, targets: lists of (path, label) and of labels.
+        classes, class_names: number of classes; name of each, or its number if the dataset has no names.
         digest: SHA-256 (hexadecimal) of task, split and text of the list.
 
     Raises:
         FileNotFoundError: the root, the task's folder, the list or an image is missing.
         BadDataset: a line of the list is malformed, or a label is out of range.
-        ValueError: the split is unknown.
     """
 
     def __init__(self, root: str | Path, task: str, split: str, transform: Callable[[Any], Any] | None = None):
-        if split not in SPLITS:
-            raise ValueError(f"no split is called {split!r}: choose one of {', '.join(SPLITS)}")
-        self.root, self.split = Path(root), split
-        official = official_tasks().get(task)
-        folder = self._folder(task, official)
-        path = folder / SPLITS[split]
-        text, entries = read_list(path, f"The VTAB-1K layout wants {', '.join(SPLITS.values())}. {UNPACK}")
-        others = [folder / name for name in SPLITS.values() if name != path.name and (folder / name).is_file()]
-        names = class_names(folder, int(official["classes"]) if official else None, entries, others)
-        super().__init__(folder.name, path, text, entries, names, [folder], transform, split)
-
-    def _folder(self, task: str, official: dict[str, str] | None) -> Path:
-        """Return the task's folder, under any of its names.
-
-        Raises:
-            FileNotFoundError: the root or the task's folder is missing.
-        """
-        hint = "run `dtl data build` for a built suite, or unpack the VTAB-1K archive there"
-        if not self.root.is_dir():
-            raise FileNotFoundError(f"{self.root} is no folder: {hint}")
-        names = [task] + ([official["folder"], official["script_name"]] if official else [])
-        for name in names:
-            if name and (self.root / name).is_dir():
-                return self.root / name
-        there = sorted(p.name for p in self.root.iterdir() if p.is_dir() and not p.name.startswith("."))
-        raise FileNotFoundError(
-            f"{self.root} has no folder for the task {task!r}; it has {', '.join(there) or 'none at all'}: {hint}"
-        )
-
-    def __repr__(self) -> str:
-        return f"VTAB1k({self.task}, {self.split}: {len(self)} images, {self.classes} classes, {self.root})"
+        check_split(split, SPLITS)
+        root, official = Path(root), official_tasks().get(task)
+        names = [task, *((official["folder"], official["script_name"]) if official else ())]
+        folder = find_folder(root, f"task {task!r}", names, "VTAB-1K archive")
+        lists = {name: folder / file for name, file in SPLITS.items()}
+        super().__init__(
+            folder.name, root, folder, lists[split], lists.values(), [folder], transform, split=split, key=split,
+            known=int(official["classes"]) if official else None,
+            hint=f"The VTAB-1K layout wants {', '.join(SPLITS.values())}. {UNPACK}",
+        )  # fmt: skip

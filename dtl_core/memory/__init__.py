@@ -1,11 +1,10 @@
 """Byte counts of a training step, planned on any machine or measured on a real device."""
 
 from .amp import CudaAutocast, rule_table
-from .batch import BatchFit, largest_batch, largest_fitting
 from .ledger import KINDS, Ledger
-from .measure import measure_training
-from .plan import plan_training
+from .plan import BatchFit, largest_batch, largest_fitting, plan_training
 from .report import GIB, MIB, MemoryPlan
+from .step import measure_training
 
 __all__ = [
     "GIB",

@@ -5,11 +5,9 @@
 
 The table is taken from the lists in PyTorch's ``ATen/autocast_mode.h``, which is part of every installed torch, with
 the names under which Python calls the same operations (``@``, ``F.interpolate``, …). A test checks the table against
-that file. PyTorch's page "Automatic Mixed Precision package" lists the same rules. ``cat`` and ``stack`` promote to the
-widest type even without autocast. An operation in no list runs in the type of its inputs.
+that file. ``cat`` and ``stack`` promote to the widest type even without autocast. An operation in no list runs in the
+type of its inputs.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable
 
@@ -55,12 +53,9 @@ class CudaAutocast(TorchFunctionMode):
     """Function mode that runs torch functions as ``torch.autocast("cuda", dtype)`` would, without CUDA.
 
     Like CUDA's autocast, it keeps the 16-bit copy of an fp32 leaf that needs a gradient until ``clear``. It casts any
-    other tensor, such as a frozen weight, again at every call.
-
-    Args:
-        dtype: the lower type, float16 or bfloat16.
-        cache: keep the copies of trained leaves. Use False for blocks that a checkpoint recomputes in backward: CUDA's
-            autocast is opened anew for each of them, so its cache ends with the block.
+    other tensor, such as a frozen weight, again at every call. Without ``cache`` no copy is kept, as for blocks that a
+    checkpoint recomputes in backward: CUDA's autocast is opened anew for each of them, so its cache ends with the
+    block.
     """
 
     def __init__(self, dtype: torch.dtype = torch.float16, cache: bool = True):
@@ -103,6 +98,3 @@ def rule_table() -> list[dict]:
     """Return the rules of ``CudaAutocast`` as sorted rows {"operation", "runs in"}, for a test or a page."""
     lists = {"16 bits": LOWER, "fp32": FP32, "the widest type of its inputs": WIDEST}
     return [{"operation": name, "runs in": where} for where, names in lists.items() for name in sorted(names)]
-
-
-__all__ = ["FP32", "LOWER", "WIDEST", "CudaAutocast", "rule", "rule_table"]

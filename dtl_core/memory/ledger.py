@@ -5,51 +5,37 @@ CUDA's caching allocator. A dispatch mode observes the operations, so real tenso
 data) are counted alike. Memory that a kernel allocates and frees internally is not seen.
 """
 
-from __future__ import annotations
-
 import weakref
+from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import accumulate, groupby, pairwise
+from typing import NamedTuple
 
+import pandas as pd
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 BLOCK = 512  # bytes: what CUDA's caching allocator rounds up to
-KINDS = (
-    "frozen parameters",
-    "trainable parameters",
-    "gradients",
-    "optimizer state",
-    "input",
-    "activations",
-    "temporary",
-)
+STATIC = ("frozen parameters", "trainable parameters", "optimizer state", "input")  # alive throughout a step
+KINDS = (*STATIC[:2], "gradients", *STATIC[2:], "activations", "temporary")
 BESIDE = ("between blocks", "side network")  # regions that come again and again between the others
 
 
 @dataclass
 class Entry:
-    """One storage.
+    """One storage."""
 
-    Attributes:
-        bytes: size in whole 512-byte blocks.
-        kind: one of ``KINDS``.
-        region: where it was made: "embed", "block 3", "side network", "head", "loss", …
-        operation: the operation that made it, e.g. "aten.gelu".
-        born, died: numbers of the events that made and freed it; ``died`` is None while it is alive.
-    """
-
-    bytes: int
-    kind: str
-    region: str
-    operation: str
-    born: int
-    died: int | None = None
+    bytes: int  # in whole 512-byte blocks
+    kind: str  # one of KINDS
+    region: str  # where it was made: "embed", "block 3", "side network", "head", "loss", …
+    operation: str  # that made it, for example "aten.gelu"
+    born: int  # number of the event that made it
+    died: int | None = None  # number of the event that freed it; None while it is alive
 
 
-@dataclass
-class Mark:
+class Mark(NamedTuple):
     """Phase and region of the step from event ``at`` on."""
 
     at: int
@@ -65,8 +51,7 @@ class Ledger(TorchDispatchMode):
         entries: all storages so far, in the order they were seen.
         marks: phases and regions entered since ``start``, in order; see ``enter``.
         live: bytes alive now.
-        peak: the most bytes alive at once since ``start``.
-        peak_at: the event at which the peak was reached.
+        peak, peak_at: the most bytes alive at once since ``start``, and the event at which they were.
     """
 
     entries: list[Entry] = field(default_factory=list)
@@ -82,18 +67,13 @@ class Ledger(TorchDispatchMode):
         self._of: dict[int, Entry] = {}  # address of a live storage's handle -> its entry
         self._finalizers: list[weakref.finalize] = []
 
-    # ------------------------------------------------------------------ what happens
-
     def enter(self, region: str, phase: str | None = None) -> None:
         """Set the region, and the phase if given, of the storages made from here on."""
         self.phase, self.region = phase or self.phase, region
         self.marks.append(Mark(self._event, self.phase, region))
 
     def adopt(self, tensors: Iterable[Tensor], kind: str, region: str | None = None) -> None:
-        """Register tensors under a kind.
-
-        New storages are counted; storages already known get this kind, and this region if given.
-        """
+        """Count new storages, and give these and known ones this kind, and this region if given."""
         for tensor in tensors:
             entry = self._count(tensor, "given")
             if entry is not None:
@@ -144,22 +124,18 @@ class Ledger(TorchDispatchMode):
         self._finalizers.clear()
         self._of.clear()
 
-    # ------------------------------------------------------------------ what is asked
-
     def mark_activations(self) -> int:
-        """Mark the live storages of no other kind as activations, held for backward; call it at the end of forward.
+        """Mark the live storages of no other kind as activations, held for backward, and return their bytes.
 
-        Returns:
-            Their bytes.
+        Call it at the end of forward.
         """
         held = [e for e in self.entries if e.died is None and e.kind == "temporary"]
         for entry in held:
             entry.kind = "activations"
         return sum(e.bytes for e in held)
 
-    def alive(self, at: int | None = None) -> list[Entry]:
-        """Return the storages alive at an event, or at the peak if None."""
-        at = self.peak_at if at is None else at
+    def alive(self) -> list[Entry]:
+        at = self.peak_at
         return [e for e in self.entries if e.born <= at and (e.died is None or e.died > at)]
 
     def profile(self) -> list[dict]:
@@ -168,36 +144,25 @@ class Ledger(TorchDispatchMode):
         The regions "between blocks" and "side network" are merged into the region before them in forward, and into the
         region after them in backward.
         """
-        changes = [(e.born, e.bytes) for e in self.entries] + [(e.died, -e.bytes) for e in self.entries if e.died]
-        changes.sort()
-        rows, level, i, waiting = [], 0, 0, 0
-        for here, after in zip(self.marks, [*self.marks[1:], None], strict=True):
-            while i < len(changes) and changes[i][0] <= here.at:
-                level += changes[i][1]
-                i += 1
-            top, end = level, after.at if after else self._event
-            while i < len(changes) and changes[i][0] <= end:
-                level += changes[i][1]
-                i += 1
-                top = max(top, level)
-            if waiting and rows and here.phase != rows[-1]["phase"]:
-                rows[-1]["bytes"], waiting = max(rows[-1]["bytes"], waiting), 0
-            beside = here.region in BESIDE
-            if beside and (here.phase == "backward" or not rows):
-                waiting = max(waiting, top)
-                continue
-            if rows and rows[-1]["phase"] == here.phase and (beside or rows[-1]["region"] == here.region):
-                rows[-1]["bytes"] = max(rows[-1]["bytes"], top)
-            else:
-                rows.append({"phase": here.phase, "region": here.region, "bytes": max(top, waiting)})
-            waiting = 0
+        rows = []
+        for phase, stretches in groupby(zip(self.marks, self._tops(), strict=True), key=lambda pair: pair[0].phase):
+            marks, tops = zip(*stretches, strict=True)
+            regions = pd.Series([mark.region for mark in marks])
+            others = regions.mask(regions.isin(BESIDE))
+            merged = others.bfill().ffill() if phase == "backward" else others.ffill().bfill()
+            for region, top in zip(merged.fillna(regions), tops, strict=True):
+                if rows and (rows[-1]["phase"], rows[-1]["region"]) == (phase, region):
+                    rows[-1]["bytes"] = max(rows[-1]["bytes"], top)
+                else:
+                    rows.append({"phase": phase, "region": region, "bytes": top})
         return rows
 
-
-def storage_bytes(tensors: Iterable[Tensor]) -> int:
-    """Return the bytes of the distinct storages of some tensors, in whole 512-byte blocks."""
-    sizes = {t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in tensors}
-    return sum(-(-n // BLOCK) * BLOCK for n in sizes.values())
-
-
-__all__ = ["BLOCK", "KINDS", "Entry", "Ledger", "Mark", "storage_bytes"]
+    def _tops(self) -> list[int]:
+        """Return the most bytes alive between each mark and the next."""
+        born = [(e.born, e.bytes) for e in self.entries]
+        died = [(e.died, -e.bytes) for e in self.entries if e.died is not None]
+        changes = sorted(born + died)
+        levels = list(accumulate((size for _, size in changes), initial=0))  # before the first change, after each
+        events = [event for event, _ in changes]
+        ends = [bisect_right(events, mark.at) for mark in self.marks] + [len(changes)]
+        return [max(levels[start : end + 1]) for start, end in pairwise(ends)]

@@ -1,16 +1,14 @@
 """Dry run of a training step that counts every byte on fake tensors, with no weights, no download and no GPU.
 
 Fake tensors are on PyTorch's meta device: they have a shape and a type but no data. The meta device follows CUDA's
-rules for types: the statistics of a layer norm over bf16 tokens are fp32, where the CPU keeps them in bf16. The
-difference is up to 0.14 % of the peak, on a Swin-B.
+rules for types; ``memory.step`` says how the CPU differs.
 """
 
-from __future__ import annotations
-
 import copy
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from types import SimpleNamespace
-from typing import Literal
 from unittest.mock import patch
 
 import torch
@@ -22,22 +20,18 @@ from ..backbones import load_backbone
 from ..baselines import build
 from .amp import CudaAutocast
 from .ledger import Ledger
-from .report import MemoryPlan, summarize
-from .step import Attention, Optimizer, run_step, set_attention
+from .report import GIB, MemoryPlan, summarize
+from .step import AUTOCAST, Attention, Optimizer, Precision, run_step, set_attention
 
-Precision = Literal["fp32", "amp", "amp-bf16", "bf16"]
-AUTOCAST = {"amp": torch.float16, "amp-bf16": torch.bfloat16}
+FORECASTS = 4  # plans at foretold batches, before the search halves what is left
+PROBES = (8, 16)  # multiples of the parts that a lean DTL takes its batch in
 
 
 @lru_cache(maxsize=4)
-def _shape(backbone: str, image_size: int | tuple[int, int]) -> nn.Module:
+def _shape(backbone: str, image_size: tuple[int, int]) -> nn.Module:
     """Return the backbone on the meta device, cached because timm takes a good part of a second to build it."""
     with torch.device("meta"):
         return load_backbone(backbone, image_size=image_size, pretrained=False)
-
-
-def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else tuple(size)
 
 
 class CudaKernels(TorchFunctionMode):
@@ -86,6 +80,8 @@ def plan_training(
 ) -> MemoryPlan:
     """Plan the memory of a training's second step, in which the optimizer already has its state.
 
+    The bytes are integers, and the same on every machine with the same package versions.
+
     Args:
         method: a key of ``baselines.METHODS``.
         backbone: a name for ``load_backbone``; only its shape is used.
@@ -97,13 +93,10 @@ def plan_training(
         optimizer: "adamw" or "sgd".
         attention: "fused" (one kernel, which keeps no attention matrix) or "math" (unfused).
         checkpointing: gradient checkpointing of every block.
-        keep_gradients: keep gradients allocated between steps, as PyTorch before 2.0 did.
+        keep_gradients: keep gradients allocated between steps and fill them with zeros, as PyTorch before 2.0 did.
         cached: train from stored features of the prefix, as ``fit`` does from a ``PrefixCache``. The features are the
             input, and the frozen weights up to block M are not on the device.
         **options: options of the method; see ``baselines.build``.
-
-    Returns:
-        A ``MemoryPlan``. Its bytes are integers, and the same on every machine with the same package versions.
 
     Raises:
         ValueError: an unknown name, sizes that do not fit, or ``cached`` for a method without a frozen prefix.
@@ -114,18 +107,19 @@ def plan_training(
     for name, value in {"batch_size": batch_size, "num_classes": num_classes}.items():
         if value < 1:
             raise ValueError(f"{name} is {value}: it has to be at least 1")
+    size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
     setting = {
-        "method": method, "backbone": backbone, "batch_size": batch_size, "image_size": _pair(image_size),
+        "method": method, "backbone": backbone, "batch_size": batch_size, "image_size": size,
         "num_classes": num_classes, "precision": precision, "optimizer": optimizer, "attention": attention,
         "checkpointing": checkpointing, "keep_gradients": keep_gradients, "cached": cached, "options": dict(options),
     }  # fmt: skip
-    shape = copy.deepcopy(_shape(backbone, image_size if isinstance(image_size, int) else tuple(image_size)))
+    shape = copy.deepcopy(_shape(backbone, size))
     if precision == "bf16":
         options["backbone_dtype"] = torch.bfloat16
     ledger = Ledger()
     with torch.device("meta"):
         model = build(method, shape, num_classes, inplace=True, **options)
-        inputs, labels = torch.empty(batch_size, 3, *_pair(image_size)), torch.zeros(batch_size, dtype=torch.int64)
+        inputs, labels = torch.empty(batch_size, 3, *size), torch.zeros(batch_size, dtype=torch.int64)
         if cached and not hasattr(model, "prefix"):
             raise ValueError(f"{method} has no frozen prefix, so there is nothing to store: leave out cached=True")
         inputs = model.prefix(inputs) if cached else inputs
@@ -139,3 +133,80 @@ def plan_training(
             kernels=CudaKernels(), checkpointing=checkpointing, keep_gradients=keep_gradients,
         )  # fmt: skip
     return summarize(ledger, model, saved, setting, source="planned")
+
+
+@dataclass(frozen=True)
+class BatchFit:
+    """Largest batch for a GPU, whose peak is about ``fixed_bytes + image_bytes * batch``.
+
+    If not even one image fits, ``largest`` is 0 and ``peak_bytes`` is that of one image.
+    """
+
+    largest: int
+    peak_bytes: int
+    fixed_bytes: float
+    image_bytes: float
+    gpu_gib: float
+    reserve_gib: float
+
+    def sentence(self) -> str:
+        if not self.largest:
+            return (
+                f"Not even one image fits a GPU of {self.gpu_gib:g} GiB: it would take {self.peak_bytes / GIB:.2f} GiB."
+            )
+        return (
+            f"The largest batch that fits a GPU of {self.gpu_gib:g} GiB is {self.largest:,} images: "
+            f"{self.peak_bytes / GIB:.2f} GiB, and {self.reserve_gib:g} GiB are left for CUDA itself."
+        )
+
+
+def largest_batch(
+    method: str, backbone: str = "vit_base_patch16_224", *, gpu_gib: float, reserve_gib: float = 1.0, **setting
+) -> BatchFit:
+    """Find the largest batch whose planned peak fits a GPU.
+
+    ``reserve_gib`` is left free for CUDA's context, the workspaces of its libraries and fragmentation; its default is
+    our own choice. The other arguments are those of ``plan_training``, without ``batch_size``.
+    """
+
+    def peak(batch: int) -> int:
+        return plan_training(method, backbone, batch_size=batch, **setting).peak_bytes
+
+    return largest_fitting(peak, PROBES, gpu_gib, reserve_gib)
+
+
+def largest_fitting(
+    peak: Callable[[int], int], probes: tuple[int, int], gpu_gib: float, reserve_gib: float
+) -> BatchFit:
+    """Find the largest batch that fits a GPU, for any function from a batch to bytes that never falls.
+
+    The peak is affine in the batch, up to the rounding of storages and of the parts of a batch. Two plans, at the
+    ``probes``, predict the answer, a third checks it, and a fourth checks that one more image does not fit. If a check
+    fails, the prediction is moved until both hold. If small batches have their peak in the optimizer's step and large
+    ones do not, bisection finds the answer in about ten more plans.
+    """
+    room = (gpu_gib - reserve_gib) * GIB
+    if room <= 0:
+        raise ValueError(
+            f"a GPU of {gpu_gib:g} GiB has nothing left beside {reserve_gib:g} GiB for CUDA itself: raise gpu_gib, or lower "
+            "reserve_gib"
+        )
+    low, high = (peak(b) for b in probes)
+    slope = max(1.0, (high - low) / (probes[1] - probes[0]))
+    fixed = low - slope * probes[0]
+    fits, over, seen = 0, None, {}  # the largest batch known to fit, the smallest known not to, their bytes
+    n = max(1, int((room - fixed) // slope))
+    while over != fits + 1:
+        seen[n] = peak(n)
+        if seen[n] <= room:
+            fits = n
+        else:
+            over = n
+        known = fits or over
+        n = max(fits + 1, known + int((room - seen[known]) // slope))
+        if over is not None:  # foretold in vain, as where small batches have their peak in the optimizer's step: halve
+            n = min(n, over - 1) if len(seen) < FORECASTS else (fits + over) // 2
+    if fits > 1 and abs(fixed + slope * fits - seen[fits]) > 0.01 * seen[fits]:
+        slope = (seen[fits] - peak(fits // 2)) / (fits - fits // 2)  # of the batches near the answer
+        fixed = seen[fits] - slope * fits
+    return BatchFit(fits, seen[fits or 1], fixed, slope, gpu_gib, reserve_gib)

@@ -7,39 +7,24 @@ the part runs. In backward a hook on the gradient of the part's output sets the 
 part's own backward begins.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from unittest.mock import patch
 
 from torch import Tensor, nn
 
 from .ledger import Ledger
 
 
-@contextmanager
-def replaced(owner: object, name: str, make: Callable[[Callable], Callable]) -> Iterator[None]:
-    """Replace ``owner.name`` by ``make(owner.name)`` for the length of the context.
-
-    The original is restored exactly, whether it was an attribute of the instance or of the class.
-    """
-    own, missing = vars(owner), object()
-    before = own.get(name, missing)
-    # past nn.Module's own __setattr__, which would take a module's method for a parameter's name
-    object.__setattr__(owner, name, make(getattr(owner, name)))
-    try:
-        yield
-    finally:
-        if before is missing:
-            object.__delattr__(owner, name)
-        else:
-            object.__setattr__(owner, name, before)
+def replaced(owner: object, name: str, make: Callable[[Callable], Callable]) -> AbstractContextManager:
+    """Replace ``owner.name`` by ``make(owner.name)`` on the instance, for the length of the context."""
+    return patch.object(owner, name, make(getattr(owner, name)))
 
 
-def _watching(ledger: Ledger, label: Callable[..., str]) -> Callable[[Callable], Callable]:
+def _watching(ledger: Ledger, label: str | None) -> Callable[[Callable], Callable]:
     def make(function: Callable) -> Callable:
         def watched(*args, **kwargs):
-            before, here = ledger.region, label(*args, **kwargs)
+            before, here = ledger.region, label or f"block {args[0]}"
             ledger.enter(here)
             out = function(*args, **kwargs)
             passed_on = any(out is x for x in args)  # its gradient is that of the part that made it
@@ -58,18 +43,12 @@ def watched(ledger: Ledger, model: nn.Module) -> Iterator[None]:
     """Watch the parts that ``watch_points`` of a ``DTL`` or ``Classifier`` names, for the length of the context."""
     with ExitStack() as stack:
         for point in model.watch_points():
-            label = (lambda i, *_, **__: f"block {i}") if point.label is None else (lambda *_, t=point.label, **__: t)
-            stack.enter_context(replaced(point.owner, point.method, _watching(ledger, label)))
+            stack.enter_context(replaced(point.owner, point.method, _watching(ledger, point.label)))
         yield
 
 
 def region_of_parameter(name: str, depth_of: dict[str, int]) -> str:
-    """Return the region of a parameter from its name in the model.
-
-    Args:
-        name: as in ``named_parameters``.
-        depth_of: index of each block by the prefix of its parameters' names; see ``block_prefixes``.
-    """
+    """Return the region of a parameter from its name in the model and the model's ``block_prefixes``."""
     for prefix, i in depth_of.items():
         if name.startswith(prefix):
             return f"block {i}"
@@ -84,13 +63,11 @@ def block_prefixes(model: nn.Module) -> dict[str, int]:
 
     A Swin's patch merging has the index of the first block of its stage.
     """
-    backbone, prefixes = model.backbone, {}
-    if hasattr(backbone, "blocks"):
-        return {f"backbone.blocks.{i}.": i for i in range(len(backbone.blocks))}
-    first = 0
-    for s, layer in enumerate(backbone.layers):
+    if hasattr(model.backbone, "blocks"):
+        return {f"backbone.blocks.{i}.": i for i in range(len(model.backbone.blocks))}
+    prefixes, first = {}, 0
+    for s, layer in enumerate(model.backbone.layers):
         prefixes[f"backbone.layers.{s}.downsample."] = first
-        for b in range(len(layer.blocks)):
-            prefixes[f"backbone.layers.{s}.blocks.{b}."] = first + b
+        prefixes |= {f"backbone.layers.{s}.blocks.{b}.": first + b for b in range(len(layer.blocks))}
         first += len(layer.blocks)
     return prefixes

@@ -1,7 +1,5 @@
 """Result of a plan or a measurement: bytes by kind and by block, as a table, a picture and a sentence."""
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from html import escape
@@ -9,12 +7,11 @@ from html import escape
 import pandas as pd
 from torch import nn
 
-from .ledger import KINDS, Ledger
+from .ledger import KINDS, STATIC, Entry, Ledger
 
 MIB, GIB = 2**20, 2**30
 # Okabe and Ito's palette, told apart by colour-blind people
 COLOURS = dict(zip(KINDS, ("#999999", "#0072B2", "#D55E00", "#CC79A7", "#F0E442", "#56B4E9", "#009E73"), strict=True))
-STATIC = ("frozen parameters", "trainable parameters", "optimizer state", "input")
 
 
 @dataclass(frozen=True)
@@ -23,17 +20,14 @@ class MemoryPlan:
 
     Attributes:
         source: "planned", or "measured" with the device's name.
-        setting: the configuration: method, backbone, batch_size, image_size, num_classes, precision, optimizer,
-            attention, checkpointing, keep_gradients, cached, options.
+        setting: method, backbone, batch_size, image_size, num_classes, precision, optimizer, attention, checkpointing,
+            keep_gradients, cached, options.
         parameters: number of trained parameters, without the head's.
         peak_bytes: the most bytes alive at once in the second step, including the input.
         static_bytes: parameters, optimizer state and input, which are alive throughout.
         saved_bytes: bytes held for backward at the end of forward.
-        peak_phase, peak_region: phase and region of the peak.
-        by_kind: bytes at the peak by purpose; sums to ``peak_bytes``.
-        by_block: bytes at the peak by the region that made them; sums to ``peak_bytes``.
-        by_operation: bytes held for backward by the operation that made them, largest first.
-        saved_by_block: bytes held for backward by the region that made them.
+        by_kind, by_block: bytes at the peak by purpose, and by the region that made them; each sums to ``peak_bytes``.
+        by_operation, saved_by_block: bytes held for backward by the operation, and by the region, that made them.
         profile: rows {"phase", "region", "bytes"}: the most bytes alive in each stretch of the step, in order.
         cuda_peak_bytes: ``torch.cuda.max_memory_allocated`` of the same step if measured on CUDA, else None.
     """
@@ -62,7 +56,6 @@ class MemoryPlan:
         return frame.rename_axis("kind")
 
     def to_dict(self) -> dict:
-        """Return all fields as a dict for JSON."""
         return asdict(self)
 
     def sentence(self) -> str:
@@ -76,36 +69,31 @@ class MemoryPlan:
         )
 
     def _repr_html_(self) -> str:
-        bar = "".join(
-            f'<span title="{escape(kind)}" style="display:inline-block;height:1.4em;width:{100 * n / self.peak_bytes:.2f}%;'
-            f'background:{COLOURS[kind]}"></span>'
-            for kind, n in self.by_kind.items()
-        )
-        rows = "".join(
-            f'<tr><td><span style="color:{COLOURS[k]}">&#9632;</span> {escape(k)}</td><td style="text-align:right">{n / MIB:,.1f}</td>'
-            f'<td style="text-align:right">{n / self.peak_bytes:.1%}</td></tr>'
-            for k, n in self.by_kind.items()
-        )
+        bar = rows = ""
+        for kind, size in self.by_kind.items():
+            share, colour = size / self.peak_bytes, COLOURS[kind]
+            bar += (
+                f'<span title="{kind}" style="display:inline-block;height:1.4em;width:{100 * share:.2f}%;'
+                f'background:{colour}"></span>'
+            )
+            rows += (
+                f'<tr><td><span style="color:{colour}">&#9632;</span> {kind}</td><td style="text-align:right">{size / MIB:,.1f}'
+                f'</td><td style="text-align:right">{share:.1%}</td></tr>'
+            )
+        said = escape(self.sentence())
         return (
-            f'<div role="img" aria-label="{escape(self.sentence())}" style="max-width:40em;line-height:0">{bar}</div>'
+            f'<div role="img" aria-label="{said}" style="max-width:40em;line-height:0">{bar}</div>'
             f"<table><thead><tr><th>at the peak</th><th>MiB</th><th>share</th></tr></thead><tbody>{rows}"
-            f"<tr><td>peak</td><td>{self.peak_bytes / MIB:,.1f}</td><td></td></tr></tbody></table><p>{escape(self.sentence())}</p>"
+            f"<tr><td>peak</td><td>{self.peak_bytes / MIB:,.1f}</td><td></td></tr></tbody></table><p>{said}</p>"
         )
 
 
 def summarize(
     ledger: Ledger, model: nn.Module, saved: int, setting: dict, source: str, cuda_peak: int | None = None
 ) -> MemoryPlan:
-    """Return the ledger's account of a finished step as a ``MemoryPlan``."""
     at_peak = ledger.alive()
-    kinds, blocks, held, operations = Counter(), Counter(), Counter(), Counter()
-    for entry in at_peak:
-        kinds[entry.kind] += entry.bytes
-        blocks[entry.region] += entry.bytes
-    for entry in ledger.entries:
-        if entry.kind == "activations":
-            held[entry.region] += entry.bytes
-            operations[entry.operation] += entry.bytes
+    held = [entry for entry in ledger.entries if entry.kind == "activations"]
+    kinds = _bytes_by("kind", at_peak)
     here = [m for m in ledger.marks if m.at < ledger.peak_at] or ledger.marks[:1]
     trained = sum(p.numel() for p in model.trainable_parameters())
     head = sum(p.numel() for p in model.head.parameters())
@@ -119,27 +107,30 @@ def summarize(
         peak_phase=here[-1].phase,
         peak_region=here[-1].region,
         by_kind={kind: kinds[kind] for kind in KINDS},
-        by_block=_in_order(blocks),
-        by_operation=dict(operations.most_common()),
-        saved_by_block=_in_order(held),
+        by_block=_in_order(_bytes_by("region", at_peak)),
+        by_operation=dict(_bytes_by("operation", held).most_common()),
+        saved_by_block=_in_order(_bytes_by("region", held)),
         profile=ledger.profile(),
         cuda_peak_bytes=cuda_peak,
     )
 
 
-def _in_order(blocks: Counter) -> dict[str, int]:
-    first = {"input": -3, "embed": -2}
-    last = {
-        "between blocks": 1000,
-        "side network": 1001,
-        "readout": 1002,
-        "head": 1003,
-        "loss": 1004,
-        "optimizer": 1005,
-    }
+def _bytes_by(attribute: str, entries: list[Entry]) -> Counter:
+    sums = Counter()
+    for entry in entries:
+        sums[getattr(entry, attribute)] += entry.bytes
+    return sums
 
-    def place(region: str) -> int:
-        word = region.split()
-        return int(word[1]) if word[0] == "block" else first.get(region, last.get(region, 1006))
+
+def _in_order(blocks: Counter) -> dict[str, int]:
+    first = ("input", "embed")
+    last = ("between blocks", "side network", "readout", "head", "loss", "optimizer")
+
+    def place(region: str) -> tuple[int, int]:
+        if region in first:
+            return 0, first.index(region)
+        if region.startswith("block "):
+            return 1, int(region.removeprefix("block "))
+        return 2, last.index(region) if region in last else len(last)
 
     return {region: blocks[region] for region in sorted(blocks, key=place)}

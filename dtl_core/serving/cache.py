@@ -1,13 +1,12 @@
 """Cache of the frozen blocks' outputs for known images, keyed by the digest of their pixels and bounded in bytes."""
 
-from __future__ import annotations
-
 import hashlib
-from collections import OrderedDict
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from threading import Lock
 
 import torch
+from cachetools import LRUCache
 from torch import Tensor
 
 
@@ -21,29 +20,27 @@ def digests(images: Tensor) -> list[str]:
 class FeatureCache:
     """Thread-safe cache of image features that evicts the least recently used images first.
 
-    Args:
-        max_bytes: upper bound on the bytes of the cached tensors.
-
     Attributes:
-        bytes: bytes of the cached tensors now.
+        max_bytes: upper bound on the bytes of the cached tensors.
         hits: images asked for of which all needed features were cached.
         misses: images asked for that have to run through the frozen blocks.
         evictions: images removed to make room for others.
-
-    Raises:
-        ValueError: ``max_bytes`` is negative.
     """
 
     def __init__(self, max_bytes: int):
         if max_bytes < 0:
             raise ValueError(f"max_bytes is {max_bytes}: give the room for features in bytes, or 0 to keep none")
-        self.max_bytes, self.bytes = max_bytes, 0
+        self.max_bytes = max_bytes
         self.hits = self.misses = self.evictions = 0
-        self._rows: OrderedDict[str, dict[str, Tensor]] = OrderedDict()
+        self._rows: LRUCache[str, dict[str, Tensor]] = LRUCache(max_bytes, getsizeof=_bytes)
         self._lock = Lock()
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    @property
+    def bytes(self) -> int:
+        return int(self._rows.currsize)
 
     def get(self, digest: str, needs: AbstractSet[str]) -> dict[str, Tensor] | None:
         """Return the cached features of one image, or None if any of those needed is missing."""
@@ -53,33 +50,16 @@ class FeatureCache:
                 self.misses += 1
                 return None
             self.hits += 1
-            self._rows.move_to_end(digest)
             return row
 
     def put(self, digest: str, row: dict[str, Tensor]) -> None:
-        """Store features of one image beside those already cached for it.
-
-        If its features together exceed ``max_bytes``, nothing is kept of this image.
-        """
+        """Store features of one image beside those already cached for it."""
         with self._lock:
-            old = self._rows.pop(digest, {})
-            self.bytes -= _bytes(old)
-            row = {**old, **row}
-            size = _bytes(row)
-            if size > self.max_bytes:
-                return
-            while self.bytes + size > self.max_bytes:
-                _, gone = self._rows.popitem(last=False)
-                self.bytes -= _bytes(gone)
-                self.evictions += 1
-            self._rows[digest] = row
-            self.bytes += size
-
-    def clear(self) -> None:
-        """Remove all images, but keep the counts of hits, misses and evictions."""
-        with self._lock:
-            self._rows.clear()
-            self.bytes = 0
+            row = {**self._rows.pop(digest, {}), **row}
+            others = len(self._rows)
+            with suppress(ValueError):  # larger than the whole cache: nothing is kept of this image
+                self._rows[digest] = row
+                self.evictions += others + 1 - len(self._rows)
 
 
 def _bytes(row: dict[str, Tensor]) -> int:

@@ -1,7 +1,5 @@
 """Many tasks over one frozen backbone, with adapters that are loaded and unloaded while it serves."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
@@ -36,16 +34,7 @@ class MultiTask:
         adapters: task -> adapter file, or a ``DTL`` whose side network and head are copied.
         chunk: rows (images times tasks) that go through a block at once. It bounds the memory for any number of tasks
             and images.
-        cache_bytes: main memory for the features of known images; 0 turns the cache off. See ``FeatureCache``.
-
-    Attributes:
-        backbone: the timm model.
-        info: its ``BackboneInfo``.
-        cache: the ``FeatureCache``, or None.
-
-    Raises:
-        ValueError: an adapter does not belong to this backbone, or ``chunk`` is below 1. See also ``load``.
-        UnsupportedBackbone: the architecture is not supported.
+        cache_bytes: main memory for the features of known images, in the attribute ``cache``; 0 turns the cache off.
     """
 
     def __init__(
@@ -96,32 +85,20 @@ class MultiTask:
             self._tasks = MappingProxyType({**self._tasks, name: task})
 
     def unload(self, name: str) -> None:
-        """Remove a task; calls of ``predict`` that have already begun still answer it.
-
-        Raises:
-            ValueError: no task has this name.
-        """
+        """Remove a task; calls of ``predict`` that have already begun still answer it."""
         with self._lock:
-            self._known(self._tasks, [name])
+            _known(self._tasks, [name])
             self._tasks = MappingProxyType({k: v for k, v in self._tasks.items() if k != name})
 
     @torch.no_grad()
     def predict(self, images: Tensor, tasks: Iterable[str] | None = None) -> dict[str, Tensor]:
-        """Return the logits of some tasks for the same images.
+        """Return the logits of some tasks, or of all, for the same images: task -> (B, classes of the task).
 
-        Args:
-            images: (B, 3, H, W), normalised as the backbone expects.
-            tasks: names of tasks; all loaded tasks if None.
-
-        Returns:
-            Task -> logits (B, classes of the task).
-
-        Raises:
-            ValueError: a task is not loaded, or the images have another size than the backbone was built for.
+        The images (B, 3, H, W) are normalised as the backbone expects.
         """
         loaded = self._tasks
-        chosen = list(loaded.values()) if tasks is None else self._known(loaded, dict.fromkeys(tasks))
-        self._check_images(images)
+        chosen = list(loaded.values()) if tasks is None else _known(loaded, dict.fromkeys(tasks))
+        self.blocks.check(images)
         logits = {t.name: t.head.weight.new_empty(len(images), t.num_classes) for t in chosen}
         if not chosen:
             return logits
@@ -138,23 +115,15 @@ class MultiTask:
     def prefix_features(self, images: Tensor, config: DTLConfig | None = None) -> Features:
         """Return the output of ``DTL.prefix`` for a model with this config, from the cache for known images.
 
-        A new task is trained on these features: ``model.suffix(server.prefix_features(images, model.config))``.
-
-        Args:
-            images: (B, 3, H, W).
-            config: config of the new task; ``DTLConfig.for_backbone`` if None.
-
-        Raises:
-            ValueError: M lies behind the last block, or the images have another size than the backbone was built for.
+        A new task is trained on these features: ``model.suffix(server.prefix_features(images, model.config))``. Without
+        a config that of ``DTLConfig.for_backbone`` is taken.
         """
         config, steps = config or DTLConfig.for_backbone(self.backbone), self.blocks
         if config.inject_from >= len(steps.stages):
             raise ValueError(f"inject_from={config.inject_from}, but the last block is {len(steps.stages) - 1}")
-        self._check_images(images)
+        self.blocks.check(images)
         wanted, loaded = needs(steps, config), self._tasks
-        starts = range(
-            0, max(1, len(images)), self.chunk
-        )  # an empty batch goes through once: its features have a shape
+        starts = range(0, max(1, len(images)), self.chunk)  # an empty batch goes through once, for its shape
         paths = [self._path(images[s : s + self.chunk], wanted, loaded) for s in starts]
         whole = {key: paths[0][key] if len(paths) == 1 else torch.cat([p[key] for p in paths]) for key in wanted}
         tapped = {i: whole[f"in {i}"] for i in taps(steps, config)}
@@ -167,7 +136,6 @@ class MultiTask:
         return sum(p.numel() * p.element_size() for part in parts for p in part.parameters())
 
     def _path(self, images: Tensor, wanted: AbstractSet[str], loaded: Mapping[str, Task]) -> Path:
-        """Return the frozen path of some images, from the cache for known images."""
         one = next(self.backbone.parameters())
         if self.cache is None or not len(images):
             return frozen_path(self.blocks, images.to(one), wanted)
@@ -204,18 +172,9 @@ class MultiTask:
                 f"{mine.mean} and {mine.std}: all tasks get the same images, so serve it on its own"
             )
 
-    def _check_images(self, images: Tensor) -> None:
-        if images.ndim != 4 or images.shape[1] != 3 or tuple(images.shape[2:]) != self.blocks.image_size:
-            h, w = self.blocks.image_size
-            raise ValueError(
-                f"images of shape {tuple(images.shape)}; this backbone takes (B, 3, {h}, {w}): resize them, "
-                "or load the backbone with image_size=(H, W)"
-            )
 
-    @staticmethod
-    def _known(loaded: Mapping[str, Task], names: Iterable[str]) -> list[Task]:
-        names = list(names)
-        for name in names:
-            if name not in loaded:
-                raise ValueError(f"no task is called {name!r}; loaded are: {', '.join(loaded) or 'none'}")
-        return [loaded[name] for name in names]
+def _known(loaded: Mapping[str, Task], names: Iterable[str]) -> list[Task]:
+    for name in names:
+        if name not in loaded:
+            raise ValueError(f"no task is called {name!r}; loaded are: {', '.join(loaded) or 'none'}")
+    return [loaded[name] for name in names]

@@ -4,8 +4,6 @@ Before its first injection a task's tokens are those of the frozen network. The 
 tasks, up to the largest M among them. Each task leaves the path after its own block M.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
@@ -24,14 +22,7 @@ Path = dict[str, Tensor]  # "in 6": what enters block 6; "out 3": what leaves bl
 
 @dataclass(frozen=True)
 class Task:
-    """Immutable content of a loaded adapter; loading a task again makes a new ``Task``.
-
-    Attributes:
-        name: name of the task.
-        config: config of its side network.
-        csn, head: its side network and head, frozen.
-        class_names: names of the classes, or None.
-    """
+    """Immutable content of a loaded adapter: its side network and head are frozen, and loading it again makes a new one."""
 
     name: str
     config: DTLConfig
@@ -57,7 +48,6 @@ def taps(steps: Blocks, config: DTLConfig) -> range:
 
 
 def needs(steps: Blocks, config: DTLConfig) -> frozenset[str]:
-    """Return the keys of the frozen path that a task uses."""
     return frozenset({*(f"in {i}" for i in taps(steps, config)), leaves(steps, config.inject_from)})
 
 
@@ -81,7 +71,6 @@ class Piece:
     """Some images of one task within a batch of several tasks.
 
     Attributes:
-        task: the task whose side network and head are used.
         images: rows of the frozen path.
         rows: rows of the joined batch.
         codes: codes of the side network by block, in the current stage.
@@ -117,13 +106,8 @@ def pieces(tasks: Sequence[Task], images: int, chunk: int) -> Iterator[list[Piec
 def suffixes(steps: Blocks, path: Path, batch: list[Piece]) -> list[Tensor]:
     """Run the frozen blocks after the smallest M once for all pieces of a batch, each with its own side network.
 
-    Args:
-        steps: the backbone.
-        path: output of ``frozen_path``, with all that the tasks of the batch need.
-        batch: a batch of ``pieces``.
-
-    Returns:
-        Logits of each piece, (images, classes of its task).
+    The path has to hold all that the tasks of the batch need. Return the logits of each piece, (images, classes of its
+    task).
     """
     x, inside = None, []
     for i in range(batch[0].task.config.inject_from, len(steps.stages)):

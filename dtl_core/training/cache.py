@@ -1,7 +1,5 @@
 """A cache of the frozen prefix's output over a data set, in a memory-mapped file."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil
@@ -31,21 +29,16 @@ class PrefixCache(Dataset):
 
     For a ViT with taps from block 0 and M = 6 each image takes 8 tensors: the inputs of blocks 0..6 and the output of
     block 6. DTL and DTL+ with the same taps and M share one file; so do all seeds and learning rates. If several runs
-    need a missing file, one run writes it and the others wait.
+    need a missing file, one run writes it and the others wait. A damaged file is written again.
 
     Args:
         model: a model with a frozen ``prefix`` (DTL, DTL+, linear probe).
         data: yields (image, label); has ``digest`` (a string that changes with the data) and ``transform``.
         dtype: type on disk: ``torch.float32``, ``torch.bfloat16`` (half the size, rounded), ``torch.float64``.
-        batch_size: images per step of the prefix.
-        device: where the prefix runs; see ``pick_device``.
-        allow_inexact: store even if training from images would differ (drop path in the prefix, random transform).
+        allow_inexact: store even if training from images would differ (drop path in the prefix, random transform). The
+            attribute ``inexact`` then says why, and so does the run card.
         root: folder of the file; ``prefix/`` in the cache folder if None.
         progress: show a bar, and print the size of the file beforehand.
-
-    Attributes:
-        inexact: why the cache is inexact, or an empty string. The run card records this text.
-        bytes_per_image: size on disk of one image's features.
 
     Raises:
         InexactCache: see ``allow_inexact``.
@@ -82,23 +75,20 @@ class PrefixCache(Dataset):
                 f"features would not be those of training from images: {self.inexact}; "
                 "train without a cache, or say allow_inexact=True"
             )
-        self.data, self.dtype, self._compute = data, dtype, next(model.backbone.parameters()).dtype
         device = pick_device(device)
-        model.to(device)
-        self._shapes = _shapes(model, data[0][0], device)
-        self.bytes_per_image = sum(s.numel() for s in self._shapes.values()) * dtype.itemsize
+        self.data, self.dtype, self._compute = data, dtype, next(model.backbone.parameters()).dtype
+        self._shapes = _shapes(model.to(device), data[0][0], device)
+        numbers = sum(s.numel() for s in self._shapes.values())
+        self.bytes_per_image = numbers * dtype.itemsize
         self.path = Path(root or cache_dir() / "prefix") / f"{self._key(model)[:24]}.bin"
-        if not self._is_whole():
+        labels = self._stored_labels()
+        if labels is None:
             said = "prefix cache: another run is writing it; waiting for that one" if progress else ""
-            with one_writer(self.path, said):
-                if not self._is_whole():  # another run may have written it while this one waited
-                    self._write(model, device, batch_size, progress)
-        note = json.loads(self.path.with_suffix(".json").read_text())
-        self.labels = torch.tensor(note["labels"])
-        per_image = self.bytes_per_image // dtype.itemsize
-        self._rows = torch.from_file(str(self.path), shared=False, size=len(data) * per_image, dtype=dtype).view(
-            len(data), per_image
-        )
+            with one_writer(self.path, said):  # another run may have written it while this one waited
+                labels = self._stored_labels() or self._write(model, device, batch_size, progress)
+        self.labels = torch.tensor(labels)
+        rows = torch.from_file(str(self.path), shared=False, size=len(data) * numbers, dtype=dtype)
+        self._rows = rows.view(len(data), numbers)
 
     @staticmethod
     def plan_bytes(model: nn.Module, image: Tensor, images: int, dtype: torch.dtype = torch.float32) -> int:
@@ -120,14 +110,15 @@ class PrefixCache(Dataset):
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
-    def _is_whole(self) -> bool:
+    def _stored_labels(self) -> list[int] | None:
+        """Return the labels, or None if the features are not there whole."""
         try:
             note = json.loads(self.path.with_suffix(".json").read_text())
-            return note["sha256"] == _digest(self.path, note["labels"])
+            return note["labels"] if note["sha256"] == _digest(self.path, note["labels"]) else None
         except (FileNotFoundError, ValueError, KeyError, TypeError):
-            return False
+            return None
 
-    def _write(self, model: nn.Module, device: torch.device, batch_size: int, progress: bool) -> None:
+    def _write(self, model: nn.Module, device: torch.device, batch_size: int, progress: bool) -> list[int]:
         folder, total = self.path.parent, self.bytes_per_image * len(self.data)
         _sweep(folder)
         free, size = shutil.disk_usage(folder).free, f"{total / 2**20:,.0f} MiB"
@@ -145,15 +136,16 @@ class PrefixCache(Dataset):
         loader = DataLoader(self.data, batch_size=batch_size)
         with written_whole(self.path) as temporary, open(temporary, "wb") as file:
             for images, target in tqdm(loader, desc="frozen prefix", disable=not progress, leave=False):
-                features = model.prefix(images.to(device))
-                row = torch.cat([t.flatten(1) for t in _tensors(features).values()], dim=1).to("cpu", self.dtype)
-                row.view(torch.uint8).numpy().tofile(file)
+                features = _by_name(model.prefix(images.to(device)))
+                rows = torch.cat([t.flatten(1) for t in features.values()], dim=1).to("cpu", self.dtype)
+                rows.view(torch.uint8).numpy().tofile(file)  # NumPy has no bfloat16
                 labels += target.tolist()
             file.flush()
             digest = _digest(temporary, labels)
         with written_whole(self.path.with_suffix(".json")) as temporary:
             temporary.write_text(json.dumps({"labels": labels, "sha256": digest}))
         model.train(was_training)
+        return labels
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -179,10 +171,7 @@ def _digest(path: Path, labels: list[int]) -> str:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove temporary files that killed writers left behind.
-
-    Active writers update the file's time at least hourly.
-    """
+    """Remove temporary files that killed writers left behind; an active writer updates its own at least hourly."""
     for left in folder.glob(".*.part"):
         with suppress(FileNotFoundError):  # its writer may rename it at this moment
             if time.time() - left.stat().st_mtime > 3600:
@@ -204,16 +193,15 @@ def _data_facts(data: Dataset) -> dict:
     return {"digest": digest, "transform": transform, "files": hashlib.sha256(repr(stats).encode()).hexdigest()}
 
 
-def _tensors(features: Features) -> dict[str, Tensor]:
+def _by_name(features: Features) -> dict[str, Tensor]:
     return {"tokens": features.tokens, **{str(i): tap for i, tap in features.taps.items()}}
 
 
-@torch.no_grad()
 def _shapes(model: nn.Module, image: Tensor, device: torch.device) -> dict[str, torch.Size]:
     was_training = model.training
     features = model.eval().prefix(image[None].to(device))
     model.train(was_training)
-    return {k: t.shape[1:] for k, t in _tensors(features).items()}
+    return {k: t.shape[1:] for k, t in _by_name(features).items()}
 
 
 def _why_inexact(model: nn.Module, data: Dataset) -> str:

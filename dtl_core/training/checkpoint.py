@@ -1,13 +1,11 @@
 """The state of a run between two epochs, in safetensors."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..files import DamagedFile, written_whole
@@ -16,13 +14,8 @@ from ..files import DamagedFile, written_whole
 class Checkpoint:
     """The trainable parameters, the states of AdamW and the scaler, the history, and the best parameters if any.
 
-    Args:
-        path: file, or None to keep nothing on disk.
-        model, optimizer, scaler: objects whose state is saved, and restored in place.
-        identity: facts that must be equal for a run to continue (recipe, data, backbone).
-
-    Attributes:
-        best: a snapshot of the best parameters, or None. The training loop sets it; the file includes it.
+    Nothing is kept on disk without a path. ``identity`` holds the facts that must be equal for a run to continue
+    (recipe, data, backbone). The training loop sets ``best``, a snapshot of the best parameters.
     """
 
     def __init__(self, path, model: nn.Module, optimizer: torch.optim.Optimizer, scaler, identity: dict):
@@ -30,46 +23,36 @@ class Checkpoint:
         self.parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
         self.optimizer, self.scaler = optimizer, scaler
         self.best: dict[str, Tensor] | None = None
-        self.identity = json.loads(
-            json.dumps({**identity, "parameters": {n: list(p.shape) for n, p in self.parameters.items()}})
-        )
+        shapes = {n: list(p.shape) for n, p in self.parameters.items()}
+        self.identity = json.loads(json.dumps({**identity, "parameters": shapes}))  # as it comes back from the file
 
     def snapshot(self) -> dict[str, Tensor]:
-        """Return a copy of the trainable parameters."""
         return {n: p.detach().clone() for n, p in self.parameters.items()}
 
     @torch.no_grad()
     def put_back(self, snapshot: dict[str, Tensor]) -> None:
-        """Copy a snapshot back into the model."""
         for n, p in self.parameters.items():
             p.copy_(snapshot[n])
 
     def is_finite(self) -> bool:
-        """Return whether no trainable parameter holds NaN or infinity."""
         return all(bool(torch.isfinite(p).all()) for p in self.parameters.values())
 
     def write(self, rows: list[dict]) -> None:
         """Write the state after an epoch, whole or not at all."""
         if self.path is None:
             return
-        tensors = {f"model/{n}": p.detach().cpu().contiguous() for n, p in self.parameters.items()}
+        tensors = {f"model/{n}": p for n, p in self.parameters.items()}
         for n, p in self.parameters.items():
-            tensors |= {
-                f"adam/{n}/{k}": torch.as_tensor(v).detach().cpu().contiguous()
-                for k, v in self.optimizer.state[p].items()
-            }
-        tensors |= {f"best/{n}": t.cpu().contiguous() for n, t in (self.best or {}).items()}
-        metadata = {
-            "rows": json.dumps(rows),
-            "identity": json.dumps(self.identity),
-            "scaler": json.dumps(self.scaler.state_dict()),
-        }
+            tensors |= {f"adam/{n}/{k}": torch.as_tensor(v) for k, v in self.optimizer.state[p].items()}
+        tensors |= {f"best/{n}": t for n, t in (self.best or {}).items()}
+        tensors = {k: t.detach().cpu().contiguous() for k, t in tensors.items()}
+        about = {"rows": rows, "identity": self.identity, "scaler": self.scaler.state_dict()}
         with written_whole(self.path) as temporary:
-            save_file(tensors, temporary, metadata=metadata)
+            save_file(tensors, temporary, metadata={k: json.dumps(v) for k, v in about.items()})
 
     @torch.no_grad()
     def restore(self) -> list[dict]:
-        """Restore the state of a stopped run and return its history, which is empty for a new run.
+        """Restore the state of a stopped run in place and return its history, which is empty for a new run.
 
         Raises:
             DamagedFile: the file cannot be read.
@@ -80,16 +63,14 @@ class Checkpoint:
         try:
             with safe_open(self.path, framework="pt") as file:
                 metadata = file.metadata() or {}
-                tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (safe_open is no dict)
             rows, identity, scaler = (json.loads(metadata[k]) for k in ("rows", "identity", "scaler"))
+            tensors = load_file(self.path)
         except (SafetensorError, OSError, KeyError, ValueError) as error:
             raise DamagedFile(
                 f"the checkpoint {self.path} cannot be read ({error}): delete it to start this run again"
             ) from error
-        if identity != self.identity:
-            differs = sorted(
-                k for k in identity.keys() | self.identity.keys() if identity.get(k) != self.identity.get(k)
-            )
+        differs = sorted(k for k in identity.keys() | self.identity.keys() if identity.get(k) != self.identity.get(k))
+        if differs:
             raise ValueError(
                 f"the checkpoint {self.path} belongs to another run (differs in {', '.join(differs)}): delete it, or choose another path"
             )

@@ -1,13 +1,10 @@
 """Accuracy of a model on a data set."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from sklearn.metrics import accuracy_score, recall_score
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
@@ -43,25 +40,14 @@ def evaluate(
     batch_size: int = 64,
     device: str | torch.device | None = None,
     precision: str = "fp32",
-    num_workers: int = 0,
     progress: bool = True,
     within: Sequence[int] | None = None,
 ) -> Evaluation:
-    """Run the model over the data once, in eval mode.
+    """Run the model over the data, or over a ``PrefixCache``, once in eval mode.
 
-    Args:
-        model: ``DTL`` or a model of ``baselines.build``.
-        data: yields (image, label), or a ``PrefixCache``.
-        batch_size: images per step.
-        device: see ``pick_device``.
-        precision: "auto", "fp32", "fp16" or "bf16"; see ``pick_precision``.
-        num_workers: workers of the data loader.
-        progress: show a bar.
-        within: classes for a second, restricted prediction. Work on ImageNet-A and -R usually masks the logits of all
-            but their 200 classes; the authors take the largest of 1,000.
-
-    Raises:
-        ValueError: the data set is empty, or fp16 is asked for without CUDA.
+    ``within`` gives classes for a second, restricted prediction. Work on ImageNet-A and -R usually masks the logits of
+    all but their 200 classes; the authors take the largest of 1,000. For device and precision see ``pick_device`` and
+    ``pick_precision``.
     """
     if len(data) == 0:
         raise ValueError("there are no images to evaluate on")
@@ -70,7 +56,7 @@ def evaluate(
     was_training = model.training
     place(model, data, device)
     model.eval()
-    loader = DataLoader(data, batch_size=batch_size, num_workers=num_workers, collate_fn=getattr(data, "collate", None))
+    loader = DataLoader(data, batch_size=batch_size, collate_fn=getattr(data, "collate", None))
     labels, predictions, loss, inside = [], [], 0.0, 0
     among = None if within is None else torch.as_tensor(within, device=device)
     for inputs, target in tqdm(loader, desc="evaluating", disable=not progress, leave=False):
@@ -83,7 +69,7 @@ def evaluate(
             inside += (among[logits[:, among].argmax(1)].cpu() == target).sum().item()
     model.train(was_training)
     y, p = torch.cat(labels).numpy(), torch.cat(predictions).numpy()
-    # balanced accuracy; scikit-learn's function of that name gives the same number, and a warning where a class is missing
-    balanced = recall_score(y, p, labels=np.unique(y), average="macro")
+    right = y == p
+    balanced = np.mean([right[y == c].mean() for c in np.unique(y)])  # over the classes that occur
     accuracy_within = None if among is None else inside / len(y)
-    return Evaluation(accuracy_score(y, p), float(balanced), loss / len(y), y, p, accuracy_within)
+    return Evaluation(float(right.mean()), float(balanced), loss / len(y), y, p, accuracy_within)

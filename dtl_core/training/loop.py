@@ -1,7 +1,5 @@
 """The training loop."""
 
-from __future__ import annotations
-
 import math
 import random
 import time
@@ -14,7 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import BatchSampler, DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from ..dtl import suffix_to
@@ -35,8 +33,7 @@ class FitRecord:
             NaN for epochs without one.
         seconds: training time without scoring, over all resumed runs.
         peak_bytes: peak CUDA memory allocated; None on other devices.
-        device: "cpu", "cuda" or "mps".
-        precision: the precision used, with "auto" resolved.
+        device, precision: those used, with "auto" resolved.
         kept_epoch: the epoch whose parameters the model holds: the best-scored, or the last without a ``score``.
     """
 
@@ -56,11 +53,7 @@ def pick_device(device: str | torch.device | None = None) -> torch.device:
 
 
 def pick_precision(precision: str, device: torch.device) -> str:
-    """Return the precision with "auto" resolved: fp16 on CUDA, bf16 on a CPU with bf16 instructions, else fp32.
-
-    Raises:
-        ValueError: the precision is fp16 and the device is not CUDA.
-    """
+    """Return the precision with "auto" resolved: fp16 on CUDA, bf16 on a CPU with bf16 instructions, else fp32."""
     if precision == "auto":
         if device.type == "cuda":
             return "fp16"
@@ -72,8 +65,7 @@ def pick_precision(precision: str, device: torch.device) -> str:
 
 
 def _cpu_has_bf16() -> bool:
-    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    return bool(supported())
+    return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
 
 
 def autocast(precision: str, device: torch.device):
@@ -84,7 +76,6 @@ def autocast(precision: str, device: torch.device):
 
 
 def seed_everything(seed: int) -> None:
-    """Seed Python, NumPy and torch."""
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002 - a transform of others may draw from it
     torch.manual_seed(seed)
@@ -110,23 +101,14 @@ def _epoch_batches(n: int, batch_size: int, seed: int) -> list[list[int]]:
     """
     if n == 0:
         raise ValueError("the training set is empty: zero steps would be taken")
-    size = min(batch_size, n)
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed)).tolist()
-    return [order[i : i + size] for i in range(0, n - size + 1, size)]
+    return list(BatchSampler(order, min(batch_size, n), drop_last=True))
 
 
 def _best(rows: list[dict]) -> int:
     """Return the epoch with the best score (the first of equals), or the last epoch if none is scored."""
     scored = [r for r in rows if r.get("score") is not None]
     return max(scored, key=lambda r: (r["score"], -r["epoch"]))["epoch"] if scored else rows[-1]["epoch"]
-
-
-def _stopped(what: str, epoch: int, recipe: Recipe) -> str:
-    back = f"at the end of epoch {epoch}" if epoch else "as it was before the first epoch"
-    return (
-        f"{what}: the model is back {back}; try a smaller learning rate than {recipe.lr:g} or precision='fp32', "
-        "and look at the images"
-    )
 
 
 def fit(
@@ -136,7 +118,6 @@ def fit(
     *,
     device: str | torch.device | None = None,
     checkpoint: str | Path | None = None,
-    num_workers: int = 0,
     progress: bool = True,
     score: Callable[[nn.Module], float] | None = None,
     score_every: int = 10,
@@ -151,15 +132,13 @@ def fit(
         device: see ``pick_device``.
         checkpoint: file that is written after every epoch and read at the start. A killed run continues from its last
             whole epoch and, on a CPU, ends with the same bits. The caller removes the file when it is no longer needed.
-        num_workers: workers of the data loader.
-        progress: show a bar with loss and accuracy.
         score: returns the model's score, on validation images for example; called after every ``score_every``-th epoch
             and the last. The model ends with the best state (the first of equals). Without it the last epoch is kept.
         score_every: epochs between two scores; the authors use 10.
 
     Raises:
-        NonFiniteLoss: the loss or a weight is not finite. The model is restored to the end of the last whole epoch,
-            and the checkpoint on disk is of that epoch too.
+        NonFiniteLoss: the loss or a weight is not finite. The model is restored to the end of the last whole epoch, and
+            the checkpoint on disk is of that epoch too.
         DamagedFile: the checkpoint cannot be read.
         ValueError: the training set is empty, fp16 is asked for without CUDA, or the checkpoint is of another run.
     """
@@ -181,61 +160,62 @@ def fit(
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 
-    steps = len(_epoch_batches(len(data), recipe.batch_size, 0))
-    bar = tqdm(
-        total=steps * recipe.total_epochs, initial=steps * len(rows), desc="training", disable=not progress, leave=False
-    )
-    for epoch in range(len(rows), recipe.total_epochs):
-        start, good = time.perf_counter(), saved.snapshot()
-        seed_everything(recipe.seed * 100_003 + epoch)  # a resumed epoch draws what it would have drawn
-        scheduler.step(epoch)
-        batches = _epoch_batches(len(data), recipe.batch_size, recipe.seed * 100_003 + epoch)
-        loader = DataLoader(
-            data, batch_sampler=batches, num_workers=num_workers, collate_fn=getattr(data, "collate", None)
-        )
-        losses, right, seen = 0.0, 0, 0
-        for step, (inputs, labels) in enumerate(loader):
-            labels = labels.to(device)
-            with autocast(precision, device):
-                logits = logits_of(model, inputs, device)
-                loss = nn.functional.cross_entropy(logits, labels)
-            if not math.isfinite(loss.item()):
-                saved.put_back(good)
-                bar.close()
-                raise NonFiniteLoss(
-                    _stopped(f"the loss is {loss.item()} in epoch {epoch + 1}, step {step + 1}", epoch, recipe)
+    steps, epochs = len(_epoch_batches(len(data), recipe.batch_size, 0)), recipe.total_epochs
+    with tqdm(
+        total=steps * epochs, initial=steps * len(rows), desc="training", disable=not progress, leave=False
+    ) as bar:
+        for epoch in range(len(rows), epochs):
+            start, good, problem = time.perf_counter(), saved.snapshot(), ""
+            seed_everything(recipe.seed * 100_003 + epoch)  # a resumed epoch draws what it would have drawn
+            scheduler.step(epoch)
+            batches = _epoch_batches(len(data), recipe.batch_size, recipe.seed * 100_003 + epoch)
+            collate = getattr(data, "collate", None)
+            loader = DataLoader(data, batch_sampler=batches, collate_fn=collate)
+            losses, right, seen = 0.0, 0, 0
+            for step, (inputs, labels) in enumerate(loader):
+                labels = labels.to(device)
+                with autocast(precision, device):
+                    logits = logits_of(model, inputs, device)
+                    loss = nn.functional.cross_entropy(logits, labels)
+                if not math.isfinite(loss.item()):
+                    problem = f"the loss is {loss.item()} in epoch {epoch + 1}, step {step + 1}"
+                    break
+                scaler.scale(loss).backward()
+                scaler.step(optimizer)
+                scaler.update()
+                optimizer.zero_grad(set_to_none=True)  # at once: the next forward has the room that the gradients took
+                losses += loss.item() * len(labels)
+                right += (logits.argmax(1) == labels).sum().item()
+                seen += len(labels)
+                bar.set_postfix(
+                    epoch=epoch + 1, loss=f"{losses / seen:.3f}", accuracy=f"{right / seen:.3f}", refresh=False
                 )
-            scaler.scale(loss).backward()
-            scaler.step(optimizer)
-            scaler.update()
-            optimizer.zero_grad(set_to_none=True)  # at once: the next forward has the room that the gradients took
-            losses += loss.item() * len(labels)
-            right += (logits.argmax(1) == labels).sum().item()
-            seen += len(labels)
-            bar.set_postfix(epoch=epoch + 1, loss=f"{losses / seen:.3f}", accuracy=f"{right / seen:.3f}", refresh=False)
-            bar.update()
-        if not saved.is_finite():  # a gradient can overflow where the loss did not: such weights must not be kept
-            saved.put_back(good)
-            bar.close()
-            raise NonFiniteLoss(
-                _stopped(f"a weight is not finite after epoch {epoch + 1}, though its losses were", epoch, recipe)
+                bar.update()
+            # a gradient can overflow where the loss did not: such weights must not be kept
+            if not problem and not saved.is_finite():
+                problem = f"a weight is not finite after epoch {epoch + 1}, though its losses were"
+            if problem:
+                saved.put_back(good)
+                back = f"at the end of epoch {epoch}" if epoch else "as it was before the first epoch"
+                raise NonFiniteLoss(
+                    f"{problem}: the model is back {back}; try a smaller learning rate than {recipe.lr:g} or "
+                    "precision='fp32', and look at the images"
+                )
+            rows.append(
+                {
+                    "epoch": epoch + 1,
+                    "lr": optimizer.param_groups[0]["lr"],
+                    "loss": losses / seen,
+                    "accuracy": right / seen,
+                    "seconds": time.perf_counter() - start,
+                }
             )
-        rows.append(
-            {
-                "epoch": epoch + 1,
-                "lr": optimizer.param_groups[0]["lr"],
-                "loss": losses / seen,
-                "accuracy": right / seen,
-                "seconds": time.perf_counter() - start,
-            }
-        )
-        if score is not None:
-            due = (epoch + 1) % score_every == 0 or epoch + 1 == recipe.total_epochs
-            rows[-1]["score"] = score(model) if due else None
-            if due and _best(rows) == epoch + 1:
-                saved.best = saved.snapshot()
-        saved.write(rows)
-    bar.close()
+            if score is not None:
+                due = (epoch + 1) % score_every == 0 or epoch + 1 == epochs
+                rows[-1]["score"] = score(model) if due else None
+                if due and _best(rows) == epoch + 1:
+                    saved.best = saved.snapshot()
+            saved.write(rows)
     if saved.best is not None:
         saved.put_back(saved.best)
     model.to(device).eval()  # whole again, for images

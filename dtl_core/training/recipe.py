@@ -23,9 +23,8 @@ class Recipe:
         lr: base learning rate of AdamW. The authors' schedule peaks at 0.9755 of this rate.
         weight_decay: weight decay of AdamW; biases and 1-D tensors get none.
         batch_size: images per step; a smaller training set is one batch.
-        epochs: length of the cosine.
-        warmup_epochs: epochs of linear warm-up, counted as part of the cosine's length, as timm does.
-        warmup_lr: learning rate of the first epoch if there is a warm-up.
+        epochs: length of the cosine, with the warm-up, as timm counts.
+        warmup_epochs, warmup_lr: epochs of linear warm-up, and the learning rate of its first epoch.
         min_lr: floor of the cosine.
         cooldown_epochs: epochs at the floor after the cosine.
         drop_path: stochastic depth rate at the last block.
@@ -33,9 +32,6 @@ class Recipe:
         augmentation: name of the authors' augmentation; "none" is resize and normalise.
         config: configuration of DTL, for the methods DTL and DTL+.
         seed: seed of initialisation, order and augmentation.
-
-    Raises:
-        ValueError: a value is out of range, such as a learning rate of 0.
     """
 
     lr: float = 1e-3
@@ -76,7 +72,7 @@ class Recipe:
 
     @classmethod
     def authors(cls, *, backbone: str, benchmark: str, task: str, method: str, shot: int | None = None) -> Recipe:
-        """Return the recipe of one of the authors' 136 training scripts, from ``resources/recipes.csv``.
+        """Return the recipe of one of the authors' 136 training scripts; see ``authors_table``.
 
         Args:
             backbone: "vit" or "swin".
@@ -84,30 +80,19 @@ class Recipe:
             task: name of the data set, as in the table.
             method: "dtl" or "dtl+".
             shot: images per class; None for a benchmark without shots.
-
-        Raises:
-            ValueError: no such row; the message names the choices.
         """
         rows = authors_table()
-        # the table's columns as the caller names them: "vit", "dtl+", and None where there are no shots
-        names = pd.DataFrame(
-            {
-                "backbone": rows["backbone"].str.split("_").str[0],
-                "benchmark": rows["benchmark"],
-                "method": rows["method"].str.lower(),
-                "task": rows["dataset"],
-                "shot": [None if math.isnan(s) else int(s) for s in rows["shot"]],
-            },
-            dtype=object,
-        )
+        # the columns as the caller names them: "vit", "dtl+", and None where there are no shots
+        rows["backbone"], rows["method"] = rows["backbone"].str.split("_").str[0], rows["method"].str.lower()
+        rows["task"] = rows["dataset"]
+        rows["shot"] = pd.Series([None if math.isnan(s) else int(s) for s in rows["shot"]], dtype=object)
         wanted = {"backbone": backbone, "benchmark": benchmark, "method": method.lower(), "task": task, "shot": shot}
         for column, value in wanted.items():
-            chosen = names[[v == value for v in names[column]]]
-            if chosen.empty:
-                choices = ", ".join(repr(v) for v in dict.fromkeys(names[column]))
+            choices = ", ".join(repr(v) for v in dict.fromkeys(rows[column]))
+            rows = rows[[v == value for v in rows[column]]]
+            if rows.empty:
                 raise ValueError(f"the authors have no script with {column}={value!r} here: choose one of {choices}")
-            names = chosen
-        row = rows.loc[names.index.item()]
+        (row,) = rows.to_dict("records")
         tap, inject = (int(row[c].split("-")[0]) for c in ("csn_blocks", "inject_blocks"))
         return cls(
             lr=float(row["lr"]),
@@ -135,7 +120,6 @@ class Recipe:
         )
 
     def learning_rates(self) -> list[float]:
-        """Return the learning rate of each epoch."""
         optimizer = torch.optim.AdamW([nn.Parameter(torch.zeros(1))], lr=self.lr)
         scheduler, rates = self.scheduler(optimizer), []
         for epoch in range(self.total_epochs):

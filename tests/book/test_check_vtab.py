@@ -12,7 +12,8 @@ from dtl_book.check import KINDS, SEVERITIES, check
 from dtl_book.check.lists import read_tolerantly
 from dtl_book.standins import build_suite
 from dtl_core.data import VTAB1k
-from dtl_core.data.vtab import official_tasks, read_list
+from dtl_core.data.lists import read_list
+from dtl_core.data.vtab import official_tasks
 
 FIRST = "kitti/images/test/000000 a.jpg"
 

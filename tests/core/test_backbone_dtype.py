@@ -121,14 +121,6 @@ def test_a_copy_in_bf16_trains_by_itself(method):
         assert torch.equal(model(images), before) and not torch.equal(twin(images), before)
 
 
-def test_the_cached_prefix_of_the_linear_probe():
-    model = toy_model("linear", backbone_dtype=torch.bfloat16)
-    images = ToyImages(4).images
-    features = model.prefix(images)
-    assert features.tokens.dtype == torch.bfloat16
-    assert torch.equal(model.suffix(features), model(images)) and model(images).dtype == torch.float32
-
-
 def test_training_the_frozen_function_starts_at_its_bf16():
     """What begins at the frozen function begins at it in bf16 too: a zero update is cast to a zero update."""
     for method in ("bitfit", "adaptformer", "lora", "ssf", "fact", "repadapter", "lst"):

@@ -4,12 +4,11 @@ import copy
 
 import pytest
 import torch
-import torch.nn.functional as F
 from families import backbone_of, images_for
 from timm.models.swin_transformer import SwinTransformer
 
-from dtl_core import DTL, DTLConfig
-from dtl_core.baselines import LST, METHODS, VPT, Classifier, LinearProbe, build
+from dtl_core import DTLConfig
+from dtl_core.baselines import METHODS, build
 from dtl_core.blocks import blocks_of
 
 KINDS = ["ViT", "DINOv2, 4 registers", "SigLIP", "Swin-T"]
@@ -89,20 +88,6 @@ def test_what_each_method_trains(method, family):
     assert {p.data_ptr() for p in model.trainable_parameters()} == {
         p.data_ptr() for p in model.parameters() if p.requires_grad
     }
-    # and a step trains exactly that
-    before = {n: p.detach().clone() for n, p in model.double().named_parameters()}
-    images = images_for(model.backbone, 4)
-    optimizer = torch.optim.SGD(model.trainable_parameters(), lr=1.0)
-    F.cross_entropy(model.train()(images), torch.tensor([0, 1, 2, 0])).backward()
-    optimizer.step()
-    changed = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
-    assert changed <= {n for n, p in model.named_parameters() if p.requires_grad} and "head.weight" in changed
-    if method == "linear":
-        assert changed == {"head.weight", "head.bias"}
-    if method == "lora":  # A has no gradient while B is 0
-        assert changed == {n for n, p in model.named_parameters() if n.endswith("qkv.B") or n.startswith("head.")}
-    if method == "full" and family == "ViT":
-        assert changed == set(before)
 
 
 def test_build_copies_unless_told_otherwise():
@@ -129,16 +114,6 @@ def test_an_unknown_method_or_option():
         build("lora", backbone_of("ViT"), 3, rank=0)
     with pytest.raises(ValueError, match="dtl.* has a depthwise convolution: give a config with dwconv_kernel > 0"):
         build("dtl+", backbone_of("ViT"), 3, config=M2)
-
-
-def test_kinds():
-    backbone = backbone_of("ViT")
-    kinds = {m: type(build(m, backbone, 3, **options_of(m))) for m in METHODS}
-    assert kinds["dtl"] is kinds["dtl+"] is DTL and kinds["linear"] is LinearProbe
-    assert kinds["vpt-shallow"] is kinds["vpt-deep"] is kinds["noah"] is VPT and kinds["lst"] is LST
-    plain = {"full", "bitfit", "adaptformer", "lora", "ssf", "fact", "repadapter"}
-    assert {m for m, kind in kinds.items() if kind is Classifier} == plain
-    assert build("dtl+", backbone_of("ViT", depth=12), 3).config == DTLConfig.paper("vit", plus=True)
 
 
 @pytest.mark.parametrize("family", ["ViT", "ViT, average pool", "DINOv2, 4 registers", "DeiT, distilled"])

@@ -1,4 +1,4 @@
-"""The frozen-prefix cache on disk: shared where it may be, whole or not there, announced before it is written."""
+"""The frozen-prefix cache on disk: shared where it may be, whole or not there, one writer, announced beforehand."""
 
 import json
 import os
@@ -7,14 +7,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from toys import SHORT, ToyImages, toy_model
-from victims import cache_process
+from toys import ToyImages, toy_model
+from victims import cache_process, shared_cache_process
 
 from dtl_core import DTL, DTLConfig, load_backbone
 from dtl_core.training import PrefixCache
 
-ONE_EPOCH = replace(SHORT, epochs=1, warmup_epochs=0, cooldown_epochs=0)
 QUIET = dict(device="cpu", progress=False)
+IMAGES = 24
 
 
 @pytest.fixture(autouse=True)
@@ -68,30 +68,29 @@ def test_what_changes_the_features_changes_the_file(tmp_path):
     assert len(set(paths.values())) == len(paths), paths
 
 
-@pytest.mark.parametrize(
-    "damage", ["a byte", "cut", "longer", "gone", "note cut", "note gone", "note of something else", "labels"]
-)
+DAMAGES = {
+    "a byte": lambda path, note: path.write_bytes(flipped(path.read_bytes(), 100)),
+    "cut": lambda path, note: os.truncate(path, path.stat().st_size // 2),
+    "longer": lambda path, note: path.write_bytes(path.read_bytes() + b"\0" * 8),
+    "gone": lambda path, note: path.unlink(),
+    "note cut": lambda path, note: os.truncate(note, note.stat().st_size // 2),
+    "note gone": lambda path, note: note.unlink(),
+    "note of something else": lambda path, note: note.write_text("null"),
+    "labels": lambda path, note: note.write_text(json.dumps(json.loads(note.read_text()) | {"labels": [0] * 6})),
+}
+
+
+def flipped(content, at):
+    return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_file_is_found_and_written_again(damage):
     model, data = toy_model(), ToyImages(6)
     path = PrefixCache(model, data, **QUIET).path
     note, whole = path.with_suffix(".json"), path.read_bytes()
     text = note.read_text()
-    if damage == "a byte":
-        path.write_bytes(whole[:100] + bytes([whole[100] ^ 1]) + whole[101:])
-    elif damage == "cut":
-        path.write_bytes(whole[: len(whole) // 2])
-    elif damage == "longer":
-        path.write_bytes(whole + b"\0" * 8)
-    elif damage == "gone":
-        path.unlink()
-    elif damage == "note cut":
-        note.write_text(text[: len(text) // 2])
-    elif damage == "note gone":
-        note.unlink()
-    elif damage == "note of something else":
-        note.write_text("null")
-    else:
-        note.write_text(json.dumps(json.loads(text) | {"labels": [0] * 6}))
+    DAMAGES[damage](path, note)
     again = PrefixCache(model, data, **QUIET)
     assert path.read_bytes() == whole and note.read_text() == text
     assert again.labels.tolist() == [0, 1, 2, 3, 0, 1]
@@ -134,3 +133,66 @@ def test_the_size_is_announced_before_it_is_written(cache_folder, capsys):
     assert cache.path.stat().st_size == 40 * 26_112
     PrefixCache(model, Watch(40), device="cpu")
     assert capsys.readouterr().out == "", "nothing is announced where nothing is written"
+
+
+def start(processes, folder, name, method="dtl", die_at=None):
+    process = processes.Process(target=shared_cache_process, args=(str(folder), name, method, die_at))
+    process.start()
+    return process
+
+
+def opened(folder, name):
+    """The images that a process opened, in order."""
+    path = folder / f"{name}.opened"
+    return [int(line) for line in path.read_text().split()] if path.exists() else []
+
+
+def said(folder, name):
+    """What a process printed so far."""
+    path = folder / f"{name}.said"
+    return path.read_text() if path.exists() else ""
+
+
+def wait_until(condition):
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, "it never comes"
+        time.sleep(0.005)
+
+
+def test_two_that_start_together_write_once_and_both_read(processes, tmp_path):
+    runs = {name: start(processes, tmp_path, name, method) for name, method in (("a", "dtl"), ("b", "dtl+"))}
+    wait_until(lambda: all((tmp_path / f"{name}.ready").exists() for name in runs))
+    (tmp_path / "go").touch()  # both look for the file at this moment, and there is none
+    for process in runs.values():
+        process.join(60)
+        assert process.exitcode == 0
+    seen = {name: opened(tmp_path, name) for name in runs}
+    reader, writer = sorted(runs, key=lambda name: len(seen[name]))
+    assert seen[writer] == [0, *range(IMAGES)], "one image is looked at for the size, then each is computed"
+    assert seen[reader] == [0], "the other computes none"
+    assert len(list((tmp_path / "prefix").glob("*.bin"))) == 1
+    a, b = (torch.load(tmp_path / f"{name}.pt") for name in runs)
+    expected = toy_model().prefix(ToyImages(IMAGES).images)
+    for read in (a, b):
+        torch.testing.assert_close(read["tokens"], expected.tokens, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(read["tap 3"], expected.taps[3], rtol=1e-5, atol=1e-6)
+    assert torch.equal(a["tokens"], b["tokens"])
+
+
+def test_a_writer_that_is_killed_blocks_no_one(processes, tmp_path):
+    (tmp_path / "go").touch()
+    doomed = start(processes, tmp_path, "doomed", die_at=17)
+    wait_until(lambda: len(opened(tmp_path, "doomed")) > 3)  # it holds the lock and writes
+    waiting = start(processes, tmp_path, "waiting")
+    wait_until(lambda: "another run is writing it; waiting" in said(tmp_path, "waiting"))
+    assert doomed.is_alive() and opened(tmp_path, "waiting") == [0]
+    (tmp_path / "die").touch()
+    doomed.join(60)
+    waiting.join(60)
+    assert (doomed.exitcode, waiting.exitcode) == (-9, 0)
+    assert opened(tmp_path, "doomed")[-1] == 17 and opened(tmp_path, "waiting") == [0, *range(IMAGES)]
+    assert "waiting" not in said(tmp_path, "doomed")
+    features, labels = PrefixCache(toy_model(), ToyImages(IMAGES), root=tmp_path / "prefix", progress=False)[23]
+    torch.testing.assert_close(features.tokens, toy_model().prefix(ToyImages(IMAGES).images[23:]).tokens)
+    assert labels.tolist() == [3]

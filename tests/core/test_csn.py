@@ -39,15 +39,6 @@ def test_depthwise_convolution_is_a_loop_over_pixels(kernel, size):
     torch.testing.assert_close(conv(grid), expected, rtol=0, atol=1e-14)
 
 
-@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
-@pytest.mark.parametrize("kernel", [2, 3, 4, 5])
-def test_padding_is_pytorchs_same(kernel):
-    conv = DepthwiseConv(3, kernel).double()
-    grid = torch.randn(2, 4, 6, 3, dtype=torch.float64)
-    same = torch.nn.functional.conv2d(grid.permute(0, 3, 1, 2), conv.weight, padding="same", groups=3)
-    torch.testing.assert_close(conv(grid), same.permute(0, 2, 3, 1), rtol=0, atol=1e-14)
-
-
 @pytest.mark.parametrize(
     "prefix", [0, 1, 2, 5], ids=["no class token", "class", "class + distillation", "class + 4 registers"]
 )
@@ -64,20 +55,6 @@ def test_prefix_tokens_pass_by_the_convolution(prefix, kernel):
         torch.testing.assert_close(out[b, :prefix], gated[:prefix], rtol=0, atol=1e-14)
         patches = convolved(gated[prefix:].reshape(2, 3, 4), csn.dwconvs["0"].weight.detach()).reshape(6, 4)
         torch.testing.assert_close(out[b, prefix:], patches, rtol=0, atol=1e-13)
-
-
-def test_the_state_is_the_sum_of_the_maps():
-    torch.manual_seed(0)
-    csn = CompactSideNetwork([6] * 4, [0] * 4, (1, 5), rank=2, tap_from=1, inject_from=2, beta=100.0).double()
-    for low_rank in csn.maps.values():
-        torch.nn.init.normal_(low_rank.up)
-    inputs = {i: torch.randn(2, 5, 6, dtype=torch.float64) for i in (1, 2, 3)}
-    h, expected = 0.0, torch.zeros(2, 5, 6, dtype=torch.float64)
-    for i, x in inputs.items():
-        h = csn.tap(i, x, h)
-        expected = expected + x @ csn.maps[str(i)].down.T @ csn.maps[str(i)].up.T
-        torch.testing.assert_close(h, expected, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(csn.gate(3, h), h * torch.sigmoid(100 * h), rtol=1e-12, atol=1e-12)
 
 
 def test_swish_is_a_smooth_relu():

@@ -1,13 +1,13 @@
-"""How DTL runs: recomputation, stochastic depth, the type of the backbone. None of it changes the function."""
+"""How DTL runs: recomputation and stochastic depth."""
 
 import pytest
 import torch
 import torch.nn.functional as F
-from families import backbone_of, dtl_of, images_for, toy, toy_images
+from families import backbone_of, dtl_of, images_for, toy
 from timm.models.vision_transformer import ParallelScalingBlock, VisionTransformer
 
-from dtl_core import DTL, DTLConfig, load_backbone
-from dtl_core.backbones import TOYS
+from dtl_core import DTL, DTLConfig
+from dtl_core.lean import PARTS
 
 KINDS = ["ViT", "DINOv2, 4 registers", "Swin-T"]
 
@@ -20,7 +20,8 @@ def test_recomputation_changes_no_gradient(family, plus, drop_path):
     for recompute in ("none", "side", "blocks"):
         model = dtl_of(backbone_of(family), plus, up=0.5, recompute=recompute, drop_path=drop_path).train()
         torch.manual_seed(9)
-        loss = F.cross_entropy(model(images_for(model.backbone, 4)), torch.tensor([0, 1, 2, 3]))
+        images = images_for(model.backbone, 2 * PARTS + 1)  # the parts of a batch are uneven
+        loss = F.cross_entropy(model(images), torch.arange(len(images)) % 5)
         loss.backward()
         gradients[recompute] = [loss.detach()] + [p.grad for p in model.trainable_parameters()]
     for recompute in ("side", "blocks"):
@@ -70,22 +71,3 @@ def test_drop_path_is_refused_on_other_blocks():
     with pytest.raises(ValueError, match="drop_path=0.1 .* another kind of block: use drop_path=0"):
         DTL(backbone, 3, DTLConfig(inject_from=2), drop_path=0.1)
     assert DTL(backbone, 3, DTLConfig(inject_from=2))(torch.zeros(1, 3, 32, 32)).shape == (1, 3)
-
-
-@pytest.mark.parametrize("recompute", ["side", "blocks"])
-@pytest.mark.parametrize("name", TOYS)
-def test_a_backbone_in_bfloat16(name, recompute):
-    model = toy(name, backbone_dtype=torch.bfloat16, recompute=recompute)
-    assert {p.dtype for p in model.backbone.parameters()} == {torch.bfloat16}
-    assert {p.dtype for p in model.trainable_parameters()} == {torch.float32}
-    images = toy_images(model)
-    features = model.prefix(images)
-    assert {features.tokens.dtype, *(t.dtype for t in features.taps.values())} == {torch.bfloat16}
-    logits = model(images)
-    assert logits.dtype == torch.float32
-    torch.testing.assert_close(
-        logits, toy(name)(images), rtol=0, atol=0.01
-    )  # the side network alone moves them by 0.24
-    F.cross_entropy(logits, torch.tensor([0, 3])).backward()
-    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in model.trainable_parameters())
-    assert model.info.sha256 == load_backbone(name).dtl_info.sha256

@@ -7,7 +7,6 @@ import pytest
 
 from dtl_core.data import FewShot, eval_transform
 from dtl_core.data.fewshot import SETS, SHOTS, official_set
-from dtl_core.data.lists import BadDataset
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["authors", "noah"])
@@ -101,26 +100,3 @@ def test_missing_images_are_named_where_most_of_them_lie(own):
     (own / "mine/c.jpg").unlink()
     with pytest.raises(FileNotFoundError, match=r"val_meta.list, line 2: .*mine/c.jpg is missing \(1 of 2"):
         FewShot(own, "mine", "val")
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("a b.jpg 0\nc.jpg 2\n", "test_meta.list, line 2: label 2 is out of range, mine has 2 classes"),
-        ("a b.jpg 0\nc.jpg\n", "test_meta.list, line 2: expected '<relative path> <label>', found 'c.jpg'"),
-        ("a b.jpg 0\na b.jpg\n", "test_meta.list, line 2: expected"),  # a path with a space and no label
-        ("\n\n", "test_meta.list is empty"),
-    ],
-)
-def test_damaged_lists(own, text, message):
-    (own / "mine/classes.txt").write_text("cat\ndog\n")
-    (own / "mine/annotations/test_meta.list").write_text(text)
-    with pytest.raises(BadDataset, match=message):
-        FewShot(own, "mine", "test")
-
-
-def test_a_truncated_image_is_named(own):
-    path = own / "mine/c.jpg"
-    path.write_bytes(path.read_bytes()[:300])
-    with pytest.raises(BadDataset, match=r"(?s)1 of 2 images cannot be read.*c.jpg"):
-        FewShot(own, "mine", "test").verify()

@@ -10,7 +10,6 @@ from PIL import Image
 from dtl_book.check.images import inspect
 from dtl_core.data import ImageFolderTask, open_rgb
 from dtl_core.data.lists import BadDataset
-from dtl_core.data.opening import open_named
 from dtl_core.data.transforms import UnreadableImage
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
@@ -106,10 +105,10 @@ class TestOddImages:
     def test_a_malformed_tag_of_a_turned_photograph_is_named(self, tmp_path):
         turned_with_bad_tag(tmp_path / "turned.jpg")
         with pytest.raises(UnreadableImage, match=r"turned.jpg cannot be opened .* malformed EXIF data \(TypeError"):
-            open_named(tmp_path / "turned.jpg")
+            open_rgb(tmp_path / "turned.jpg")
         assert inspect(str(tmp_path / "turned.jpg")).problem == "unreadable_image"
         left_right().save(tmp_path / "plain.png")
-        assert open_named(tmp_path / "plain.png").size == (20, 10)
+        assert open_rgb(tmp_path / "plain.png").size == (20, 10)
 
     def test_missing_and_broken_files_are_named(self, tmp_path):
         with pytest.raises(FileNotFoundError, match="gone.png: no such image"):
@@ -219,20 +218,3 @@ def test_too_few_images_or_classes(tmp_path):
         ImageFolderTask(tmp_path / "two", "train")
     with pytest.raises(ValueError, match="no split is called 'training'"):
         ImageFolderTask(tmp_path / "two", "training")
-
-
-def test_odd_images_make_a_task(tmp_path):
-    """The whole way: a folder of odd images, one broken."""
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-        left_right().convert("CMYK").save(tmp_path / name / "cmyk.jpg")
-        left_right("RGBA", (255, 0, 0, 255), (0, 0, 0, 0)).save(tmp_path / name / "alpha.png")
-        left_right().convert("P").save(tmp_path / name / "palette.gif")
-        Image.fromarray(np.full((10, 20), 40000, np.uint16)).save(tmp_path / name / "deep.png")
-        (tmp_path / name / "broken.jpg").write_bytes(b"\xff\xd8\xff")
-    seen = []
-    for split in ("train", "val", "test"):
-        with pytest.warns(UserWarning, match="2 of 10 images"):
-            data = ImageFolderTask(tmp_path, split)
-        seen += [data[i][0] for i in range(len(data))]
-    assert len(seen) == 8 and all(image.mode == "RGB" and image.size == (20, 10) for image in seen)

@@ -4,10 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch.profiler import ProfilerActivity, profile
-from toys import SIZES, toy_model
+from toys import SIZES, storage_bytes, toy_model
 
 from dtl_core.memory import KINDS, Ledger, measure_training
-from dtl_core.memory.ledger import BLOCK, storage_bytes
+from dtl_core.memory.ledger import BLOCK
 from dtl_core.memory.step import set_attention
 
 

@@ -1,4 +1,4 @@
-"""LoRA against peft on the same weights, merged, and where it has no place."""
+"""LoRA against peft on the same weights, and where it has no place."""
 
 import copy
 
@@ -9,7 +9,6 @@ from test_baselines import frozen_features
 from timm.models.swin_transformer import SwinTransformer
 
 from dtl_core.baselines import LoRALinear, build
-from dtl_core.baselines.lora import merge
 from dtl_core.blocks import blocks_of
 
 
@@ -54,20 +53,6 @@ def test_lora_is_pefts(family, rank, alpha):
         torch.testing.assert_close(layer.A.grad, a.grad, rtol=1e-9, atol=1e-12)
         torch.testing.assert_close(layer.B.grad, b.grad, rtol=1e-9, atol=1e-12)
         assert layer.A.grad.abs().max() > 0 and layer.base.weight.grad is None
-
-
-@pytest.mark.parametrize("family", ["ViT", "Swin-T"])
-def test_merged_lora_computes_the_same(family):
-    model = build("lora", backbone_of(family), 3, rank=4, alpha=16).double()
-    images = images_for(model.backbone)
-    for layer in model.modules():
-        if isinstance(layer, LoRALinear):
-            torch.nn.init.normal_(layer.B, std=0.3)
-    before = model(images).detach()
-    merge(model)
-    assert not any(isinstance(m, LoRALinear) for m in model.modules())
-    assert model.backbone.state_dict().keys() == backbone_of(family).state_dict().keys()
-    torch.testing.assert_close(model(images).detach(), before, rtol=1e-11, atol=1e-11)
 
 
 def test_lora_without_a_fused_qkv_is_refused():

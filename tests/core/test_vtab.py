@@ -47,15 +47,12 @@ def test_transform_gives_normalised_tensors(root):
 
 @pytest.mark.parametrize("name", sorted({r[k] for r in official_tasks().values() for k in ("folder", "script_name")}))
 def test_official_tasks_by_either_name(tmp_path, name):
+    assert len({row["folder"] for row in official_tasks().values()}) == 19
     row = official_tasks()[name]
     top = int(row["classes"]) - 1
     make_task(tmp_path / row["folder"], [("images/test/0.jpg", 0), ("images/test/1.jpg", top)], ["test"])
     data = VTAB1k(tmp_path, name, "test")
     assert data.task == row["folder"] and data.classes == top + 1 == len(data.class_names)
-
-
-def test_there_are_19_official_tasks():
-    assert len({row["folder"] for row in official_tasks().values()}) == 19
 
 
 def test_paths_may_hold_spaces_and_lines_may_end_as_on_windows(tmp_path):
@@ -81,55 +78,8 @@ def test_digest_follows_list_task_and_split(root):
     assert digest != VTAB1k(root, "mine", "train800").digest
 
 
-def test_missing_root_says_what_to_run(tmp_path):
-    with pytest.raises(FileNotFoundError, match="nowhere is no folder.*dtl data build"):
-        VTAB1k(tmp_path / "nowhere", "mnist", "test")
-
-
-def test_missing_task_lists_what_there_is(root):
-    with pytest.raises(FileNotFoundError, match="no folder for the task 'cifar_100'; it has mine"):
-        VTAB1k(root, "cifar_100", "test")
-
-
-def test_missing_list_is_named(root):
-    (root / "mine/val200.txt").unlink()
-    with pytest.raises(FileNotFoundError, match=r"val200.txt is missing; the folder has test.txt, train800.txt"):
-        VTAB1k(root, "mine", "val200")
-
-
-def test_unknown_split(root):
-    with pytest.raises(ValueError, match="'train' is|no split is called 'train': choose one of train800"):
-        VTAB1k(root, "mine", "train")
-
-
-def test_missing_image_is_named_with_its_line(root):
-    (root / "mine/images/3.png").unlink()
-    with pytest.raises(FileNotFoundError, match=r"test.txt, line 4: .*3.png is missing \(1 of 6"):
-        VTAB1k(root, "mine", "test")
-
-
-@pytest.mark.parametrize("label", ["7", "-1"])
-def test_label_out_of_range_is_named_with_its_line(root, label):
-    (root / "mine/classes.txt").write_text("a\nb\nc\n")
-    (root / "mine/test.txt").write_text(f"images/0.png 0\nimages/1.png {label}\n")
-    with pytest.raises(BadDataset, match=rf"test.txt, line 2: label {label} is out of range, mine has 3 classes"):
-        VTAB1k(root, "mine", "test")
-
-
-@pytest.mark.parametrize("line", ["images/1.png", "images/1.png one", "images/1.png 1.0", "5"])
-def test_malformed_line_is_named(root, line):
-    (root / "mine/test.txt").write_text(f"images/0.png 0\n{line}\n")
-    with pytest.raises(BadDataset, match="test.txt, line 2: expected '<relative path> <label>'"):
-        VTAB1k(root, "mine", "test")
-
-
-def test_empty_list(root):
-    (root / "mine/test.txt").write_text("\n")
-    with pytest.raises(BadDataset, match="test.txt is empty"):
-        VTAB1k(root, "mine", "test")
-
-
 def test_unreadable_image_is_named_when_read_and_by_verify(root):
+    VTAB1k(root, "mine", "test").verify()
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
     Image.fromarray(noise).save(root / "mine/images/1.png")
     whole = (root / "mine/images/1.png").read_bytes()
@@ -143,5 +93,27 @@ def test_unreadable_image_is_named_when_read_and_by_verify(root):
         data.verify()
 
 
-def test_verify_passes_on_a_whole_task(root):
-    VTAB1k(root, "mine", "test").verify()
+@pytest.mark.parametrize(
+    "task, split, spoil, error, message",
+    [
+        ("cifar_100", "test", {}, FileNotFoundError, "no folder for the task 'cifar_100'; it has mine"),
+        ("mine", "train", {}, ValueError, "no split is called 'train': choose one of train800"),
+        ("mine", "val200", {"val200.txt": None}, FileNotFoundError, "val200.txt is missing; the folder has test.txt, train"),
+        ("mine", "test", {"images/3.png": None}, FileNotFoundError, r"test.txt, line 4: .*3.png is missing \(1 of 6"),
+        ("mine", "test", {"test.txt": "\n"}, BadDataset, "test.txt is empty"),
+        *(("mine", "test", {"test.txt": f"images/0.png 0\nimages/1.png {label}\n", "classes.txt": "a\nb\nc\n"}, BadDataset,
+           f"test.txt, line 2: label {label} is out of range, mine has 3 classes") for label in ("7", "-1")),
+        *(("mine", "test", {"test.txt": f"images/0.png 0\n{line}\n"}, BadDataset, "line 2: expected '<relative path> <label>'")
+          for line in ("images/1.png", "images/1.png one", "images/1.png 1.0", "5")),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_named(root, task, split, spoil, error, message):
+    for name, text in spoil.items():
+        if text is None:
+            (root / "mine" / name).unlink()
+        else:
+            (root / "mine" / name).write_text(text)
+    with pytest.raises(error, match=message):
+        VTAB1k(root, task, split)
+    with pytest.raises(FileNotFoundError, match="nowhere is no folder.*dtl data build"):
+        VTAB1k(root / "nowhere", task, "test")
