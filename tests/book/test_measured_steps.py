@@ -7,6 +7,7 @@ import torch
 
 from dtl_book.measured import load_card, memory, timing
 from dtl_book.measured.memory import memory_specs, summarize
+from dtl_book.measured.rows import fill_card
 from dtl_book.measured.timing import COMPILED, KINDS, PLAIN, make_step, time_specs
 from dtl_core import load_backbone
 
@@ -25,12 +26,12 @@ def chosen(specs, names):
 
 
 def measured(path, specs, seconds=60.0):
-    return memory.measure_memory(path, CPU, TOY, time.monotonic() + seconds, specs)
+    return fill_card("memory", memory.MEMORY, path, CPU, TOY, time.monotonic() + seconds, specs)
 
 
 def timed(path, kinds, seconds=60.0):
     specs = [spec for spec in time_specs(CPU) if spec["kind"] in kinds]
-    return timing.measure_time(path, CPU, TOY, time.monotonic() + seconds, specs)
+    return fill_card("time", timing.TIME, path, CPU, TOY, time.monotonic() + seconds, specs)
 
 
 @pytest.mark.parametrize("backbone", ["vit_base_patch16_224", TOY])
