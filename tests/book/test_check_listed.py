@@ -4,13 +4,13 @@ import pytest
 from stand_ins import DOMAINS, FEWSHOT, domains, draw, edit, jpeg, pets, put
 
 from dtl_book import cli
-from dtl_book.check import check, images, listed_folders
+from dtl_book.check import check, images, folders
 from dtl_book.check.report import table
 
 
 @pytest.fixture(autouse=True)
 def small_tables(monkeypatch):
-    monkeypatch.setattr(listed_folders, "table", lambda _: [FEWSHOT, *DOMAINS])
+    monkeypatch.setattr(folders, "table", lambda _: [FEWSHOT, *DOMAINS])
 
 
 def look(benchmark, root):
@@ -124,7 +124,7 @@ def test_few_shot_set_of_ones_own(tmp_path):
 
 def test_missing_few_shot_set_is_named_beside_another_official_one(tmp_path, monkeypatch):
     second = FEWSHOT | {"folder": "food101", "other_names": "food-101"}
-    monkeypatch.setattr(listed_folders, "table", lambda _: [FEWSHOT, second])
+    monkeypatch.setattr(folders, "table", lambda _: [FEWSHOT, second])
     assert found(look("fewshot", pets(tmp_path))) == [("warning", "missing_set", "food101", 1)]
 
 
