@@ -50,9 +50,7 @@ def _command(name: str) -> Callable[..., None]:
 
 
 def pack(
-    out: Path,
-    python: str = "3.12",
-    platform: Literal["manylinux-x86-64", "manylinux-aarch64"] = "manylinux-x86-64",
+    out: Path, python: str = "3.12", platform: Literal["manylinux-x86-64", "manylinux-aarch64"] = "manylinux-x86-64"
 ) -> None:
     """Gather in one folder the packages that a GPU machine lacks which has PyTorch, timm and pytest, and no network.
 
