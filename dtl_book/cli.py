@@ -10,6 +10,7 @@ import tyro
 from . import commands as c
 from . import commands_data as d
 from . import commands_memory as m
+from .bars import calm_bars
 from .commands_claims import claims
 from .commands_measure import COMMANDS as MEASURE
 from .commands_sweep import record, sweep
@@ -49,6 +50,7 @@ def _overview() -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point. Errors that a person can mend are printed without a traceback."""
+    calm_bars()
     words = list(sys.argv[1:] if arguments is None else arguments)
     entry: Callable | dict[str, Callable] | None = GROUPS
     program = ["dtl"]

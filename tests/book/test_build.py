@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -190,6 +193,13 @@ def test_the_same_picture_twice_is_refused(tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match="images/train/00001.png would hold the same pixels as images/train/00000"):
         build_task("shape_location", tmp_path / "shape_location", TINY, 0, stand_in=False)
     assert not (tmp_path / "shape_location").exists()
+
+
+def test_a_log_is_not_filled_with_bars(tmp_path):
+    command = [sys.executable, "-m", "dtl_core", "data", "build", "--profile", "smoke", "--tasks", "object_count"]
+    bars = {name: value for name, value in os.environ.items() if name != "TQDM_DISABLE"} | {"DTL_DATA": str(tmp_path)}
+    done = subprocess.run(command, env=bars, cwd=paths.CHECKOUT, capture_output=True, text=True, check=True)
+    assert "built in" in done.stdout and "build object_count:   0%" in done.stderr and done.stderr.count("\r") < 5
 
 
 def test_wrong_names_say_what_there_is():
