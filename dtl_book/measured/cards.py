@@ -139,12 +139,7 @@ def memory_cards(root: Path | None = None) -> list[dict]:
 
 
 def plan_setting(method: str, setting: dict) -> dict:
-    """Return keyword arguments of ``plan_training`` in full and made for JSON, so that equal ones compare equal.
-
-    Args:
-        method: a key of ``baselines.METHODS``.
-        setting: some of the keyword arguments; the others take their defaults.
-    """
+    """Return keyword arguments of ``plan_training``, with its defaults and made for JSON, so that equal ones compare equal."""
     parameters = inspect.signature(plan_training).parameters.values()
     full = {p.name: p.default for p in parameters if p.default is not p.empty} | setting
     if method in ("dtl", "dtl+"):

@@ -32,13 +32,9 @@ def image_size(backbone: str) -> int:
 
 
 def memory_specs(backbone: str = "vit_base_patch16_224") -> list[dict]:
-    """Return the rows that are measured, the one that is worth most first.
+    """Return the rows, the one that is worth most first: {"name", "group", "label", "method", "setting"}.
 
-    Args:
-        backbone: a name for ``load_backbone``. Beside a toy stands the toy Swin.
-
-    Returns:
-        Dicts {"name", "group", "label", "method", "setting"}; ``plan_training(method, **setting)`` plans the row.
+    ``plan_training(method, **setting)`` plans a row. Beside a toy stands the toy Swin.
     """
     return [
         {

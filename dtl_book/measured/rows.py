@@ -55,12 +55,9 @@ def fill_card(
         name: of the part, one of ``cards.PARTS``.
         part: what is measured.
         path: of the card.
-        device, backbone: see ``cards.header_of``; the weights are random.
+        device, backbone: where and with which network; its weights are random.
         deadline: of ``time.monotonic``.
         specs: which rows; all if None.
-
-    Returns:
-        The card.
 
     Raises:
         DamagedFile: the file that is there is no whole card.
@@ -69,8 +66,10 @@ def fill_card(
     reasons = {spec["name"]: part.refuse(spec, device) for spec in specs}
     specs = [spec for spec in specs if not reasons[spec["name"]]]
     card = _open_card(path, name, device, backbone, specs)
+    have = {row["name"] for row in card["rows"]}
+    waiting = [spec for spec in specs if spec["name"] not in have]
     card["not_run"] = [{"name": row, "reason": reason} for row, reason in reasons.items() if reason]
-    began, before, waiting = time.monotonic(), card["minutes"], _missing(card, specs)
+    began, before = time.monotonic(), card["minutes"]
     places = {spec["name"]: i for i, spec in enumerate(specs)}
 
     def write() -> None:
@@ -81,14 +80,13 @@ def fill_card(
 
     write()
     for rest in part.rows(list(waiting), device, backbone, deadline) if waiting else ():
-        spec = waiting.pop(0)
-        row = {**spec, **rest}
+        row = {**waiting.pop(0), **rest}
         if row["status"] == "not run":
-            card["not_run"].append({"name": spec["name"], "reason": row["reason"]})
+            card["not_run"].append({"name": row["name"], "reason": row["reason"]})
         else:
             card["rows"].append(row)
         write()
-        print(f"{spec['name']}: {_told(row, part.tell)}", flush=True)
+        print(f"{row['name']}: {_told(row, part.tell)}", flush=True)
     if part.summarize:
         card["summary"] = part.summarize(card["rows"])
         write()
@@ -115,11 +113,6 @@ def _open_card(path: Path, part: str, device: torch.device, backbone: str, specs
 
 def _now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _missing(card: dict, specs: Sequence[dict]) -> list[dict]:
-    have = {row["name"] for row in card["rows"]}
-    return [spec for spec in specs if spec["name"] not in have]
 
 
 def _told(row: dict, tell: Callable[[dict], str]) -> str:

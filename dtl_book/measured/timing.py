@@ -115,12 +115,8 @@ def time_group(
 ) -> dict[str, dict]:
     """Time some rows of one precision and the plain DTL in rounds.
 
-    Args:
-        specs: the rows.
-        shape: the backbone, on the CPU.
-        device: where.
-        end: of ``time.monotonic``: no round beyond the third is begun that would end later.
-        deadline: of ``time.monotonic``: there is no round at all where three would end later.
+    No round beyond the third is begun that would end after ``end``, and none at all where three would end after
+    ``deadline``. The backbone lies on the CPU.
 
     Returns:
         Name -> {"status", "seconds", "images_per_second", "to_plain", "to_plain_low", "to_plain_high", "rounds"}: the
@@ -202,11 +198,8 @@ def make_step(
 ) -> Callable[[], None]:
     """Return a function that takes one whole step: forward, backward, AdamW.
 
-    Args:
-        kind: of ``KINDS``.
-        shape: the backbone, which is copied.
-        images, labels: the batch, on the device.
-        precision: "fp32", "amp" (with the gradient scaler) or "amp-bf16". A backbone in bf16 runs without autocast.
+    The backbone is copied, and the batch lies on the device. "amp" has the gradient scaler. A backbone in bf16 runs without
+    autocast, whatever the precision.
     """
     device, how = images.device, kind.get("how", [])
     model = _model(kind, shape).to(device).train()
