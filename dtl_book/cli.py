@@ -6,6 +6,7 @@ What a command needs is imported when it runs: torch takes seconds, for which --
 from __future__ import annotations
 
 import json as json_module
+import os
 import sys
 import textwrap
 from collections.abc import Callable
@@ -425,6 +426,8 @@ def _overview() -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command. Errors that a person can mend are printed without a traceback."""
+    if not sys.stderr.isatty():  # a bar in a log, whoever shows it, writes every half minute at most
+        os.environ.setdefault("TQDM_MININTERVAL", "30")
     words = list(sys.argv[1:] if arguments is None else arguments)
     entry: Callable | dict[str, Callable] | None = GROUPS
     program = ["dtl"]

@@ -9,10 +9,9 @@ from typing import Literal
 
 from tqdm.auto import tqdm
 
-from .images import check_files, check_jpeg, check_twins, inspect_all, paths_of, training_digests
-from .listed_folders import domain_sets, fewshot_sets
+from .folders import domain_sets, fewshot_sets, vtab_sets
+from .images import check_images, inspect_all, paths_of, training_images
 from .report import KINDS, SEVERITIES, Finding, Report
-from .vtab_folder import vtab_sets
 
 __all__ = ["KINDS", "SEVERITIES", "Finding", "Report", "check"]
 
@@ -21,7 +20,7 @@ FINDERS = {"vtab": vtab_sets, "fewshot": fewshot_sets, "domain": domain_sets}
 
 
 def check(benchmark: Benchmark, root: str | Path, only: Collection[str] = (), progress: bool = True) -> Report:
-    """Goes through a benchmark's folder: every line of every list, every pixel of every listed image.
+    """Go through a benchmark's folder: every line of every list, every pixel of every listed image.
 
     Args:
         benchmark: ``vtab``, ``fewshot`` or ``domain``.
@@ -51,19 +50,15 @@ def check(benchmark: Benchmark, root: str | Path, only: Collection[str] = (), pr
     files = {s.name: paths_of(s) for s in sets}
     report = Report(benchmark, str(root), [s.name for s in sets if s.lists], sum(len(s.lists) for s in sets))
     source: dict | None = None
-    with tqdm(
-        total=sum(map(len, files.values())), desc=f"check {benchmark}", unit="image", disable=not progress
-    ) as bar:
+    total = sum(map(len, files.values()))
+    with tqdm(total=total, desc=f"check {benchmark}", unit="image", disable=not progress) as bar:
         for s in sets:
             bar.set_postfix_str(s.name)
             facts = inspect_all(files[s.name], bar)
             report.images += len(facts)
-            check_files(s, facts)
-            check_jpeg(s, facts)
-            check_twins(s, facts, source)
+            check_images(s, facts, source)
             if benchmark == "domain" and source is None:
-                source = training_digests(s, facts)
-    found = [f for s in sets for f in s.findings]
-    report.findings = sorted(found, key=lambda f: SEVERITIES.index(f.severity))
+                source = training_images(s, facts)
+    report.findings = sorted((f for s in sets for f in s.findings), key=lambda f: SEVERITIES.index(f.severity))
     report.seconds = round(time.perf_counter() - start, 1)
     return report

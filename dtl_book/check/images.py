@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +20,12 @@ from .report import listed
 # From here on the same images in two splits are an error: they can move the accuracy by this much. Fewer are part of
 # some sources themselves (the test images of CIFAR-100 and PatchCamelyon have twins), so everyone has them.
 NOTICEABLE = 0.001
+REMEDIES = {
+    "missing_image": "not there: unpack the archive again",
+    "unreadable_image": "cannot be read as an image: unpack the archive again, or fetch it again",
+    "truncated_image": "cut short: unpack the archive again, or fetch it again",
+}
+Key = bytes | str  # digest of an image; one without pixels stands for itself by its path
 
 
 class ImageFact(NamedTuple):
@@ -33,7 +38,7 @@ class ImageFact(NamedTuple):
 
 
 def inspect(path: str) -> ImageFact:
-    """Decodes a file as training does. Two files have one digest when they give the same RGB pixels."""
+    """Decode a file as training does. Two files have one digest when they give the same RGB pixels."""
     try:
         with open(path, "rb") as file:
             start = file.read(3)
@@ -54,18 +59,17 @@ def inspect(path: str) -> ImageFact:
     return ImageFact(pixels.digest(), jpeg)
 
 
-def full_path(lst: ListFile, name: str) -> str:
-    """Where a listed image lies."""
+def _full_path(lst: ListFile, name: str) -> str:
     return os.path.join(lst.base, name)
 
 
 def paths_of(s: ImageSet) -> list[str]:
-    """All files of a set, each once, however many lists name it."""
-    return list(dict.fromkeys(full_path(lst, name) for lst in s.lists for _, name, _ in lst.entries))
+    """Return all files of a set, each once, however many lists name it."""
+    return list(dict.fromkeys(_full_path(lst, name) for lst in s.lists for _, name, _ in lst.entries))
 
 
 def inspect_all(files: list[str], bar: tqdm) -> dict[str, ImageFact]:
-    """Looks at many files in threads: decoding and hashing leave the interpreter free."""
+    """Look at many files in threads: decoding and hashing leave the interpreter free."""
     pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
     facts = {}
     try:
@@ -77,90 +81,80 @@ def inspect_all(files: list[str], bar: tqdm) -> dict[str, ImageFact]:
     return facts
 
 
-def check_files(s: ImageSet, facts: dict[str, ImageFact]) -> None:
-    """Missing, unreadable and truncated images, one finding a list and kind."""
-    do = {
-        "missing_image": "not there: unpack the archive again",
-        "unreadable_image": "cannot be read as an image: unpack the archive again, or fetch it again",
-        "truncated_image": "cut short: unpack the archive again, or fetch it again",
-    }
+def check_images(s: ImageSet, facts: dict[str, ImageFact], source: dict[Key, str] | None = None) -> None:
+    """Add to a set what its images show.
+
+    Args:
+        s: the set.
+        facts: of its images.
+        source: training images of another set, for a set that is only tested on.
+    """
+    _check_files(s, facts)
+    _check_jpeg(s, facts)
+    _check_twins(s, facts, source or {})
+
+
+def _check_files(s: ImageSet, facts: dict[str, ImageFact]) -> None:
+    """Find missing, unreadable and truncated images, one finding a list and kind."""
     for lst in s.lists:
         wrong: dict[str, list[str]] = {}
         for name in dict.fromkeys(name for _, name, _ in lst.entries):
-            fact = facts[full_path(lst, name)]
+            fact = facts[_full_path(lst, name)]
             if fact.problem:
                 wrong.setdefault(fact.problem, []).append(name + (f" ({fact.detail})" if fact.detail else ""))
         for kind, names in wrong.items():
-            s.add("error", kind, len(names), f"{do[kind]}: {listed(names)}", lst)
+            s.add("error", kind, len(names), f"{REMEDIES[kind]}: {listed(names)}", lst)
 
 
-def check_jpeg(s: ImageSet, facts: dict[str, ImageFact]) -> None:
-    """JPEG, by content, in a set whose source was released without loss. PNG made from JPEG is not seen."""
+def _check_jpeg(s: ImageSet, facts: dict[str, ImageFact]) -> None:
+    """Find JPEG, by content, in a set whose source was released without loss. PNG made from JPEG is not seen."""
     jpeg = [path for path, fact in facts.items() if fact.jpeg]
     if not s.lossless or not jpeg:
         return
     kinds = Counter(Path(path).suffix for path in jpeg)
-    s.add(
-        "error",
-        "lossy_jpeg",
-        len(jpeg),
+    message = (
         f"{len(jpeg):,} of {len(facts):,} images are JPEG by content (named {', '.join(sorted(kinds))}), but the source "
         f"is lossless ({s.lossless}). Compare only with results from JPEG of the same archive, or make the images again "
-        f"as PNG",
+        f"as PNG"
     )
+    s.add("error", "lossy_jpeg", len(jpeg), message)
 
 
-def keys(lists: Iterable[ListFile], facts: dict[str, ImageFact]) -> Iterator[tuple[str, bytes | str]]:
-    """("list: path", digest) of each entry. An image without pixels stands for itself by its path."""
-    for lst in lists:
-        for _, name, _ in lst.entries:
-            path = full_path(lst, name)
-            yield f"{lst.name}: {name}", facts[path].digest or path
+def _entries(lst: ListFile, facts: dict[str, ImageFact]) -> list[tuple[str, Key]]:
+    """Return name and key of each entry."""
+    paths = [(name, _full_path(lst, name)) for _, name, _ in lst.entries]
+    return [(name, facts[path].digest or path) for name, path in paths]
 
 
-def digests(lists: Iterable[ListFile], facts: dict[str, ImageFact]) -> dict[bytes | str, str]:
-    """Digest -> where the image stands first."""
-    found: dict[bytes | str, str] = {}
-    for where, key in keys(lists, facts):
-        found.setdefault(key, where)
+def _first_places(s: ImageSet, facts: dict[str, ImageFact], *roles: str) -> dict[Key, str]:
+    """Return where each image of the lists of some roles stands first."""
+    found: dict[Key, str] = {}
+    for lst in s.lists:
+        for name, key in _entries(lst, facts) if lst.role in roles else ():
+            found.setdefault(key, f"{lst.name}: {name}")
     return found
 
 
-def training_digests(s: ImageSet, facts: dict[str, ImageFact]) -> dict[bytes | str, str]:
-    """Of all images of a set that are trained on."""
-    return digests((lst for lst in s.lists if lst.role in ("train", "trainval")), facts)
+def training_images(s: ImageSet, facts: dict[str, ImageFact]) -> dict[Key, str]:
+    """Return where each image of a set that is trained on stands first."""
+    return _first_places(s, facts, "train", "trainval")
 
 
-def check_twins(s: ImageSet, facts: dict[str, ImageFact], source: dict[bytes | str, str] | None = None) -> None:
-    """The same image in two splits: an error between training and test, a warning where validation is one of the two.
-
-    Args:
-        s: the set that takes the findings.
-        facts: of its images.
-        source: training images of another set, for a set that is only tested on.
-    """
-    seen = (source or {}) | training_digests(s, facts)
-    chosen = digests((lst for lst in s.lists if lst.role == "val"), facts)
-    fitted = digests((lst for lst in s.lists if lst.role == "train"), facts)
+def _check_twins(s: ImageSet, facts: dict[str, ImageFact], source: dict[Key, str]) -> None:
+    """Find the same image in two splits: an error between training and test, else a warning."""
+    seen = source | training_images(s, facts)
+    chosen = {key: at for key, at in _first_places(s, facts, "val").items() if key not in seen}
+    held_against = {
+        "test": {"training": seen, "validation": chosen},
+        "val": {"training": _first_places(s, facts, "train")},
+    }
     for lst in s.lists:
-        entries = list(keys([lst], facts)) if lst.role in ("test", "val") else []
-        if lst.role == "test":
-            _tell_twins(s, lst, "training", [(at, seen[k]) for at, k in entries if k in seen])
-            _tell_twins(s, lst, "validation", [(at, chosen[k]) for at, k in entries if k in chosen and k not in seen])
-        elif lst.role == "val":
-            _tell_twins(s, lst, "training", [(at, fitted[k]) for at, k in entries if k in fitted])
-
-
-def _tell_twins(s: ImageSet, lst: ListFile, of: str, twins: list[tuple[str, str]]) -> None:
-    if not twins:
-        return
-    share, tested = len(twins) / len(lst.entries), lst.role == "test"
-    s.add(
-        "error" if tested and of == "training" and share >= NOTICEABLE else "warning",
-        "same_image",
-        len(twins),
-        f"{len(twins):,} of {len(lst.entries):,} images have the pixels of one of {of}"
-        + (f", which can move the accuracy by up to {100 * share:.2g} points: " if tested else ": ")
-        + listed([f"{here.removeprefix(f'{lst.name}: ')} is {there}" for here, there in twins]),
-        lst,
-    )
+        for of, places in held_against.get(lst.role, {}).items():
+            twins = [f"{name} is {places[key]}" for name, key in _entries(lst, facts) if key in places]
+            if not twins:
+                continue
+            share, tested = len(twins) / len(lst.entries), lst.role == "test"
+            error = tested and of == "training" and share >= NOTICEABLE
+            message = f"{len(twins):,} of {len(lst.entries):,} images have the pixels of one of {of}"
+            message += f", which can move the accuracy by up to {100 * share:.2g} points: " if tested else ": "
+            s.add("error" if error else "warning", "same_image", len(twins), message + listed(twins), lst)

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dtl_core.data.lists import read_list
-
 from .report import Finding, listed
+
+Entry = tuple[int, str, int]  # line number, relative path, label
 
 
 @dataclass
@@ -21,7 +21,6 @@ class ListFile:
         name: for the report, e.g. ``test.txt``.
         role: ``train``, ``val``, ``trainval`` or ``test``.
         base: the folder that its paths start from.
-        entries: (line number, relative path, label).
         bad: one phrase a malformed line.
     """
 
@@ -29,16 +28,8 @@ class ListFile:
     path: Path
     role: str
     base: Path
-    entries: list[tuple[int, str, int]] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
     bad: list[str] = field(default_factory=list)
-
-    @classmethod
-    def read(cls, path: Path, role: str, bases: Iterable[Path]) -> ListFile:
-        """Reads a list. Of several ``bases`` the one that holds most of the first images is taken, else the first."""
-        entries, bad = read_tolerantly(path)
-        bases, first = list(bases), [name for _, name, _ in entries[:20]]
-        base = max(bases, key=lambda b: sum((b / name).exists() for name in first)) if len(bases) > 1 else bases[0]
-        return cls(path.name, path, role, base, entries, bad)
 
 
 @dataclass
@@ -58,17 +49,22 @@ class ImageSet:
     findings: list[Finding] = field(default_factory=list)
 
     def add(self, severity: str, kind: str, count: int, message: str, lst: ListFile | None = None) -> None:
-        """Notes a finding of this set, or of one of its lists."""
+        """Note a finding of this set, or of one of its lists."""
         where = f"{self.name}/{lst.name}" if lst else self.name
         self.findings.append(Finding(severity, kind, where, count, message))
 
+    def read(self, path: Path, role: str, bases: Iterable[Path]) -> ListFile:
+        """Read a list into the set. Of several ``bases`` the one that holds most of its first images is taken."""
+        entries, bad = read_tolerantly(path)
+        first = [name for _, name, _ in entries[:20]]
+        base = max(bases, key=lambda base: sum((base / name).exists() for name in first))
+        self.lists.append(ListFile(path.name, path, role, base, entries, bad))
+        return self.lists[-1]
 
-def read_tolerantly(path: Path) -> tuple[list[tuple[int, str, int]], list[str]]:
-    """The entries of a list, and one phrase for each line that is none."""
-    try:
-        return read_list(path)[1], []
-    except ValueError:  # a bad line, no line at all, or bytes that are no text: on with what can be read
-        entries, bad = [], []
+
+def read_tolerantly(path: Path) -> tuple[list[Entry], list[str]]:
+    """Return the entries of a list, and one phrase for each line that is none. Bytes that are no text are none."""
+    entries, bad = [], []
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
         found = re.fullmatch(r"([^\ufffd]*\S) +(-?[0-9]+)", line.strip())
         if found:
@@ -78,19 +74,8 @@ def read_tolerantly(path: Path) -> tuple[list[tuple[int, str, int]], list[str]]:
     return entries, bad
 
 
-def subfolders(folder: Path) -> list[Path]:
-    """The visible folders in a folder, by name; none where there is no such folder."""
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")) if folder.is_dir() else []
-
-
-def class_count(folder: Path) -> int | None:
-    """How many classes ``classes.txt`` names; None without one."""
-    names = folder / "classes.txt"
-    return len(names.read_text(encoding="utf-8").splitlines()) if names.is_file() else None
-
-
 def check_lines(s: ImageSet, lst: ListFile, known_doubles: str = "") -> None:
-    """Malformed and repeated lines, contradicting and impossible labels.
+    """Find malformed and repeated lines, contradicting and impossible labels.
 
     Args:
         s: the set that takes the findings.
@@ -117,15 +102,15 @@ def check_lines(s: ImageSet, lst: ListFile, known_doubles: str = "") -> None:
     clashes = [f"{name} has the labels {sorted(labels)}" for name, labels in by_path.items() if len(labels) > 1]
     if clashes:
         s.add("error", "two_labels", len(clashes), listed(clashes), lst)
-    top = (s.labels or 0) - 1
-    outside = [f"line {n}: {y}" for n, _, y in lst.entries if y < 0 or (s.labels is not None and y > top)]
+    top = float("inf") if s.labels is None else s.labels - 1
+    outside = [f"line {n}: {y}" for n, _, y in lst.entries if not 0 <= y <= top]
     if outside:
         may = f"labels run from 0 to {top}" if s.labels is not None else "labels begin at 0"
         s.add("error", "label_out_of_range", len(outside), f"{may}, but {listed(outside)}. A list of another set?", lst)
 
 
 def check_count(s: ImageSet, lst: ListFile, wanted: int, source: str = "") -> None:
-    """The length of a split. A size that is only recalled gives a warning, any other an error."""
+    """Compare the length of a split. A size that is only recalled gives a warning, any other an error."""
     if len(lst.entries) != wanted:
         severity = "warning" if source.endswith("(recall)") else "error"
         message = f"{len(lst.entries):,} lines, {wanted:,} expected" + (f"; {source}" if source else "")
@@ -133,15 +118,15 @@ def check_count(s: ImageSet, lst: ListFile, wanted: int, source: str = "") -> No
 
 
 def check_shots(s: ImageSet, lst: ListFile, shots: int) -> None:
-    """Each class has as many different images as the list's name says."""
+    """Find classes that have not as many different images as the list's name says."""
     images = Counter(label for _, label in {(name, label) for _, name, label in lst.entries})
     wrong = [f"label {y} has {images[y]}" for y in range(s.labels or max(images, default=-1) + 1) if images[y] != shots]
     if lst.entries and wrong:
         s.add("error", "wrong_class_count", len(wrong), f"{shots} images a class expected, but {listed(wrong)}", lst)
 
 
-def check_classes(s: ImageSet, lst: ListFile, severity: str, wanted: int | None = None) -> None:
-    """Every class has an image; ``wanted`` where only so many of the labels are in use."""
+def check_classes(s: ImageSet, lst: ListFile, severity: str = "warning", wanted: int | None = None) -> None:
+    """Find classes without an image; ``wanted`` where only so many of the labels are in use."""
     seen = {label for _, _, label in lst.entries}
     wanted = wanted or s.labels
     if not lst.entries or wanted is None or len(seen) >= wanted:

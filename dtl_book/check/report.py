@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -77,75 +76,69 @@ class Report:
 
     @property
     def comparable(self) -> bool:
-        """True where there is no error."""
-        return not any(f.severity == "error" for f in self.findings)
+        """Return whether there is no error."""
+        return not self.count("error")
 
     def count(self, severity: str) -> int:
-        """How many findings have this severity."""
+        """Return how many findings have this severity."""
         return sum(f.severity == severity for f in self.findings)
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a finding."""
+        """Return one row a finding."""
         return pd.DataFrame([asdict(f) for f in self.findings], columns=list(Finding.__dataclass_fields__))
 
     def to_dict(self) -> dict:
-        """All of it as JSON can hold it, with the sources on JPEG where that was found."""
+        """Return all of it as JSON can hold it, with the sources on JPEG where that was found."""
         counts = {severity: self.count(severity) for severity in SEVERITIES}
-        body = {k: v for k, v in asdict(self).items() if k != "findings"} | {"comparable": self.comparable} | counts
-        return body | {"findings": [asdict(f) for f in self.findings], "jpeg_costs": self._jpeg_costs()}
+        body = asdict(self)
+        findings = body.pop("findings")
+        return {**body, "comparable": self.comparable, **counts, "findings": findings, "jpeg_costs": self._jpeg_costs()}
 
     def save(self, path: str | Path) -> Path:
-        """Writes the report as JSON, whole or not at all."""
+        """Write the report as JSON, whole or not at all."""
         with written_whole(path) as part:
             part.write_text(json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         return Path(path)
 
     def to_text(self) -> str:
-        """A table for people, what JPEG costs where that was found, and one sentence of outcome."""
-        heads = ("", "where", "finding", "count", "what")
-        rows = [heads, *((f.severity, f.where, f.kind, f"{f.count:,}", f.message) for f in self.findings)]
-        wide = [max(len(row[i]) for row in rows) for i in range(4)]
+        """Return a table for people, what JPEG costs where that was found, and one sentence of outcome."""
         lines = []
         if self.findings:
+            heads = ("", "where", "finding", "count", "what")
+            rows = [heads, *((f.severity, f.where, f.kind, f"{f.count:,}", f.message) for f in self.findings)]
+            wide = [max(len(row[i]) for row in rows) for i in range(4)]
             lines = ["  ".join([*(row[i].ljust(wide[i]) for i in range(4)), row[4]]) for row in rows] + [""]
-        lines += self._jpeg_text()
-        found = Counter(f.severity for f in self.findings)
-        read = ", ".join(
-            (_counted(len(self.sets), "set"), _counted(self.lists, "list"), _counted(self.images, "image"))
+        if costs := self._jpeg_costs():
+            lines += [
+                "What lossy JPEG costs, as the field's issue threads report it (nothing of it was measured here):",
+                *(f"  {row['folder']}: {row['reported']} ({row['source']})" for row in costs),
+                "  other tasks: no number was found.",
+                "",
+            ]
+        numbers = {"set": len(self.sets), "list": self.lists, "image": self.images}
+        read, found = (
+            ", ".join(f"{n:,} {noun}{'' if n == 1 else 's'}" for noun, n in counted.items())
+            for counted in (numbers, {severity: self.count(severity) for severity in SEVERITIES})
         )
-        lines.append(
-            f"{self.benchmark} in {self.root}: {read} read in {self.seconds:.1f} s; "
-            + ", ".join(_counted(found[severity], severity) for severity in SEVERITIES)
-        )
-        lines.append(
+        outcome = (
             "Nothing found that stands against comparing results."
             if self.comparable
             else "A result from this folder would not be comparable with one from the data as it should be."
         )
-        return "\n".join(lines)
+        return "\n".join(
+            [*lines, f"{self.benchmark} in {self.root}: {read} read in {self.seconds:.1f} s; {found}", outcome]
+        )
 
     def _jpeg_costs(self) -> list[dict[str, str]]:
         return table("jpeg_costs.csv") if any(f.kind == "lossy_jpeg" for f in self.findings) else []
 
-    def _jpeg_text(self) -> list[str]:
-        reported = self._jpeg_costs()
-        if not reported:
-            return []
-        lines = ["What lossy JPEG costs, as the field's issue threads report it (nothing of it was measured here):"]
-        lines += [f"  {row['folder']}: {row['reported']} ({row['source']})" for row in reported]
-        return lines + ["  other tasks: no number was found.", ""]
-
 
 def table(name: str) -> list[dict[str, str]]:
-    """The rows of one of the package's tables."""
+    """Return the rows of one of the package's tables."""
     with open(paths.RESOURCES / name, newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def listed(items: list[str], shown: int = 3) -> str:
-    """The first items, and how many more there are."""
+    """Return the first items, and how many more there are."""
     return "; ".join(items[:shown]) + (f"; and {len(items) - shown:,} more" if len(items) > shown else "")

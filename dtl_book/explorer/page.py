@@ -21,7 +21,7 @@ NOT_PLANNED = (ValueError, TypeError, RuntimeError, AssertionError)  # a size or
 
 
 def ranked(now: MemoryPlan, plans: dict[str, tuple[MemoryPlan, str]], gpu_gib: float) -> pd.DataFrame:
-    """The changes by what they save, largest first."""
+    """Return the changes by what they save, largest first."""
     room = (gpu_gib - RESERVE_GIB) * GIB
     rows = [
         {
@@ -38,7 +38,7 @@ def ranked(now: MemoryPlan, plans: dict[str, tuple[MemoryPlan, str]], gpu_gib: f
 
 
 def headline(setting: Setting, found: MemoryPlan, gpu_gib: float) -> str:
-    """The answer in two sentences, as HTML; ``data-bytes`` holds the exact peak."""
+    """Return the answer in two sentences, as HTML; ``data-bytes`` holds the exact peak."""
     spare = (gpu_gib - RESERVE_GIB) - found.peak_bytes / GIB
     fits = "fits" if spare >= 0 else "does not fit"
     rest = f"{spare:,.2f} GiB stay free" if spare >= 0 else f"{-spare:,.2f} GiB are missing"
@@ -62,7 +62,7 @@ def _picture(figure, alt: str) -> str:
 
 
 def comparison(plans: dict[str, MemoryPlan], chosen: MemoryPlan, gpu_gib: float) -> str:
-    """Bars of the methods, the course of the chosen one, and a table, as HTML."""
+    """Return bars of the methods, the course of the chosen one, and a table, as HTML."""
     frame = memory_table(plans)
     formats = {name: NUMBER for name in frame.columns[1:]} | {frame.columns[0]: "{:,.0f}".format, "of full": SHARE}
     text = "Trained parameters without the head, and bytes of one step, planned."
@@ -73,7 +73,7 @@ def comparison(plans: dict[str, MemoryPlan], chosen: MemoryPlan, gpu_gib: float)
 
 
 def advice(now: MemoryPlan, plans: dict[str, tuple[MemoryPlan, str]], gpu_gib: float) -> str:
-    """The ranked changes as a sentence and a table, as HTML."""
+    """Return the ranked changes as a sentence and a table, as HTML."""
     if not plans:
         return "<p>No single change is left to try: what saves memory is on.</p>"
     frame = ranked(now, plans, gpu_gib)
@@ -88,7 +88,7 @@ def advice(now: MemoryPlan, plans: dict[str, tuple[MemoryPlan, str]], gpu_gib: f
 
 
 def answer(setting: Setting, gpu_gib: float) -> Iterator[tuple[str, str]]:
-    """All that the page says of a setting, bit by bit: (part of the page, its HTML).
+    """Yield all that the page says of a setting, bit by bit: (part of the page, its HTML).
 
     The parts are "status", "headline", "comparison", "batch" and "advice". A status comes before each piece of work, so
     that whoever runs this can show it and may stop in between.

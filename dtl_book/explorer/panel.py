@@ -7,18 +7,7 @@ import os
 import threading
 from collections.abc import Iterator
 
-from ipywidgets import (
-    HTML,
-    BoundedFloatText,
-    BoundedIntText,
-    Checkbox,
-    Dropdown,
-    GridBox,
-    IntSlider,
-    Layout,
-    VBox,
-    Widget,
-)
+import ipywidgets as iw
 
 from dtl_core.baselines import METHODS
 
@@ -59,7 +48,7 @@ STYLE = """<style>
 </style>"""
 
 
-class MemoryExplorer(VBox):
+class MemoryExplorer(iw.VBox):
     """The page as one widget; its controls are attributes. Made by ``explore_memory``."""
 
     def __init__(self, setting: Setting, gpu_gib: float):
@@ -68,47 +57,49 @@ class MemoryExplorer(VBox):
         depth, config, _ = anatomy(setting.backbone)
         names = {METHOD_STYLES[m][0]: m for m in METHODS}
         known = (
-            BACKBONES if setting.backbone in BACKBONES.values() else {**BACKBONES, setting.backbone: setting.backbone}
+            BACKBONES if setting.backbone in BACKBONES.values() else BACKBONES | {setting.backbone: setting.backbone}
         )
         own = LORA_RANK if setting.method == "lora" else config.rank
         here = {"continuous_update": False}
-        self.backbone = _control(Dropdown, "Backbone", setting.backbone, options=known)
-        self.method = _control(Dropdown, "Method", setting.method, options=names)
+        self.backbone = _control(iw.Dropdown, "Backbone", setting.backbone, options=known)
+        self.method = _control(iw.Dropdown, "Method", setting.method, options=names)
         m = config.inject_from if setting.inject_from is None else setting.inject_from
-        self.M = _control(IntSlider, "M: inject after", m, min=config.tap_from, max=depth - 1, **here)
-        self.rank = _control(BoundedIntText, "Rank", own if setting.rank is None else setting.rank, min=1, max=256)
-        self.batch = _control(BoundedIntText, "Batch, images", setting.batch_size, min=1, max=4096)
-        self.size = _control(BoundedIntText, "Image size, px", setting.image_size, min=14, max=1022)
-        self.precision = _control(Dropdown, "Precision", setting.precision, options=PRECISIONS)
-        self.recompute = _control(Dropdown, "Recompute", setting.recompute, options=RECOMPUTE)
-        self.checkpointing = _control(Checkbox, "Gradient checkpointing", setting.checkpointing, indent=False)
-        self.attention = _control(Dropdown, "Attention", setting.attention, options=ATTENTION)
-        self.gpu = _control(BoundedFloatText, "GPU, GiB", gpu_gib, min=1.5, max=1024, step=0.5)
+        self.M = _control(iw.IntSlider, "M: inject after", m, min=config.tap_from, max=depth - 1, **here)
+        self.rank = _control(iw.BoundedIntText, "Rank", own if setting.rank is None else setting.rank, min=1, max=256)
+        self.batch = _control(iw.BoundedIntText, "Batch, images", setting.batch_size, min=1, max=4096)
+        self.size = _control(iw.BoundedIntText, "Image size, px", setting.image_size, min=14, max=1022)
+        self.precision = _control(iw.Dropdown, "Precision", setting.precision, options=PRECISIONS)
+        self.recompute = _control(iw.Dropdown, "Recompute", setting.recompute, options=RECOMPUTE)
+        self.checkpointing = _control(iw.Checkbox, "Gradient checkpointing", setting.checkpointing, indent=False)
+        self.attention = _control(iw.Dropdown, "Attention", setting.attention, options=ATTENTION)
+        self.gpu = _control(iw.BoundedFloatText, "GPU, GiB", gpu_gib, min=1.5, max=1024, step=0.5)
         controls = [
             self.backbone, self.method, self.M, self.rank, self.batch, self.size, self.precision, self.recompute,
             self.attention, self.gpu, self.checkpointing,
         ]  # fmt: skip
-        self.parts = {name: HTML(layout=Layout(width="auto")) for name in PARTS}
+        self.parts = {name: iw.HTML(layout=iw.Layout(width="auto")) for name in PARTS}
         for part in self.parts.values():
             part.add_class("dtl-part")
         columns = "repeat(auto-fill, minmax(min(18em, 100%), 1fr))"
-        bar = GridBox(controls, layout=Layout(grid_template_columns=columns, width="100%", overflow="visible"))
+        bar = iw.GridBox(controls, layout=iw.Layout(grid_template_columns=columns, width="100%", overflow="visible"))
         bar.add_class("dtl-controls")
-        super().__init__([HTML(STYLE), bar, *self.parts.values()], layout=Layout(width="100%", overflow="visible"))
+        super().__init__(
+            [iw.HTML(STYLE), bar, *self.parts.values()], layout=iw.Layout(width="100%", overflow="visible")
+        )
         self._arrange()
         for control in controls:
             control.observe(self._changed, names="value")
         self._begin()
 
     def setting(self) -> Setting:
-        """What the controls say."""
+        """Return what the controls say."""
         return Setting(
             self.method.value, self.backbone.value, self.M.value, self.rank.value, self.batch.value, self.size.value,
             self.precision.value, self.recompute.value, self.attention.value, self.checkpointing.value,
         )  # fmt: skip
 
     def _arrange(self) -> None:
-        """Shows the controls that the method has."""
+        """Show the controls that the method has."""
         dtl = self.method.value in ("dtl", "dtl+")
         for control, wanted in ((self.M, dtl), (self.recompute, dtl), (self.rank, dtl or self.method.value == "lora")):
             control.layout.display = None if wanted else "none"
@@ -126,11 +117,10 @@ class MemoryExplorer(VBox):
             self._quiet = False
             self._arrange()
         self._turn += 1
-        steps = answer(self.setting(), self.gpu.value)
-        self._go_on(steps, self._turn)
+        self._go_on(answer(self.setting(), self.gpu.value), self._turn)
 
     def _begin(self) -> None:
-        """The main answer at once, so that the page is never empty; the rest when the kernel is free."""
+        """Give the main answer at once, so that the page is never empty; the rest when the kernel is free."""
         steps = answer(self.setting(), self.gpu.value)
         for part, text in steps:
             self._show(part, text)
@@ -148,7 +138,7 @@ class MemoryExplorer(VBox):
             self._task = loop.create_task(self._later(steps, turn))
 
     async def _later(self, steps: Iterator[tuple[str, str]], turn: int) -> None:
-        """One piece of work at a time, in a thread: meanwhile the kernel hears what the reader changes next."""
+        """Do one piece of work at a time, in a thread: meanwhile the kernel hears what the reader changes next."""
 
         def work() -> tuple[str, str] | None:
             with self._lock:
@@ -164,22 +154,21 @@ class MemoryExplorer(VBox):
         )
 
 
-def _control(kind: type[Widget], description: str, value: object, **options: object) -> Widget:
-    layout = Layout(width="auto", min_width="0", margin="2px 12px 2px 0")
-    style = {} if kind is Checkbox else {"style": {"description_width": "8em"}}
+def _control(kind: type[iw.Widget], description: str, value: object, **options: object) -> iw.Widget:
+    layout = iw.Layout(width="auto", min_width="0", margin="2px 12px 2px 0")
+    style = {} if kind is iw.Checkbox else {"style": {"description_width": "8em"}}
     return kind(value=value, description=description, layout=layout, **style, **options)
 
 
 def explore_memory(
     backbone: str = "vit_base_patch16_224", method: str = "dtl", *, gpu_gib: float = 8.0, **setting
 ) -> MemoryExplorer:
-    """Widgets that answer: will it fit my GPU, and what would save me the most?
+    """Return widgets that answer: will it fit my GPU, and what would save me the most?
 
     Args:
         backbone, method: to begin with.
         gpu_gib: the GPU's memory in GiB.
-        **setting: of ``explorer_setting.Setting``: inject_from, rank, batch_size, image_size, precision, recompute,
-            attention, checkpointing.
+        **setting: other fields of ``Setting``.
 
     Returns:
         A widget to show in a notebook. Nothing is trained, loaded or downloaded: a change is a new plan.
@@ -188,7 +177,7 @@ def explore_memory(
 
 
 def serve_explorer(port: int | None = None, open_browser: bool = True) -> None:
-    """Serves the explorer as a page on this machine alone (127.0.0.1), until Ctrl-C. The page asks nothing of a network.
+    """Serve the explorer as a page on this machine alone (127.0.0.1), until Ctrl-C. The page asks nothing of a network.
 
     Args:
         port: 8866, or the next that is free, if not given.

@@ -41,22 +41,22 @@ class Setting:
 
     @property
     def is_dtl(self) -> bool:
-        """DTL or DTL+."""
+        """Return whether it is DTL or DTL+."""
         return self.method in ("dtl", "dtl+")
 
     @property
     def label(self) -> str:
-        """The method's name."""
+        """Return the method's name."""
         return METHOD_STYLES[self.method][0]
 
     def plain(self) -> Setting:
-        """Without the choices that the method does not have, so that the same step has one key."""
+        """Return it without the choices that the method does not have, so that the same step has one key."""
         if self.is_dtl:
             return self
         return replace(self, inject_from=None, recompute="none", rank=self.rank if self.method == "lora" else None)
 
     def arguments(self) -> dict:
-        """For ``plan_training`` and ``largest_batch``, all but the batch size."""
+        """Return keyword arguments for ``plan_training`` and ``largest_batch``, all but the batch size."""
         own = {}
         if self.is_dtl:
             config = anatomy(self.backbone)[1 + (self.method == "dtl+")]
@@ -73,7 +73,7 @@ class Setting:
 
 @lru_cache(maxsize=16)
 def anatomy(backbone: str) -> tuple[int, DTLConfig, DTLConfig]:
-    """Blocks of a backbone, and the configurations that DTL and DTL+ have on it."""
+    """Return the blocks of a backbone, and the configurations that DTL and DTL+ have on it."""
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that M is ours is said beside the slider
         model = load_backbone(backbone, pretrained=False)
@@ -86,12 +86,12 @@ def _planned(setting: Setting) -> MemoryPlan:
 
 
 def plan(setting: Setting) -> MemoryPlan:
-    """``plan_training`` of a setting; one that was asked before is answered at once."""
+    """Return ``plan_training`` of a setting; one that was asked before is answered at once."""
     return _planned(setting.plain())
 
 
 def fit(setting: Setting, gpu_gib: float) -> BatchFit:
-    """The largest batch that fits, as ``memory.largest_batch`` finds it, with fewer plans.
+    """Return the largest batch that fits, as ``memory.largest_batch`` finds it, with fewer plans.
 
     It begins with the setting's batch and its half, which the page makes anyway.
 
@@ -107,7 +107,7 @@ def fit(setting: Setting, gpu_gib: float) -> BatchFit:
 
 
 def changes(setting: Setting) -> dict[str, tuple[Setting, str]]:
-    """The single changes worth a thought: what it is -> (the changed setting, what is paid for it)."""
+    """Return the single changes worth a thought: what it is -> (the changed setting, what is paid for it)."""
     last, found = anatomy(setting.backbone)[0] - 1, {}
 
     def offer(wanted: bool, label: str, price: str, **to: object) -> None:

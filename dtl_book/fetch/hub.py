@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
-import hashlib
+import gzip
 import json
 import os
 import re
 import shutil
+import tarfile
+import zipfile
+import zlib
 from pathlib import Path
 
-from tqdm.auto import tqdm
-
 from dtl_core.data.vtab import SPLITS
-from dtl_core.files import written_whole
+from dtl_core.files import sha256_of, written_whole
 
 from .. import paths
 from .packages import FetchError
-from .unpack import check_room, unpack
 
 VTAB_REPO = "XiN0919/VTAB-1k"  # the one that the README of V-PETL Bench leads to
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 RECORD = "fetched.json"
+DAMAGED = (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile)
 
 
 def fetch_vtab(
     repo: str = VTAB_REPO, revision: str = "main", target: str | Path | None = None, endpoint: str | None = None
 ) -> Path:
-    """Downloads a dataset repository's archives and unpacks them as a VTAB-1K folder.
+    """Download a dataset repository's archives and unpack them as a VTAB-1K folder.
 
-    A call that was broken off goes on where it stopped, in the download and in the unpacking. When all is there, a
-    second call does nothing and asks no network.
+    A download that was broken off goes on where it stopped. When all is there, a second call does nothing and asks no
+    network.
 
     Args:
         repo: "owner/name" of a dataset repository with .zip or .tar archives.
@@ -55,11 +56,12 @@ def fetch_vtab(
             + (f" at {record['commit'][:12]}" if record else "")
             + ": move it away, or set DTL_DATA"
         )
-    commit, archives = _download(repo, revision, target.parent, endpoint)
-    work = next(iter(archives)).parent.parent
+    commit, work, archives = _download(repo, revision, target.parent, endpoint)
     fresh = work / "unpacked"
+    shutil.rmtree(fresh, ignore_errors=True)  # of a call that was broken off
     for archive in archives:
-        unpack(archive, fresh)
+        print(f"unpacking {archive.name}", flush=True)
+        _unpack(archive, fresh)
     found = _task_roots(fresh)
     if len(found) != 1:
         raise FetchError(
@@ -86,7 +88,7 @@ def _read_record(folder: Path) -> dict:
 
 
 def _task_roots(folder: Path) -> list[Path]:
-    """The folders whose sub-folders hold list files. The images below are not walked through."""
+    """Return the folders whose sub-folders hold list files. The images below are not walked through."""
     roots = set()
     for here, below, files in os.walk(folder):
         if set(files) & set(SPLITS.values()):
@@ -95,10 +97,26 @@ def _task_roots(folder: Path) -> list[Path]:
     return sorted(root for root in roots if root.is_relative_to(folder))
 
 
-def _download(repo: str, revision: str, parent: Path, endpoint: str | None) -> tuple[str, dict[Path, str]]:
-    """The commit, and its archives below ``parent/.fetch-<repo>-<commit>/archives`` with their sha256."""
+def _unpack(archive: Path, folder: Path) -> None:
+    """Unpack an archive of someone else. Nothing of it lands outside the folder, see ``zipfile`` and tarfile's filter."""
     try:
-        from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_url
+        if archive.suffix.lower() == ".zip":
+            with zipfile.ZipFile(archive) as file:
+                file.extractall(folder)
+        else:
+            with tarfile.open(archive) as file:
+                file.extractall(folder, filter="data")
+    except tarfile.FilterError as error:
+        raise FetchError(f"{archive.name} is not unpacked, for it is unsafe: {error}") from error
+    except DAMAGED as error:
+        archive.unlink()
+        raise FetchError(f"{archive.name} is damaged ({error}) and was removed: run the same command again") from error
+
+
+def _download(repo: str, revision: str, parent: Path, endpoint: str | None) -> tuple[str, Path, dict[Path, str]]:
+    """Return the commit, the folder ``parent/.fetch-<repo>-<commit>``, and the archives below it with their sha256."""
+    try:
+        from huggingface_hub import HfApi, hf_hub_url
         from huggingface_hub.file_download import http_get
         from huggingface_hub.utils import build_hf_headers
     except ImportError:
@@ -107,59 +125,47 @@ def _download(repo: str, revision: str, parent: Path, endpoint: str | None) -> t
             f"into {paths.vtab_dir('paper')} yourself"
         ) from None
     api = HfApi(endpoint=endpoint)
-    endpoint = api.endpoint
     try:
-        info = api.dataset_info(repo, revision=revision)
+        info = api.dataset_info(repo, revision=revision, files_metadata=True)
         if not re.fullmatch("[0-9a-f]{40}", info.sha or ""):  # it becomes a part of a path
-            raise FetchError(f"{endpoint} answers {info.sha!r} where a commit should stand")
-        names = [f.rfilename for f in info.siblings or [] if f.rfilename.lower().endswith(ARCHIVES)]
-        if not names:
+            raise FetchError(f"{api.endpoint} answers {info.sha!r} where a commit should stand")
+        files = [f for f in info.siblings or [] if f.rfilename.lower().endswith(ARCHIVES)]
+        if not files:
             raise FetchError(
                 f"{repo} at {info.sha[:12]} holds no archive ({', '.join(ARCHIVES)}): choose another --repo"
             )
-        archives = {}
-        for name in names:
-            url = hf_hub_url(repo, name, repo_type="dataset", revision=info.sha, endpoint=endpoint)
-            known = get_hf_file_metadata(url, endpoint=endpoint)
-            path = parent / f".fetch-{repo.replace('/', '--')}-{info.sha[:12]}" / "archives" / name.replace("/", "--")
+        work, archives = parent / f".fetch-{repo.replace('/', '--')}-{info.sha[:12]}", {}
+        (work / "archives").mkdir(parents=True, exist_ok=True)
+        for file in files:
+            name, path = file.rfilename, work / "archives" / file.rfilename.replace("/", "--")
             if not path.exists():
-                check_room(path, known.size or 0)
+                free = shutil.disk_usage(work).free
+                if (file.size or 0) > free:
+                    raise FetchError(
+                        f"{name} needs {file.size / 1e9:.1f} GB in {work} and {free / 1e9:.1f} GB are free"
+                    )
+                url = hf_hub_url(repo, name, repo_type="dataset", revision=info.sha, endpoint=api.endpoint)
                 part = path.with_name(path.name + ".part")
-                with open(part, "ab") as file:  # what an earlier call brought stays
-                    if known.size is not None and file.tell() > known.size:
-                        file.seek(file.truncate(0))
-                    got = file.tell()
-                    http_get(
-                        url, file, resume_size=got, headers=build_hf_headers(), expected_size=known.size, displayed_filename=name
-                    )  # fmt: skip
-                if len(known.etag or "") == 64 and _sha256(part) != known.etag:
+                with open(part, "ab") as written:  # what an earlier call brought stays; the client itself begins again
+                    if file.size is not None and written.tell() > file.size:
+                        written.seek(written.truncate(0))
+                    options = {"resume_size": written.tell(), "expected_size": file.size, "displayed_filename": name}
+                    http_get(url, written, headers=build_hf_headers(), **options)
+                if file.lfs and sha256_of(part) != file.lfs.sha256:
                     part.unlink()
                     raise FetchError(
                         f"{name} of {repo} came damaged (its sha256 is another): run the same command again"
                     )
                 part.rename(path)
-            archives[path] = known.etag if len(known.etag or "") == 64 else _sha256(path)
-        return info.sha, archives
+            archives[path] = file.lfs.sha256 if file.lfs else sha256_of(path)
+        return info.sha, work, archives
     except FetchError:
         raise
     except Exception as error:  # the client's HTTP library, and so its errors, differ between its versions
         said = next((line.strip() for line in str(error).splitlines() if line.strip()), "nothing")
         raise FetchError(
-            f"could not fetch the dataset {repo} at {revision} from {endpoint}. It said: "
+            f"could not fetch the dataset {repo} at {revision} from {api.endpoint}. It said: "
             f"{type(error).__name__}: {said}\nCheck the network connection, the names and your access, and run the same "
             f"command again: what is there already stays. Without a network, lay the archive's task folders into "
             f"{paths.vtab_dir('paper')} and run `dtl data check vtab`"
         ) from error
-
-
-def _sha256(path: Path) -> str:
-    """Like ``sha256_of``, with a bar: an archive has gigabytes."""
-    digest, size = hashlib.sha256(), path.stat().st_size
-    with (
-        open(path, "rb") as file,
-        tqdm(total=size, desc=f"verify {path.name}", unit="B", unit_scale=True, leave=False) as bar,
-    ):
-        while block := file.read(1 << 22):
-            digest.update(block)
-            bar.update(len(block))
-    return digest.hexdigest()

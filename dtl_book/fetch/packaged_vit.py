@@ -22,7 +22,7 @@ LAST_NORM = "/backbone/layernorm/Add_1_output_0"  # tokens (B, 1 + N, 384) after
 
 
 def state_dict_from_onnx(path: str | Path) -> dict[str, torch.Tensor]:
-    """The backbone of the ONNX file under timm's names for ``vit_small_patch14_dinov2`` (``num_classes=0``).
+    """Return the backbone of the ONNX file under timm's names for ``vit_small_patch14_dinov2`` (``num_classes=0``).
 
     The exporter kept the names of norms, biases and the patch embedding. The weights of the linear layers are
     anonymous inputs of MatMul nodes, stored (in, out), and the positions are two anonymous tensors.
@@ -44,7 +44,7 @@ def state_dict_from_onnx(path: str | Path) -> dict[str, torch.Tensor]:
         known = set(named)
 
         def linear(node: str) -> np.ndarray:
-            """Weight (out, in) of the MatMul called ``node``."""
+            """Return the weight (out, in) of the MatMul called ``node``."""
             (weight,) = [i for i in inputs[f"/backbone/encoder/{node}/MatMul"] if i in known]
             return named[weight].T
 
@@ -85,7 +85,7 @@ def state_dict_from_onnx(path: str | Path) -> dict[str, torch.Tensor]:
 
 
 def convert(onnx_path: str | Path, target: str | Path) -> Path:
-    """Writes the packaged ViT as safetensors, checked by a strict load into timm's model.
+    """Write the packaged ViT as safetensors, checked by a strict load into timm's model.
 
     Args:
         onnx_path: the unpacked ``vit_s_focus.onnx``.

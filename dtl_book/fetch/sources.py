@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,23 +61,19 @@ KEYS = tuple(s.key for s in SOURCES)
 
 
 def source(key: str) -> Source:
-    """The source with this key (``vit``, ``mnist`` or ``elpv``)."""
+    """Return the source with this key (``vit``, ``mnist`` or ``elpv``)."""
     return next(s for s in SOURCES if s.key == key)
 
 
-def fact(path: Path) -> dict:
-    """What a manifest keeps of a file."""
-    return {"sha256": sha256_of(path), "size": path.stat().st_size}
-
-
-def write_manifest(folder: Path, files: dict[str, dict], **facts: str) -> None:
-    """Writes what a folder should hold beside the files themselves, after them."""
+def write_manifest(folder: Path, names: Iterable[str], **facts: str) -> None:
+    """Write size and sha256 of a folder's files beside them, after them."""
+    files = {name: {"sha256": sha256_of(folder / name), "size": (folder / name).stat().st_size} for name in names}
     with written_whole(folder / MANIFEST) as part:
         part.write_text(json.dumps({**facts, "files": files}, indent=1))
 
 
 def read_manifest(folder: Path) -> dict:
-    """What a folder should hold: {"wheel_sha256": …, "files": {path: {"sha256", "size"}}}. Empty if there is none."""
+    """Return what a folder should hold: {"wheel_sha256": …, "files": {path: {"sha256", "size"}}}. Empty if there is none."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
         return manifest if isinstance(manifest.get("files"), dict) else {}
@@ -85,12 +82,7 @@ def read_manifest(folder: Path) -> dict:
 
 
 def damage(folder: Path, quick: bool = False) -> list[str]:
-    """What is wrong with an unpacked folder, one phrase a file; empty when all is whole.
-
-    Args:
-        folder: the package's folder.
-        quick: compare sizes only, not the sha256 of each file.
-    """
+    """Return what is wrong with an unpacked folder, one phrase a file. ``quick`` compares sizes only, and no sha256."""
     manifest = read_manifest(folder)
     if not manifest:
         return [f"{folder / MANIFEST} is missing or unreadable"]
@@ -107,7 +99,7 @@ def damage(folder: Path, quick: bool = False) -> list[str]:
 
 
 def status() -> pd.DataFrame:
-    """What is there: one row a source, with columns source, present, size_mb, licence and path.
+    """Return what is there: one row a source, with columns source, present, size_mb, licence and path.
 
     Fetched packages are checked by the sizes of their files; `dtl data fetch` checks every byte.
     """
@@ -134,7 +126,7 @@ def _bytes(folder: Path) -> int:
 
 
 def clean_cache() -> int:
-    """Empties the prefix caches, those of sweeps too. Fetched and built data stay. Returns the bytes that were freed."""
+    """Empty the prefix caches, those of sweeps too. Fetched and built data stay. Return the bytes that were freed."""
     sweeps = (p for p in (paths.cache_dir() / "sweep").glob("*") if p.name != "logs")
     freed = 0
     for folder in (paths.cache_dir() / "prefix", *sorted(sweeps)):

@@ -39,7 +39,7 @@ PALETTE = ["#0072B2", "#D55E00", "#009E73", "#C77C00", "#A6487D", "#3A93C6", "#6
 
 
 def use_style() -> None:
-    """Sets matplotlib for pages and projectors: large letters, thick lines, a light grid."""
+    """Set matplotlib for pages and projectors: large letters, thick lines, a light grid."""
     mpl.rcParams.update(
         {
             "figure.dpi": DPI,
@@ -70,14 +70,7 @@ def use_style() -> None:
 
 
 def method_style(method: str) -> dict[str, str]:
-    """Keyword arguments for ``ax.plot`` and ``ax.errorbar``: label, colour and marker of a method.
-
-    Args:
-        method: a key of ``METHOD_STYLES`` (``linear``, ``lora``, ``dtl+``, …).
-
-    Raises:
-        KeyError: for a method that has no style yet; add a line to ``METHOD_STYLES``.
-    """
+    """Return keyword arguments for ``ax.plot`` and ``ax.errorbar``: label, colour and marker of a method."""
     if method not in METHOD_STYLES:
         raise KeyError(f"no colour and marker for the method {method!r}: add a line to METHOD_STYLES in plots.py")
     label, color, marker = METHOD_STYLES[method]
@@ -85,7 +78,7 @@ def method_style(method: str) -> dict[str, str]:
 
 
 def caption(text: str) -> str:
-    """The sentence that stands with a picture or a table, as HTML. Looks the same in JupyterLab and on the page."""
+    """Return the sentence that stands with a picture or a table, as HTML. Looks the same in JupyterLab and on the page."""
     style = "font-size:0.95em;color:#444;text-align:left;margin:0.3em 0 0.6em;max-width:72ch"
     return f'<figcaption style="{style}">{html.escape(text)}</figcaption>'
 
@@ -97,7 +90,7 @@ def _rendered(figure: Figure) -> Image.Image:
 
 
 def png_of(figure: Figure) -> bytes:
-    """A figure as PNG bytes, without the time and the library's version, so that the same figure gives the same bytes.
+    """Return a figure as PNG bytes, without the time and the library's version, so that the same figure gives the same bytes.
 
     A drawing of lines and letters gets a palette of 128 colours: no eye sees it, and the file is less than half as large.
     (With 64 a small marker took the colour of another.)
@@ -110,14 +103,14 @@ def png_of(figure: Figure) -> bytes:
 
 
 def jpeg_of(figure: Figure) -> bytes:
-    """A figure as JPEG bytes, for photographs: half of the PNG's."""
+    """Return a figure as JPEG bytes, for photographs: half of the PNG's."""
     buffer = io.BytesIO()
     _rendered(figure).save(buffer, format="jpeg", quality=82, optimize=True)
     return buffer.getvalue()
 
 
 def show_figure(figure: Figure, alt: str, photographs: bool = False) -> None:
-    """Shows a figure once, with a sentence under it that is also its alternative text, and closes it.
+    """Show a figure once, with a sentence under it that is also its alternative text, and closes it.
 
     Args:
         figure: a matplotlib figure.

@@ -16,7 +16,7 @@ COLUMNS = ["method", "task", "seed", "split", "accuracy", "seconds"]
 
 
 def note_run(method: str, task: str, seed: int, split: str, accuracy: float, seconds: float) -> None:
-    """Notes a run that was just trained. Does nothing unless the workbook's runner asks for it.
+    """Note a run that was just trained. Does nothing unless the workbook's runner asks for it.
 
     Args:
         method: a key of ``baselines.METHODS``.
@@ -29,17 +29,15 @@ def note_run(method: str, task: str, seed: int, split: str, accuracy: float, sec
     folder = os.environ.get(FOLDER_VARIABLE)
     if not folder:
         return
-    facts = {"method": method, "task": task, "seed": seed, "split": split, "accuracy": accuracy, "seconds": seconds}
+    facts = dict(zip(COLUMNS, (method, task, seed, split, accuracy, seconds), strict=True))
     with written_whole(Path(folder) / f"{time.time_ns()}.json") as part:
         part.write_text(json.dumps(facts))
 
 
 def trained_in(folder: Path) -> pd.DataFrame:
-    """The runs that notebooks noted (``note_run``) below a folder.
+    """Return the runs that notebooks noted (``note_run``) below a folder, a row each, in the order of noting.
 
-    Returns:
-        A frame with the columns ``method, task, seed, split, accuracy, seconds``, a row a run, in the order in which
-        they were noted. A file that cannot be read is left out; a key that it lacks is missing in its row.
+    A file that cannot be read is left out; a key of ``COLUMNS`` that it lacks is missing in its row.
     """
     rows = []
     for path in sorted(folder.glob("*.json")):

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from filelock import FileLock
-
 from dtl_core.training import pick_device, seed_everything
 
 from .. import paths
@@ -44,7 +42,7 @@ class Workbook:
 
     @cached_property
     def data(self) -> Path:
-        """Root of the VTAB-1K folder of the profile, for ``VTAB1k(wb.data, task, split)``.
+        """Return the VTAB-1K folder of the profile, for ``VTAB1k(wb.data, task, split)``.
 
         Looked for when first asked, since half of the notebooks need no data.
 
@@ -55,12 +53,12 @@ class Workbook:
 
 
 def missing_tasks(root: Path, tasks: tuple[str, ...]) -> list[str]:
-    """The tasks among ``tasks`` that have not all four lists under ``root``."""
+    """Return the tasks among ``tasks`` that have not all four lists under ``root``."""
     return [task for task in tasks if not all((root / task / f"{name}.txt").is_file() for name in LISTS)]
 
 
 def how_to_get_data() -> str:
-    """What to run where fetched or built data are missing: one line, as it works from a cell of this kernel."""
+    """Return what to run where fetched or built data are missing: one line, as it works from a cell of this kernel."""
     python = f'"{sys.executable}"' if " " in sys.executable else sys.executable
     dtl = "dtl" if shutil.which("dtl") else f"{python} -m dtl_core"  # JupyterLab may lack the scripts' folder
     return (
@@ -70,16 +68,10 @@ def how_to_get_data() -> str:
 
 
 def require_data(profile: Profile) -> Path:
-    """Makes sure that the data of a profile are on the disk.
+    """Return the VTAB-1K folder of a profile, and make sure that its data are on the disk.
 
     The tiny suite of ``smoke`` is rendered here when it is missing; the data of the other profiles take minutes or
     a download, so they are asked for and never started from a notebook.
-
-    Args:
-        profile: the profile that is about to run.
-
-    Returns:
-        The VTAB-1K folder of the profile.
 
     Raises:
         DataMissing: when weights or task lists are missing; the message names the command.
@@ -92,8 +84,7 @@ def require_data(profile: Profile) -> Path:
     if profile.name == "smoke":
         root.parent.mkdir(parents=True, exist_ok=True)
         if missing_tasks(root, TASKS) or os.access(root.parent, os.W_OK):  # a class may share a read-only folder
-            # the tests start several notebooks at once; what is whole already is left alone
-            with FileLock(root.parent / ".build.lock"), redirect_stdout(io.StringIO()):
+            with redirect_stdout(io.StringIO()):
                 build_suite("smoke")
     elif profile.name == "laptop":
         # elpv may be left out on purpose (its licence); everything else still runs
@@ -109,7 +100,7 @@ def require_data(profile: Profile) -> Path:
 
 
 def start(profile: str | None = None, seed: int = 0) -> Workbook:
-    """Prepares a notebook and prints one line that says where it runs.
+    """Prepare a notebook and print one line that says where it runs.
 
     Args:
         profile: a profile's name; without it ``DTL_PROFILE``, else ``laptop``.

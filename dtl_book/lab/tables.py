@@ -14,13 +14,12 @@ from .plots import caption
 NARROW, WIDE = 12, 24
 
 
-def _left(value: object, width: int) -> str:
-    style = f"text-align:left;white-space:normal;min-width:{width}ch"
-    return f'<div style="{style}">{html.escape(str(value))}</div>'
+def _left(text: str, width: int) -> str:
+    return f'<div style="text-align:left;white-space:normal;min-width:{width}ch">{html.escape(text)}</div>'
 
 
 def _formats(frame: pd.DataFrame) -> list[Callable | None]:
-    """A format for each column: thousands set apart in every column of integers, where a table has large ones."""
+    """Return a format for each column: thousands set apart in every column of integers, where a table has large ones."""
     columns = [frame.iloc[:, at] for at in range(frame.shape[1])]
     whole = [pd.api.types.is_integer_dtype(column) for column in columns]
     large = any(yes and (column.abs() >= 10_000).any() for yes, column in zip(whole, columns, strict=True))
@@ -28,7 +27,7 @@ def _formats(frame: pd.DataFrame) -> list[Callable | None]:
 
 
 def _to_html(frame: pd.DataFrame, options: dict) -> str:
-    """``DataFrame.to_html``, with columns of text on the left and wrapped, so that a wordy table fits the page."""
+    """Return ``DataFrame.to_html``, with columns of text on the left and wrapped, so that a wordy table fits the page."""
     safe = frame.rename(columns=lambda name: html.escape(str(name)))
     safe.index = safe.index.map(lambda name: html.escape(name) if isinstance(name, str) else name)
     safe.index.names = [name if name is None else html.escape(str(name)) for name in safe.index.names]
@@ -40,14 +39,14 @@ def _to_html(frame: pd.DataFrame, options: dict) -> str:
         longest = max(words.str.len().max(), len(str(name)))
         width = longest if longest <= NARROW else min(WIDE, max(NARROW, longest // 3))
         safe.isetitem(at, [_left(text, width) for text in words])
-        safe.columns = [_left(name, width) if i == at else other for i, other in enumerate(safe.columns)]
+        safe.columns = [_left(str(name), width) if i == at else other for i, other in enumerate(safe.columns)]
     formats = dict(zip(safe.columns, _formats(frame), strict=True))
     with pd.option_context("display.max_colwidth", None):  # or pandas cuts the texts
         return safe.to_html(border=0, escape=False, formatters=formats, **options)
 
 
 def table(frame: pd.DataFrame, text: str, digits: int = 3, index: bool | None = None) -> None:
-    """Shows a data frame with a sentence above it.
+    """Show a data frame with a sentence above it.
 
     Args:
         frame: the rows; numbers are right-aligned, texts left-aligned and wrapped, missing values shown as a dash.

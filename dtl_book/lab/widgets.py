@@ -9,7 +9,7 @@ from ipywidgets import HTML, VBox, Widget
 
 
 def redraw_on(slider: Widget | Sequence[Widget], show: Callable[..., None]) -> VBox:
-    """A slider over what ``show(value)`` displays, drawn again whenever the slider has another value.
+    """Return a slider over what ``show(value)`` displays, drawn again whenever the slider has another value.
 
     The display goes into an HTML widget, with pictures and their sentences. ``ipywidgets.interact`` would use an Output
     widget, which makes the program that executes a notebook write to the kernel while it waits for it; now and then that

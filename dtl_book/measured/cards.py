@@ -9,7 +9,6 @@ import re
 import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, is_dataclass
-from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -37,11 +36,7 @@ FIELDS = ("part", "device", "device_type", "versions", "code", "backbone", "rows
 
 
 def measured_dir(root: Path | None = None) -> Path:
-    """Return the folder of the measured cards.
-
-    Args:
-        root: a folder of results; ``results_dir()`` if None.
-    """
+    """Return the folder of the measured cards in a folder of results, by default ``results_dir()``."""
     return (root or results_dir()) / "measured"
 
 
@@ -56,32 +51,14 @@ def device_name(device: torch.device) -> str:
 
 
 def code_digests(part: str = "memory") -> dict[str, str]:
-    """Return the digest of each file of the package that a part's numbers pass through.
-
-    Args:
-        part: one of ``PARTS``.
-
-    Returns:
-        Path from the folder of both packages -> 12 hexadecimal digits, see ``experiments.code.digest_of``.
-    """
+    """Return path -> digest (see ``experiments.code.digest_of``) of each file that a part's numbers pass through."""
     found = {path for pattern in (*CODE, *PART_CODE.get(part, ())) for path in PACKAGE.parent.glob(pattern)}
     names = sorted(path.relative_to(PACKAGE.parent).as_posix() for path in found)
     return {name: digest_of(name, PACKAGE.parent) for name in names}
 
 
-def now() -> str:
-    """Return the time in UTC, to the second."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 def header_of(part: str, device: torch.device, backbone: str) -> dict:
-    """Return what a card says of itself before its first row.
-
-    Args:
-        part: one of ``PARTS``.
-        device: where it is measured.
-        backbone: a name for ``load_backbone``.
-    """
+    """Return what a card of one of ``PARTS`` says of itself before its first row."""
     cuda = device.type == "cuda"
     return {
         "part": part, "device": device_name(device), "device_type": device.type,
@@ -101,16 +78,13 @@ def _version(name: str) -> str | None:
 
 
 def _driver() -> str | None:
-    """The driver's version: as nvidia-smi says it, else as the number that CUDA has for it."""
+    """Return the driver's version: as nvidia-smi says it, else as the number that CUDA has for it."""
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
-        said = subprocess.run(command, capture_output=True, text=True, timeout=20).stdout.split()
-        if said:
-            return said[0]
-    except (OSError, subprocess.TimeoutExpired):
-        pass
-    number = getattr(torch._C, "_cuda_getDriverVersion", lambda: None)()
-    return None if number is None else str(number)
+        return subprocess.run(command, capture_output=True, text=True, timeout=20).stdout.split()[0]
+    except (OSError, subprocess.TimeoutExpired, IndexError):
+        number = getattr(torch._C, "_cuda_getDriverVersion", lambda: None)()
+        return None if number is None else str(number)
 
 
 def save_card(card: dict, path: Path) -> Path:
@@ -165,12 +139,7 @@ def memory_cards(root: Path | None = None) -> list[dict]:
 
 
 def plan_setting(method: str, setting: dict) -> dict:
-    """Return keyword arguments of ``plan_training`` in full and made for JSON, so that equal ones compare equal.
-
-    Args:
-        method: a key of ``baselines.METHODS``.
-        setting: some of the keyword arguments; the others take their defaults.
-    """
+    """Return keyword arguments of ``plan_training``, with its defaults and made for JSON, so that equal ones compare equal."""
     parameters = inspect.signature(plan_training).parameters.values()
     full = {p.name: p.default for p in parameters if p.default is not p.empty} | setting
     if method in ("dtl", "dtl+"):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -17,43 +17,37 @@ from dtl_core.memory import MIB, measure_training, plan_training
 from dtl_core.memory.step import AUTOCAST, set_attention
 
 from ..tables.figure1 import FORMS, NAMES, SETTINGS, figure_options
-from .cards import plan_setting, save_card
-from .rows import attempt, clean, fill, open_card
+from .cards import plan_setting
+from .rows import Part, attempt, clean, in_budget
 
 STEP = ("precision", "optimizer", "checkpointing", "keep_gradients")  # arguments of ``measure_training``
-OTHER = (
-    "backbone",
-    "batch_size",
-    "image_size",
-    "num_classes",
-    "attention",
-    "cached",
-)  # what is left is the method's own
+OTHER = ("backbone", "batch_size", "image_size", "num_classes", "attention", "cached")  # the rest is the method's own
 NO_AUTOCAST = "autocast in fp16 and bf16 is CUDA's: it is planned here, and measured on a GPU alone"
 
 
+def image_size(backbone: str) -> int:
+    """Return the side of a backbone's images: a toy has its own."""
+    return TOYS[backbone][1]["img_size"] if backbone in TOYS else 224
+
+
 def memory_specs(backbone: str = "vit_base_patch16_224") -> list[dict]:
-    """Return the rows that are measured, the one that is worth most first.
+    """Return the rows, the one that is worth most first: {"name", "group", "label", "method", "setting"}.
 
-    Args:
-        backbone: a name for ``load_backbone``. A toy has its own image size, and the toy Swin beside it.
-
-    Returns:
-        Dicts {"name", "group", "label", "method", "setting"}; ``plan_training(method, **setting)`` plans the row.
+    ``plan_training(method, **setting)`` plans a row. Beside a toy stands the toy Swin.
     """
-    specs: list[dict] = []
+    return [
+        {
+            "name": f"{group}: {label}, {what}", "group": group, "label": label, "method": NAMES[label],
+            "setting": plan_setting(NAMES[label], setting),
+        }
+        for group, label, what, setting in _wanted(backbone)
+    ]  # fmt: skip
+
+
+def _wanted(backbone: str) -> Iterator[tuple[str, str, str, dict]]:
+    """Yield group, the figure's name of the method, what the row is, and its setting."""
     swin = "toy/swin" if backbone in TOYS else "swin_base_patch4_window7_224"
-    paper, today = ({**s, **_place(backbone)} for s in SETTINGS.values())
-
-    def add(group: str, label: str, what: str, setting: dict) -> None:
-        method = NAMES[label]
-        specs.append(
-            {
-                "name": f"{group}: {label}, {what}", "group": group, "label": label, "method": method,
-                "setting": plan_setting(method, setting),
-            }
-        )  # fmt: skip
-
+    paper, today = ({**s, "backbone": backbone, "image_size": image_size(backbone)} for s in SETTINGS.values())
     # the forms in which the authors of a method ran it, and LoRA as it is by default here
     forms = {label: [options for _, options in FORMS.get(label, ())] or [{}] for label in NAMES}
     forms["LoRA"].append({})
@@ -61,85 +55,54 @@ def memory_specs(backbone: str = "vit_base_patch16_224") -> list[dict]:
         for options in some:
             what = ", ".join(["amp", *(f"{name} {value}" for name, value in options.items())])
             own = options if label in FORMS else figure_options(NAMES[label])
-            add("figure 1, paper's setting", label, what, {**paper, **own})
+            yield "figure 1, paper's setting", label, what, {**paper, **own}
     for precision in ("amp", "amp-bf16", "fp32"):
         for label, method in NAMES.items():
-            add("figure 1, today's", label, precision, {**today, **figure_options(method), "precision": precision})
+            yield "figure 1, today's", label, precision, {**today, **figure_options(method), "precision": precision}
     for precision in ("fp32", "bf16"):
+        here = {**today, "precision": precision}
         for recompute in ("side", "blocks", "none"):
-            what = f"recompute {recompute}, {precision}"
-            add("recomputing", "DTL", what, {**today, "precision": precision, "recompute": recompute})
+            yield "recomputing", "DTL", f"recompute {recompute}, {precision}", {**here, "recompute": recompute}
         for label in ("LoRA", "BitFit", "AdaptFormer", "Full"):
             if (label, precision) != ("Full", "bf16"):  # full fine-tuning has no frozen weights to keep in bf16
-                what = f"checkpointing, {precision}"
-                add("recomputing", label, what, {**today, "precision": precision, "checkpointing": True})
+                yield "recomputing", label, f"checkpointing, {precision}", {**here, "checkpointing": True}
     for precision in ("fp32", "bf16"):
         for label, recompute in (("DTL", "side"), ("DTL", "blocks"), ("DTL+", "side")):
             setting = {**today, "precision": precision, "recompute": recompute, "cached": True}
-            add("cached prefix", label, f"recompute {recompute}, {precision}", setting)
+            yield "cached prefix", label, f"recompute {recompute}, {precision}", setting
     for label, method in (("DTL", "dtl"), ("DTL+", "dtl+")):
         for first in range(0, 11, 2):
             config = replace(DTLConfig.paper("vit", plus=method == "dtl+"), inject_from=first)
-            add("first injection", label, f"M = {first}, amp", {**paper, **figure_options(method), "config": config})
+            setting = {**paper, **figure_options(method), "config": config}
+            yield "first injection", label, f"M = {first}, amp", setting
     for precision in ("amp", "fp32"):
         for label, method in (("DTL", "dtl"), ("DTL+", "dtl+")):
-            setting = {**paper, **figure_options(method), **_place(swin), "precision": precision}
-            add("Swin", label, precision, setting)
+            place = {"backbone": swin, "image_size": image_size(swin), "precision": precision}
+            yield "Swin", label, precision, {**paper, **figure_options(method), **place}
     for precision in ("amp", "fp32"):
         for batch in (8, 32, 128):
             for label in ("DTL", "LoRA", "Full"):
                 setting = {**today, "batch_size": batch, "precision": precision}
-                add("batch", label, f"batch {batch}, {precision}", setting)
-    return specs
+                yield "batch", label, f"batch {batch}, {precision}", setting
 
 
-def _place(backbone: str) -> dict:
-    return {"backbone": backbone, "image_size": TOYS[backbone][1]["img_size"] if backbone in TOYS else 224}
-
-
-def measure_memory(
-    path: Path, device: torch.device, backbone: str, deadline: float, specs: list[dict] | None = None
-) -> dict:
-    """Measure the rows one after the other and write the card after each.
-
-    Args:
-        path: of the card.
-        device: "cuda", or "cpu" for the ledger's count, which has no autocast.
-        backbone: a name for ``load_backbone``; random weights.
-        deadline: of ``time.monotonic``.
-        specs: which rows; ``memory_specs(backbone)`` if None.
-
-    Returns:
-        The card. Its "summary" has for each group the median and the worst |ratio - 1| of the measured rows.
-    """
-    specs, refused = memory_specs(backbone) if specs is None else specs, []
-    if device.type != "cuda":
-        autocast = [s["name"] for s in specs if s["setting"]["precision"] in AUTOCAST]
-        refused = [{"name": name, "reason": NO_AUTOCAST} for name in autocast]
-        specs = [s for s in specs if s["name"] not in autocast]
-    card = open_card(path, "memory", device, backbone, specs)
-    if len(card["rows"]) < len(specs):
-        attempt(_load_libraries, device)  # what fails here fails in the rows, and is noted there
-    fill(card, path, specs, lambda spec: measure_row(spec, device), deadline, refused, tell_row)
-    card["summary"] = summarize(card["rows"])
-    save_card(card, path)
-    return card
+def measure_rows(specs: list[dict], device: torch.device, backbone: str, deadline: float) -> Iterator[dict]:
+    """Yield the rest of each row, see ``measure_row``."""
+    attempt(_load_libraries, device)  # what fails here fails in the rows, and is noted there
+    for spec in in_budget(specs, deadline):
+        yield attempt(measure_row, spec, device)
 
 
 def _load_libraries(device: torch.device) -> None:
-    """Takes a tiny step that no one measures, so that CUDA's libraries do not load within the first row."""
+    """Take a tiny step that no one measures, so that CUDA's libraries do not load within the first row."""
     for precision in ("fp32", "amp", "bf16") if device.type == "cuda" else ("fp32",):
-        setting = plan_setting("lora", {**_place("toy/vit"), "batch_size": 2, "precision": precision})
-        _peaks("lora", setting, device)
+        tiny = {"backbone": "toy/vit", "image_size": image_size("toy/vit"), "batch_size": 2, "precision": precision}
+        _peaks("lora", plan_setting("lora", tiny), device)
     clean(device)
 
 
 def measure_row(spec: dict, device: torch.device) -> dict:
-    """Plan and measure one row.
-
-    Args:
-        spec: of ``memory_specs``.
-        device: where.
+    """Plan and measure one row of ``memory_specs``.
 
     Returns:
         "status", and in bytes "planned_bytes", "planned_by_kind", "allocated_bytes" (the most allocated in the second
@@ -148,7 +111,7 @@ def measure_row(spec: dict, device: torch.device) -> dict:
         "ratio" is planned over allocated, "ratio_without_left" the same without what is left.
     """
     method, setting = spec["method"], spec["setting"]
-    plan = plan_training(method, **as_arguments(setting))
+    plan = plan_training(method, **_as_arguments(setting))
     clean(device)
     allocated, reserved = _peaks(method, setting, device)
     clean(device)
@@ -161,25 +124,25 @@ def measure_row(spec: dict, device: torch.device) -> dict:
     }  # fmt: skip
 
 
-def as_arguments(setting: dict) -> dict:
+def _as_arguments(setting: dict) -> dict:
     """Return a row's setting as ``plan_training`` takes it: a config is a ``DTLConfig`` again."""
     config = setting.get("config")
     return {**setting, "config": DTLConfig(**config)} if config else setting
 
 
 @lru_cache(maxsize=1)
-def _backbone(name: str, image_size: int) -> nn.Module:
-    """With random weights, on the CPU. Kept, since drawing them takes longer than a step."""
-    return load_backbone(name, image_size=image_size, pretrained=False)
+def _backbone(name: str, size: int) -> nn.Module:
+    """Return it with random weights, on the CPU. Kept, since drawing them takes longer than a step."""
+    return load_backbone(name, image_size=size, pretrained=False)
 
 
 def _peaks(method: str, setting: dict, device: torch.device) -> tuple[int, int | None]:
-    """Bytes allocated and reserved at most in one step. All that it puts on the device goes with it.
+    """Return the bytes allocated and reserved at most in one step. All that it puts on the device goes with it.
 
     Nothing else of ours is there meanwhile: the weights are copied over, and the batch is made on the CPU and moved by
     ``measure_training`` itself.
     """
-    arguments = as_arguments(setting)
+    arguments = _as_arguments(setting)
     options = {k: v for k, v in arguments.items() if k not in (*STEP, *OTHER)}
     if setting["precision"] == "bf16":
         options["backbone_dtype"] = torch.bfloat16
@@ -198,9 +161,7 @@ def _peaks(method: str, setting: dict, device: torch.device) -> tuple[int, int |
 
 
 def tell_row(row: dict) -> str:
-    """Return what is printed of a row."""
-    if row["status"] != "measured":
-        return f"{row['status']} ({row['error'].splitlines()[0][:100]})"
+    """Return what is printed of a measured row."""
     planned, allocated = row["planned_bytes"] / MIB, row["allocated_bytes"] / MIB
     return f"planned {planned:,.1f} MiB, measured {allocated:,.1f} MiB ({row['ratio'] - 1:+.2%})"
 
@@ -208,19 +169,14 @@ def tell_row(row: dict) -> str:
 def summarize(rows: list[dict]) -> dict[str, dict]:
     """Return for each group, and for "all", how far the plans are off.
 
-    Args:
-        rows: of the card.
-
     Returns:
         Group -> {"rows", "median", "worst", "worst_row"}: |ratio - 1| of the measured rows, and the same without what was
         left as "median_without_left" and "worst_without_left".
     """
     measured = [row for row in rows if row["status"] == "measured"]
     summary = {}
-    for group in [*dict.fromkeys(row["group"] for row in measured), "all"]:
+    for group in dict.fromkeys([*(row["group"] for row in measured), *(["all"] if measured else [])]):
         some = [row for row in measured if group in ("all", row["group"])]
-        if not some:
-            continue
         off, without = ([abs(row[key] - 1) for row in some] for key in ("ratio", "ratio_without_left"))
         summary[group] = {
             "rows": len(some), "median": round(statistics.median(off), 6), "worst": round(max(off), 6),
@@ -237,3 +193,14 @@ def tell_summary(summary: dict[str, dict]) -> str:
         f"({s['worst_row']})"
         for group, s in summary.items()
     )
+
+
+MEMORY = Part(
+    specs=lambda device, backbone: memory_specs(backbone),
+    rows=measure_rows,
+    tell=tell_row,
+    refuse=lambda spec, device: (
+        NO_AUTOCAST if device.type != "cuda" and spec["setting"]["precision"] in AUTOCAST else ""
+    ),
+    summarize=summarize,
+)

@@ -1,7 +1,7 @@
 """A rehearsal of the paper profile: its recipes, its precision and its code on a few stand-in images. No number of it counts.
 
 The stand-ins have the official layouts and lie in a temporary folder, with the results and the checkpoints; the weights are
-random. The first run is killed after its first epoch and goes on from there. All runs are in a process of their own.
+random. Each run is in a process of its own. The first is killed after its first epoch and goes on from there.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import json
 import math
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,107 +19,62 @@ from pathlib import Path
 
 import torch
 
-from dtl_core.backbones import TOYS
-
-from .rows import attempt, fill, last_lines, open_card
-from .suites import child_environment
+from .child import last_lines, run_python
+from .memory import image_size
+from .rows import Part, attempt, in_budget
+from .stand_ins import write_stand_ins
 
 EPOCHS = 2
 RUNS = (  # the authors' recipes: clevr_count has drop path, caltech101 none, so that its prefix is stored
-    {"benchmark": "vtab-1k", "task": "clevr_count", "method": "dtl+"},
-    {"benchmark": "vtab-1k", "task": "clevr_count", "method": "lora"},
-    {"benchmark": "vtab-1k", "task": "caltech101", "method": "dtl+"},
-    {"benchmark": "vtab-1k", "task": "caltech101", "method": "lora"},
-    {"benchmark": "few-shot", "task": "oxford-pets", "method": "dtl+"},
-    {"benchmark": "domain", "task": "imagenet", "method": "dtl+"},
+    ("vtab-1k", "clevr_count", "dtl+"),
+    ("vtab-1k", "clevr_count", "lora"),
+    ("vtab-1k", "caltech101", "dtl+"),
+    ("vtab-1k", "caltech101", "lora"),
+    ("few-shot", "oxford-pets", "dtl+"),
+    ("domain", "imagenet", "dtl+"),
 )
-KILLED = 0  # which of them
 
 
 def paper_specs() -> list[dict]:
     """Return the rows: dicts {"name", "benchmark", "task", "method", "killed"}."""
     return [
-        {"name": f"{r['benchmark']}: {r['task']}, {r['method']}", **r, "killed": i == KILLED}
-        for i, r in enumerate(RUNS)
+        {
+            "name": f"{benchmark}: {task}, {method}",
+            "benchmark": benchmark,
+            "task": task,
+            "method": method,
+            "killed": not i,
+        }
+        for i, (benchmark, task, method) in enumerate(RUNS)
     ]
 
 
-def measure_paper(
-    path: Path, device: torch.device, backbone: str, deadline: float, specs: list[dict] | None = None
-) -> dict:
-    """Rehearse the runs one after the other and write the card after each.
-
-    Args:
-        path: of the card.
-        device: where.
-        backbone: a name for ``load_backbone``; random weights.
-        deadline: of ``time.monotonic``. A run that goes on then is stopped.
-        specs: which rows; ``paper_specs()`` if None.
-
-    Returns:
-        The card. It shows that the path can be walked, and says nothing of an accuracy.
-    """
-    specs = paper_specs() if specs is None else specs
-    card = open_card(path, "paper", device, backbone, specs)
-    known = {row["name"] for row in card["rows"]}
+def rehearse(specs: list[dict], device: torch.device, backbone: str, deadline: float) -> Iterator[dict]:
+    """Yield the rest of each row. It shows that the path can be walked, and says nothing of an accuracy."""
     with tempfile.TemporaryDirectory(prefix="dtl-rehearsal-") as folder:
-        runs = rehearse([s for s in specs if s["name"] not in known], Path(folder), device, backbone, deadline)
-        try:
-            return fill(card, path, specs, lambda spec: next(runs), deadline, tell=tell_row)
-        finally:
-            runs.close()
+        write_stand_ins(Path(folder, "data", "paper"))
+        for spec in in_budget(specs, deadline):
+            yield _rehearse_one(spec, Path(folder), device, backbone, deadline)
 
 
-def rehearse(specs: list[dict], folder: Path, device: torch.device, backbone: str, deadline: float) -> Iterator[dict]:
-    """Yield the rest of each row, in order, as soon as its run has ended.
-
-    Args:
-        specs: of ``paper_specs``.
-        folder: an empty one, for the stand-ins and all that the runs write.
-        device, backbone, deadline: see ``measure_paper``.
-    """
-    from .stand_ins import write_stand_ins
-
-    write_stand_ins(folder / "data" / "paper")
+def _rehearse_one(spec: dict, folder: Path, device: torch.device, backbone: str, deadline: float) -> dict:
+    out, resumed = folder / "row.json", []
     places = {f"DTL_{name}": str(folder / name.lower()) for name in ("DATA", "RESULTS", "CACHE")}
-    environment = child_environment(device, **places)
-    waiting, resumed = list(specs), []
-    while waiting:
-        out, said = folder / "out.jsonl", folder / "said"
-        out.unlink(missing_ok=True)
-        job = {"specs": waiting, "backbone": backbone, "device": device.type, "out": str(out), "resumed": resumed}
-        with open(said, "wb") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "dtl_book.measured.rehearsal", json.dumps(job)], env=environment,
-                stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-            )  # fmt: skip
-        try:
-            read = 0
-            while True:
-                ended = process.poll() is not None  # asked before the file is read: what comes last is read, too
-                lines = out.read_text(encoding="utf-8").split("\n")[:-1] if out.exists() else []
-                for line in lines[read:]:
-                    yield json.loads(line)
-                waiting, read = waiting[len(lines) - read :], len(lines)
-                if ended or not waiting:
-                    break
-                if time.monotonic() > deadline:
-                    waiting.pop(0)
-                    yield {"status": "not run", "reason": "stopped when the budget was over"}
-                    break
-                time.sleep(0.05)
-        finally:
-            process.kill()
-            process.wait()
-        if waiting and ended:
-            if waiting[0]["killed"] and not resumed and process.returncode == -signal.SIGKILL:
-                resumed = checkpointed_epochs(folder / "cache" / "runs")
-                if resumed:
-                    continue
-            waiting.pop(0)
-            text = last_lines(said.read_text(encoding="utf-8", errors="replace"))
-            yield {"status": "failed", "error": f"its process ended with status {process.returncode}: {text}"}
-        resumed = []
+    while True:
+        job = {"spec": spec, "backbone": backbone, "device": device.type, "out": str(out), "resumed": resumed}
+        command = ["-m", "dtl_book.measured.rehearsal", json.dumps(job)]
+        status, said = run_python(command, device, deadline, **places)
+        if out.exists():
+            row = json.loads(out.read_text(encoding="utf-8"))
+            out.unlink()
+            return row
+        if status is None:
+            return {"status": "not run", "reason": "stopped when the budget was over"}
+        was_killed = spec["killed"] and not resumed and status == -signal.SIGKILL
+        resumed = checkpointed_epochs(folder / "cache" / "runs") if was_killed else []
+        if not resumed:
+            error = f"its process ended with status {status}: {last_lines(said)}"
+            return {"status": "failed", "error": error}
 
 
 def checkpointed_epochs(folder: Path) -> list[dict]:
@@ -134,36 +88,33 @@ def checkpointed_epochs(folder: Path) -> list[dict]:
 
 
 def tell_row(row: dict) -> str:
-    """Return what is printed of a row."""
-    if row["status"] != "passed":
-        return f"{row['status']} ({row['error'].strip().splitlines()[-1][:110]})"
+    """Return what is printed of a run that passed."""
     went_on = f", killed, and resumed after epoch {row['resumed_from']}" if row["resumed_from"] else ""
     return (
         f"passed, {row['epochs']} epochs in {row['precision']}, loss {row['loss']:.3f}, {row['seconds']:.0f} s{went_on}"
     )
 
 
-# ---------------------------------------------------------------- in the process of the runs
+PAPER = Part(specs=lambda device, backbone: paper_specs(), rows=rehearse, tell=tell_row)
+
+
+# ---------------------------------------------------------------- in the process of a run
 
 
 def main(job: dict) -> None:
-    """Run what is waiting and write a line of JSON for each run that has ended."""
+    """Run what is asked for and write its row."""
     _use_random_weights(job["backbone"], job["device"])
-    for number, spec in enumerate(job["specs"]):
-        resumed = job["resumed"] if number == 0 else []
-        row = attempt(_run, spec, resumed)
-        with open(job["out"], "a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+    row = attempt(_run, job["spec"], job["resumed"])
+    Path(job["out"]).write_text(json.dumps(row), encoding="utf-8")
 
 
 def _use_random_weights(backbone: str, device: str) -> None:
-    """The paper profile of this process has random weights, the same each time, and a schedule without a cool-down."""
+    """Give the paper profile of this process random weights, the same each time, and a schedule without a cool-down."""
     from ..experiments import execution
     from ..experiments.profiles import PROFILES
 
-    size = TOYS[backbone][1]["img_size"] if backbone in TOYS else 224
     load, recipe_of = execution.load_backbone, execution.recipe_of
-    PROFILES["paper"] = replace(PROFILES["paper"], backbone=backbone, image_size=size)
+    PROFILES["paper"] = replace(PROFILES["paper"], backbone=backbone, image_size=image_size(backbone))
 
     def load_random(name: str, image_size: int | None = None):
         torch.manual_seed(0)
@@ -178,7 +129,7 @@ def _use_random_weights(backbone: str, device: str) -> None:
 
 
 def _run(spec: dict, resumed: list[dict]) -> dict:
-    """One run, from its data to its card; killed after its first epoch where that is asked for.
+    """Take one run from its data to its card; it is killed after its first epoch where that is asked for.
 
     ``resumed`` has the epochs that it has behind it, as its checkpoint says.
     """
@@ -194,11 +145,8 @@ def _run(spec: dict, resumed: list[dict]) -> dict:
 
     if spec["killed"] and not resumed:
         loop.Checkpoint.write = deadly
-    try:
-        run = Run(spec["task"], spec["method"], profile="paper", benchmark=spec["benchmark"], epochs=EPOCHS)
-        card, model = execute(run)
-    finally:
-        loop.Checkpoint.write = write
+    run = Run(spec["task"], spec["method"], profile="paper", benchmark=spec["benchmark"], epochs=EPOCHS)
+    card, model = execute(run)
     path = save_card(card, run.card())
     if load_card(path) != card:
         raise ValueError(f"the run card {path.name} does not say what was written")

@@ -4,33 +4,103 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
 
-from .cards import header_of, load_card, now, save_card
+from .cards import header_of, load_card, save_card
 
-KEPT = ("measured", "passed", "out of memory")  # what the same command does not do again
+GOOD = ("measured", "passed")
+KEPT = (*GOOD, "out of memory")  # what the same command does not do again
 SAME = ("device", "device_type", "cuda", "capability", "backbone", "versions", "code")
 TEXT = 4000  # characters that are kept of an error
+OVER = "the budget was over"
 
 
-def open_card(path: Path, part: str, device: torch.device, backbone: str, specs: Sequence[dict]) -> dict:
-    """Return the card to go on with: that of the file where device, versions, code and backbone are the same, else a new one.
+@dataclass(frozen=True)
+class Part:
+    """What a card is about.
+
+    Attributes:
+        specs: from device and backbone to what each row is, with its "name"; what is worth most comes first.
+        rows: from specs, device, backbone and deadline to the rest of each row, in order, with its "status". "not run" and
+            a "reason" put it among those not run. It ends where the budget does.
+        tell: what is printed of a finished row beside its name.
+        refuse: why a row cannot be on this device; empty where it can.
+        summarize: from all rows to the card's summary.
+    """
+
+    specs: Callable[[torch.device, str], list[dict]]
+    rows: Callable[[list[dict], torch.device, str, float], Iterator[dict]]
+    tell: Callable[[dict], str]
+    refuse: Callable[[dict, torch.device], str] = lambda spec, device: ""
+    summarize: Callable[[list[dict]], dict] | None = None
+
+
+def fill_card(
+    name: str,
+    part: Part,
+    path: Path,
+    device: torch.device,
+    backbone: str,
+    deadline: float,
+    specs: Sequence[dict] | None = None,
+) -> dict:
+    """Measure the rows that a card lacks one after the other, and write it after each.
 
     Args:
+        name: of the part, one of ``cards.PARTS``.
+        part: what is measured.
         path: of the card.
-        part: one of ``cards.PARTS``.
-        device, backbone: see ``header_of``.
-        specs: what each row is, with its "name". A row of the file that agrees with its spec in everything, and did not
-            fail, is kept.
+        device, backbone: where and with which network; its weights are random.
+        deadline: of ``time.monotonic``.
+        specs: which rows; all if None.
 
     Raises:
-        DamagedFile: the file is no whole card.
+        DamagedFile: the file that is there is no whole card.
+    """
+    specs = part.specs(device, backbone) if specs is None else list(specs)
+    reasons = {spec["name"]: part.refuse(spec, device) for spec in specs}
+    specs = [spec for spec in specs if not reasons[spec["name"]]]
+    card = _open_card(path, name, device, backbone, specs)
+    have = {row["name"] for row in card["rows"]}
+    waiting = [spec for spec in specs if spec["name"] not in have]
+    card["not_run"] = [{"name": row, "reason": reason} for row, reason in reasons.items() if reason]
+    began, before = time.monotonic(), card["minutes"]
+    places = {spec["name"]: i for i, spec in enumerate(specs)}
+
+    def write() -> None:
+        card["rows"].sort(key=lambda row: places[row["name"]])
+        card["updated"], card["minutes"] = _now(), round(before + (time.monotonic() - began) / 60, 2)
+        rest = [{"name": spec["name"], "reason": OVER} for spec in waiting]
+        save_card({**card, "not_run": [*card["not_run"], *rest]}, path)
+
+    write()
+    for rest in part.rows(list(waiting), device, backbone, deadline) if waiting else ():
+        row = {**waiting.pop(0), **rest}
+        if row["status"] == "not run":
+            card["not_run"].append({"name": row["name"], "reason": row["reason"]})
+        else:
+            card["rows"].append(row)
+        write()
+        print(f"{row['name']}: {_told(row, part.tell)}", flush=True)
+    if part.summarize:
+        card["summary"] = part.summarize(card["rows"])
+        write()
+    card["not_run"] += [{"name": spec["name"], "reason": OVER} for spec in waiting]
+    return card
+
+
+def _open_card(path: Path, part: str, device: torch.device, backbone: str, specs: Sequence[dict]) -> dict:
+    """Return the file's card where device, versions, code and backbone are the same, else a new one.
+
+    A row of the file that agrees with its spec in everything, and did not fail, is kept.
     """
     header = header_of(part, device, backbone)
-    card = {**header, "created": now(), "updated": now(), "minutes": 0.0, "rows": [], "not_run": []}
+    card = {**header, "created": _now(), "updated": _now(), "minutes": 0.0, "rows": [], "not_run": []}
     if path.is_file():
         old = load_card(path)
         if all(old.get(name) == header[name] for name in SAME):
@@ -41,54 +111,27 @@ def open_card(path: Path, part: str, device: torch.device, backbone: str, specs:
     return card
 
 
-def fill(
-    card: dict,
-    path: Path,
-    specs: Sequence[dict],
-    work: Callable[[dict], dict],
-    deadline: float,
-    refused: Sequence[dict] = (),
-    tell: Callable[[dict], str] = lambda row: row["status"],
-) -> dict:
-    """Work through the rows of a card in order, and write the card after each.
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
-    Args:
-        card: of ``open_card``; changed in place. Rows that it has are not done again.
-        path: where it is written.
-        specs: see ``open_card``.
-        work: from a spec to the rest of its row, with "status"; "not run" and a "reason" put it among those not run.
-        deadline: of ``time.monotonic``. No row is begun that would end later, if it took as long as those before it.
-        refused: rows that cannot be here: {"name", "reason"}.
-        tell: what is printed of a finished row beside its name.
 
-    Returns:
-        The card.
-    """
-    began, before = time.monotonic(), card["minutes"]
-    places = {spec["name"]: i for i, spec in enumerate(specs)}
-    have = {row["name"] for row in card["rows"]}
-    waiting, typical = [spec for spec in specs if spec["name"] not in have], 0.0
-    card["not_run"] = list(refused)
+def _told(row: dict, tell: Callable[[dict], str]) -> str:
+    if row["status"] == "not run":
+        return row["reason"]
+    if row["status"] in GOOD or "failures" in row:
+        return tell(row)
+    return f"{row['status']} ({row['error'].strip().splitlines()[-1][:110]})"
 
-    def write() -> None:
-        card["rows"].sort(key=lambda row: places[row["name"]])
-        card["updated"], card["minutes"] = now(), round(before + (time.monotonic() - began) / 60, 2)
-        rest = [{"name": spec["name"], "reason": "the budget was over"} for spec in waiting]
-        save_card({**card, "not_run": [*card["not_run"], *rest]}, path)
 
-    write()
-    while waiting and (start := time.monotonic()) + typical < deadline:
-        spec = waiting.pop(0)
-        row = {**spec, **attempt(work, spec)}
+def in_budget(specs: Sequence[dict], deadline: float) -> Iterator[dict]:
+    """Yield specs as long as the next one, if it took as long as those before it, would end in time."""
+    typical = 0.0
+    for spec in specs:
+        start = time.monotonic()
+        if start + typical >= deadline:
+            return
+        yield spec
         typical = max(typical / 2, time.monotonic() - start)  # one slow row does not hold up the rest for long
-        if row["status"] == "not run":
-            card["not_run"].append({"name": spec["name"], "reason": row["reason"]})
-        else:
-            card["rows"].append(row)
-        write()
-        print(f"{spec['name']}: {row['reason'] if row['status'] == 'not run' else tell(row)}", flush=True)
-    card["not_run"] += [{"name": spec["name"], "reason": "the budget was over"} for spec in waiting]
-    return card
 
 
 def attempt(work: Callable[..., dict], *arguments) -> dict:
@@ -102,8 +145,7 @@ def attempt(work: Callable[..., dict], *arguments) -> dict:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error says that the device, or the machine, has no memory left."""
-    names = [getattr(torch, "OutOfMemoryError", None), torch.cuda.OutOfMemoryError, MemoryError]  # the first since 2.5
-    return isinstance(error, tuple(filter(None, names))) or "CUBLAS_STATUS_ALLOC_FAILED" in str(error)
+    return isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or "CUBLAS_STATUS_ALLOC_FAILED" in str(error)
 
 
 def clean(device: torch.device) -> None:
@@ -112,8 +154,3 @@ def clean(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         torch.cuda.empty_cache()
-
-
-def last_lines(text: str, lines: int = 40) -> str:
-    """Return the end of a text."""
-    return "\n".join(text.rstrip().splitlines()[-lines:])

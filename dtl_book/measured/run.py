@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from ..paths import shown
 from .cards import PARTS, device_name, measured_dir, slug
-from .memory import measure_memory, tell_summary
-from .rehearsal import measure_paper
-from .suites import measure_notebooks, measure_tests
-from .timing import measure_time
+from .memory import MEMORY, tell_summary
+from .rehearsal import PAPER
+from .rows import Part, fill_card
+from .suites import NOTEBOOKS, TESTS
+from .timing import TIME
 
-MEASURE: dict[str, Callable[..., dict]] = {
-    "tests": measure_tests, "memory": measure_memory, "time": measure_time, "notebooks": measure_notebooks,
-    "paper": measure_paper,
-}  # fmt: skip
+MEASURE: dict[str, Part] = {"tests": TESTS, "memory": MEMORY, "time": TIME, "notebooks": NOTEBOOKS, "paper": PAPER}
 # when a part has to end, as a share of all the minutes; what a part does not use is left to those after it
 ENDS = {"tests": 0.25, "memory": 0.55, "time": 0.72, "notebooks": 0.82, "paper": 1.0}
 
@@ -58,13 +56,12 @@ def measure(
         return 2
     where = torch.device(device)
     folder = (out or measured_dir()) / slug(device_name(where))
-    ends = {part: ENDS[part] if len(parts) > 1 else 1.0 for part in parts}
     failed = False
     for part in parts:
         print(f"\n{part}", flush=True)
-        path = folder / f"{part}.json"
+        path, end = folder / f"{part}.json", ENDS[part] if len(parts) > 1 else 1.0
         try:
-            card = MEASURE[part](path, where, backbone, start + 60 * minutes * ends[part])
+            card = fill_card(part, MEASURE[part], path, where, backbone, start + 60 * minutes * end)
         except Exception as error:  # of the part as a whole: those after it can still be measured
             if len(parts) == 1:
                 raise

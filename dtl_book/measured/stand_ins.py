@@ -42,7 +42,7 @@ def write_stand_ins(root: Path) -> Path:
 
 
 def _pictures(base: Path, below: str, number: int, labels) -> list[tuple[str, int]]:
-    """Writes pictures whose colour follows the label; returns their paths below ``base``, with the labels."""
+    """Write pictures whose colour follows the label; return their paths below ``base``, with the labels."""
     (base / below).mkdir(parents=True, exist_ok=True)
     rng, entries = np.random.default_rng(number), []
     for i in range(number):

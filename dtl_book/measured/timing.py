@@ -6,24 +6,23 @@ alike. A ratio is taken within its round. Random weights and images: neither cha
 
 from __future__ import annotations
 
-import math
 import random
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dtl_core.backbones import TOYS, load_backbone
+from dtl_core.backbones import load_backbone
 from dtl_core.baselines import build
 from dtl_core.memory import plan_training
 from dtl_core.memory.step import AUTOCAST, checkpointed, set_attention
 
-from .rows import attempt, clean, fill, open_card
+from .memory import image_size
+from .rows import Part, attempt, clean
 
 PLAIN, COMPILED = "DTL plain", "DTL plain, compiled"
 ROUNDS = (3, 30)  # at least and at most
@@ -54,8 +53,7 @@ KINDS: dict[str, dict] = {
 def time_specs(device: torch.device) -> list[dict]:
     """Return the rows: every kind in every precision of the device, compiled ones last.
 
-    Args:
-        device: CUDA has autocast in fp16 (with its scaler) and in bf16, a CPU fp32.
+    CUDA has autocast in fp16 (with its scaler) and in bf16, a CPU fp32.
 
     Returns:
         Dicts {"name", "kind", "precision", "batch_size"}; the precision is that of the run, in which a backbone in bf16 is
@@ -69,70 +67,42 @@ def time_specs(device: torch.device) -> list[dict]:
     return sorted(rows, key=lambda row: row["kind"] == COMPILED)
 
 
-def measure_time(
-    path: Path, device: torch.device, backbone: str, deadline: float, specs: list[dict] | None = None
-) -> dict:
-    """Time the rows in groups that fit the device, each with the plain DTL, and write the card after each group.
+def time_rows(specs: list[dict], device: torch.device, backbone: str, deadline: float) -> Iterator[dict]:
+    """Yield the rest of each row, timed in groups that fit the device, each with the plain DTL.
 
-    Args:
-        path: of the card.
-        device: timed by CUDA's events, or by the clock on a CPU.
-        backbone: a name for ``load_backbone``; random weights.
-        deadline: of ``time.monotonic``. Each group takes its share of what is left, and at least three rounds.
-        specs: which rows; ``time_specs(device)`` if None.
-
-    Returns:
-        The card.
+    Each group takes its share of what is left, and at least three rounds.
     """
-    specs, refused = time_specs(device) if specs is None else specs, []
-    if find_spec("peft") is None:
-        peft = [s["name"] for s in specs if KINDS[s["kind"]]["method"] == "peft"]
-        refused = [{"name": name, "reason": "peft is not installed: pip install peft"} for name in peft]
-        specs = [s for s in specs if s["name"] not in peft]
-    card = open_card(path, "time", device, backbone, specs)
-    size = TOYS[backbone][1]["img_size"] if backbone in TOYS else 224
-    shape = load_backbone(backbone, image_size=size, pretrained=False)
+    shape = load_backbone(backbone, image_size=image_size(backbone), pretrained=False)
     set_attention(shape, "fused")
-    known = {row["name"] for row in card["rows"]}
-    groups = _groups([s for s in specs if s["name"] not in known], shape, device)
-    timed: dict[str, dict] = {}
-
-    def work(spec: dict) -> dict:
-        if spec["name"] not in timed:
-            waiting = [g for g in groups if g[0]["name"] not in timed]
-            left = deadline - time.monotonic()
-            if left <= (COMPILE_SECONDS if spec["kind"] == COMPILED else 0):
-                return {"status": "not run", "reason": "the budget was over"}
-            end = time.monotonic() + left / len(waiting)
-            result = attempt(time_group, waiting[0], shape, device, end, deadline)
-            timed.update({s["name"]: result for s in waiting[0]} if "status" in result else result)
-            clean(device)
-        return timed[spec["name"]]
-
-    # the first row of a group takes the time of all: the deadline is looked at above, before a group
-    return fill(card, path, specs, work, math.inf, refused, tell_row)
+    groups = _groups(specs, shape, device)
+    for done, group in enumerate(groups):
+        left = deadline - time.monotonic()
+        if left <= (COMPILE_SECONDS if group[0]["kind"] == COMPILED else 0):
+            return
+        end = time.monotonic() + left / (len(groups) - done)
+        result = attempt(time_group, group, shape, device, end, deadline)
+        clean(device)
+        yield from ([result] * len(group) if "status" in result else (result[spec["name"]] for spec in group))
 
 
 def _groups(specs: list[dict], shape: nn.Module, device: torch.device) -> list[list[dict]]:
-    """Rows that are timed side by side: of one precision, with room for all their models; a compiled one by itself."""
+    """Return rows that are timed side by side: of one precision, with room for all their models; a compiled one alone."""
     groups: list[list[dict]] = []
-    used, room = 0, _room(shape, device)
-    before = None
+    weights = sum(p.numel() * p.element_size() for p in shape.parameters())
+    used, room, before = 0, _room(shape, device), None
     for spec in specs:
-        kind = KINDS[spec["kind"]]
-        # weights; with gradients and AdamW's state four times as much where all are trained
-        size = sum(p.numel() * p.element_size() for p in shape.parameters()) * (4 if kind["method"] == "full" else 1)
-        alone = spec["kind"] == COMPILED
-        if not groups or alone or spec["precision"] != before or used + size > room:
+        # with gradients and AdamW's state four times as much where all are trained
+        size = weights * (4 if KINDS[spec["kind"]]["method"] == "full" else 1)
+        if spec["kind"] == COMPILED or spec["precision"] != before or used + size > room:
             groups.append([])
-            used = sum(p.numel() * p.element_size() for p in shape.parameters())  # the plain DTL is in each
+            used = weights  # the plain DTL is in each
         groups[-1].append(spec)
         used, before = used + size, spec["precision"]
     return groups
 
 
 def _room(shape: nn.Module, device: torch.device) -> float:
-    """Bytes for the models of a group: what is free, less the largest step and a tenth."""
+    """Return the bytes for the models of a group: what is free, less the largest step and a tenth."""
     if device.type != "cuda":
         return float("inf")
     step = plan_training("full", shape.dtl_info.name, batch_size=BATCH, image_size=shape.dtl_info.image_size)
@@ -142,14 +112,10 @@ def _room(shape: nn.Module, device: torch.device) -> float:
 def time_group(
     specs: list[dict], shape: nn.Module, device: torch.device, end: float, deadline: float
 ) -> dict[str, dict]:
-    """Time some rows and the plain DTL in rounds.
+    """Time some rows of one precision and the plain DTL in rounds.
 
-    Args:
-        specs: rows of one precision.
-        shape: the backbone, on the CPU.
-        device: where.
-        end: of ``time.monotonic``: no round beyond the third is begun that would end later.
-        deadline: of ``time.monotonic``: there is no round at all where three would end later.
+    No round beyond the third is begun that would end after ``end``, and none at all where three would end after
+    ``deadline``. The backbone lies on the CPU.
 
     Returns:
         Name -> {"status", "seconds", "images_per_second", "to_plain", "to_plain_low", "to_plain_high", "rounds"}: the
@@ -185,7 +151,7 @@ def time_group(
 def _rounds(
     steps: dict[str, Callable[[], None]], device: torch.device, end: float, deadline: float
 ) -> dict[str, list[float]]:
-    """Seconds of each kind in each round: three rounds at least, or none."""
+    """Return the seconds of each kind in each round: three rounds at least, or none."""
     seconds: dict[str, list[float]] = {kind: [] for kind in steps}
     least, most = ROUNDS
     round_takes = sum(_seconds(step, device) for step in steps.values())  # of a round that is not counted
@@ -201,7 +167,7 @@ def _rounds(
 
 
 def _seconds(step: Callable[[], None], device: torch.device) -> float:
-    """Of one step: between two of CUDA's events, or by the clock."""
+    """Return those of one step: between two of CUDA's events, or by the clock."""
     if device.type != "cuda":
         start = time.perf_counter()
         step()
@@ -231,11 +197,8 @@ def make_step(
 ) -> Callable[[], None]:
     """Return a function that takes one whole step: forward, backward, AdamW.
 
-    Args:
-        kind: of ``KINDS``.
-        shape: the backbone, which is copied.
-        images, labels: the batch, on the device.
-        precision: "fp32", "amp" (with the gradient scaler) or "amp-bf16". A backbone in bf16 runs without autocast.
+    The backbone is copied, and the batch lies on the device. "amp" has the gradient scaler. A backbone in bf16 runs without
+    autocast, whatever the precision.
     """
     device, how = images.device, kind.get("how", [])
     model = _model(kind, shape).to(device).train()
@@ -278,10 +241,16 @@ def _model(kind: dict, shape: nn.Module) -> nn.Module:
 
 
 def tell_row(row: dict) -> str:
-    """Return what is printed of a row."""
-    if row["status"] != "measured":
-        return f"{row['status']} ({row['error'].splitlines()[0][:100]})"
+    """Return what is printed of a measured row."""
     return (
         f"{1000 * row['seconds']:.1f} ms, {row['images_per_second']:.0f} images/s, {row['to_plain']:.2f} of plain DTL "
         f"({row['to_plain_low']:.2f} to {row['to_plain_high']:.2f})"
     )
+
+
+def _without_peft(spec: dict, device: torch.device) -> str:
+    missing = KINDS[spec["kind"]]["method"] == "peft" and find_spec("peft") is None
+    return "peft is not installed: pip install peft" if missing else ""
+
+
+TIME = Part(specs=lambda device, backbone: time_specs(device), rows=time_rows, tell=tell_row, refuse=_without_peft)

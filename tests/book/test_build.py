@@ -1,21 +1,23 @@
 """The built suites: layout, counts, same bytes from a seed, nothing in two splits, whole or not there."""
 
-import hashlib
 import json
+import os
+import subprocess
+import sys
 import time
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from joblib import parallel_config
-from PIL import Image
 
 from dtl_book import paths
-from dtl_book.standins import TASKS, build_suite
+from dtl_book.standins import TASKS, build_suite, digits, typefaces
 from dtl_book.standins import build as module
 from dtl_book.standins.build import DRAWN, EVERYTHING, LISTS, SIZES, Sizes, build_task
 from dtl_book.standins.built import BUILT
+from dtl_book.standins.digits import build_domain
+from dtl_book.standins.typefaces import build_typefaces
 from dtl_core.data import VTAB1k
 
 TINY = Sizes(6, 4, 6, 32)
@@ -58,25 +60,30 @@ def test_layout_counts_and_labels(suite, task):
         assert data[0][0].size == (32, 32) and data.samples[0][0].suffix == ".png"
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_no_image_twice(suite, task):
-    names, pixels = Counter(), Counter()
-    for split in ("train800", "val200", "test"):
-        for path, _ in VTAB1k(suite[task].parent, task, split).samples:
-            names[path] += 1
-            pixels[hashlib.sha256(np.asarray(Image.open(path).convert("RGB"))).hexdigest()] += 1
-    total = sum(vars(SIZES["smoke"]).values()) - SIZES["smoke"].pixels
-    assert len(names) == len(pixels) == total
+BUILDERS = {
+    **{task: (build_task, task, TINY, True) for task in TASKS},
+    **{domain: (build_domain, domain, digits.Sizes(10, 10, 16), True) for domain in digits.DOMAINS},
+    "typefaces": (
+        lambda _, target, sizes, seed, stand_in: build_typefaces(target, sizes, seed),
+        "",
+        typefaces.Sizes(2, 1, 1, 16),
+        True,
+    ),
+}
 
 
-@pytest.mark.parametrize("task", [*DRAWN, "mnist", "elpv"])
-def test_same_bytes_from_the_seed(tmp_path, task):
-    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        assert build_task(task, tmp_path / name / task, TINY, seed, stand_in=True)
-    one, two, other = (files(tmp_path / name / task) for name in "abc")
-    assert one == two and len(one) == 16 + 6
-    assert json.loads(one[BUILT])["digest"] != json.loads(other[BUILT])["digest"]
-    assert not {v for k, v in one.items() if k.endswith(".png")} & {v for k, v in other.items() if k.endswith(".png")}
+@pytest.mark.parametrize("name", BUILDERS)
+def test_same_bytes_from_the_seed(tmp_path, name):
+    build, what, sizes, stand_in = BUILDERS[name]
+    for place, seed in (("a", 0), ("b", 0), ("c", 1)):
+        assert build(what, tmp_path / place / name, sizes, seed, stand_in)
+    one, two, other = (files(tmp_path / place / name) for place in "abc")
+    assert one == two and json.loads(one[BUILT])["digest"] != json.loads(other[BUILT])["digest"]
+    if name != "uci":  # its scans are drawn from few
+        assert not {v for k, v in one.items() if k.endswith(".png")} & {
+            v for k, v in other.items() if k.endswith(".png")
+        }
+    assert not build(what, tmp_path / "a" / name, sizes, 0, stand_in), "it is there already"
 
 
 def test_workers_do_not_change_the_images(tmp_path, monkeypatch):
@@ -190,6 +197,13 @@ def test_the_same_picture_twice_is_refused(tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match="images/train/00001.png would hold the same pixels as images/train/00000"):
         build_task("shape_location", tmp_path / "shape_location", TINY, 0, stand_in=False)
     assert not (tmp_path / "shape_location").exists()
+
+
+def test_a_log_is_not_filled_with_bars(tmp_path):
+    command = [sys.executable, "-m", "dtl_core", "data", "build", "--profile", "smoke", "--tasks", "object_count"]
+    bars = {name: value for name, value in os.environ.items() if name != "TQDM_DISABLE"} | {"DTL_DATA": str(tmp_path)}
+    done = subprocess.run(command, env=bars, cwd=paths.CHECKOUT, capture_output=True, text=True, check=True)
+    assert "built in" in done.stdout and "build object_count:   0%" in done.stderr and done.stderr.count("\r") < 5
 
 
 def test_wrong_names_say_what_there_is():

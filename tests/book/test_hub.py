@@ -5,14 +5,17 @@ import hashlib
 import http.server
 import io
 import json
+import stat
 import tarfile
 import threading
+import zipfile
+from pathlib import Path
 
 import pytest
 from stand_ins import zipped
 
 from dtl_book import cli, paths
-from dtl_book.fetch.hub import RECORD, fetch_vtab
+from dtl_book.fetch.hub import RECORD, _unpack, fetch_vtab
 from dtl_book.fetch.packages import FetchError
 from dtl_core.data import VTAB1k
 
@@ -53,6 +56,11 @@ class Hub(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.answer()
 
+    def facts(self, name):
+        body = self.server.shop["files"][name]
+        sha256 = self.server.shop["etags"].get(name) or hashlib.sha256(body).hexdigest()
+        return {"size": len(body), "lfs": {"sha256": sha256, "size": len(body), "pointerSize": 130}}
+
     def send(self, status, body=b"", headers=()):
         self.send_response(status)
         for name, value in {"Content-Length": len(body), **dict(headers)}.items():
@@ -65,8 +73,8 @@ class Hub(http.server.BaseHTTPRequestHandler):
         shop = self.server.shop
         begin = self.headers.get("Range")
         shop["asked"].append((self.command, self.path, begin))
-        if self.path == f"/api/datasets/{REPO}/revision/{shop['revision']}":
-            siblings = [{"rfilename": name} for name in shop["files"]]
+        if self.path.split("?")[0] == f"/api/datasets/{REPO}/revision/{shop['revision']}":
+            siblings = [{"rfilename": name, **self.facts(name)} for name in shop["files"]]
             body = json.dumps({"id": REPO, "sha": shop["commit"], "siblings": siblings}).encode()
             return self.send(200, body, {"Content-Type": "application/json"}.items())
         name = self.path.removeprefix(f"/datasets/{REPO}/resolve/{COMMIT}/")
@@ -74,8 +82,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
             missing = {"X-Error-Code": "RevisionNotFound" if REPO in self.path else "RepoNotFound"}
             return self.send(404, b"", missing.items())
         body = shop["files"][name]
-        etag = shop["etags"].get(name) or hashlib.sha256(body).hexdigest()
-        headers = {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT}
+        headers = {"ETag": f'"{self.facts(name)["lfs"]["sha256"]}"', "X-Repo-Commit": COMMIT}
         if begin:
             start = int(begin.removeprefix("bytes=").split("-")[0])
             headers["Content-Range"] = f"bytes {start}-{len(body) - 1}/{len(body)}"
@@ -152,13 +159,13 @@ def test_what_is_there_is_not_overwritten(shop, tmp_path):
 
 def test_broken_download_goes_on_where_it_stopped(shop, monkeypatch):
     archive = shop["files"]["vtab-1k.zip"]
-    work = paths.data_dir() / "paper" / f".fetch-someone--VTAB-1k-{COMMIT[:12]}" / "archives"
     shop["breaks"] = 1
     monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 16)
     with monkeypatch.context() as patch, pytest.raises((KeyboardInterrupt, FetchError)):
         patch.setattr("time.sleep", stop)  # a kill where newer clients would try again by themselves
         get(shop)
-    got = (work / "vtab-1k.zip.part").read_bytes()
+    (part,) = paths.data_dir().rglob("vtab-1k.zip.part")
+    got = part.read_bytes()
     assert archive.startswith(got) and len(archive) // 2 - 16 < len(got) <= len(archive) // 2
     get(shop)
     assert downloads(shop) == [("vtab-1k.zip", None), ("vtab-1k.zip", f"bytes={len(got)}-")]
@@ -166,10 +173,9 @@ def test_broken_download_goes_on_where_it_stopped(shop, monkeypatch):
 
 
 def test_a_part_that_is_too_long_is_fetched_from_the_start(shop):
-    archive = shop["files"]["vtab-1k.zip"]
     work = paths.data_dir() / "paper" / f".fetch-someone--VTAB-1k-{COMMIT[:12]}" / "archives"
     work.mkdir(parents=True)
-    (work / "vtab-1k.zip.part").write_bytes(archive + b"of another file")
+    (work / "vtab-1k.zip.part").write_bytes(shop["files"]["vtab-1k.zip"] + b"of another file")
     get(shop)
     assert downloads(shop) == [("vtab-1k.zip", None)]
     assert len(VTAB1k(paths.vtab_dir("paper"), "svhn", "train800")) == 1
@@ -225,7 +231,7 @@ def test_a_commit_that_is_none_becomes_no_path(shop):
 
 
 def test_too_little_room(shop, monkeypatch):
-    monkeypatch.setattr("dtl_book.fetch.unpack.shutil.disk_usage", lambda _: type("Usage", (), {"free": 10}))
+    monkeypatch.setattr("dtl_book.fetch.hub.shutil.disk_usage", lambda _: type("Usage", (), {"free": 10}))
     with pytest.raises(FetchError, match="GB are free"):
         get(shop)
 
@@ -264,3 +270,62 @@ def test_plain_fetch_still_fetches_the_packages(monkeypatch):
     cli.main(["data", "fetch"])
     cli.main(["data", "fetch", "--without", "elpv"])
     assert asked == [(), ("elpv",)]
+
+
+# --- archives of others
+
+
+def test_a_broken_unpacking_leaves_nothing_behind(shop, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("shutil.copyfileobj", stop)
+        get(shop)
+    assert not paths.vtab_dir("paper").exists()
+    assert len(VTAB1k(get(shop), "svhn", "train800")) == 1
+
+
+def zip_link(archive):
+    member = zipfile.ZipInfo("vtab-1k/cifar/link")
+    member.external_attr = (stat.S_IFLNK | 0o777) << 16
+    archive.writestr(member, "/etc/passwd")
+
+
+@pytest.mark.parametrize(
+    "plant",
+    [
+        lambda a: a.writestr("../../outside.txt", b"x"),
+        lambda a: a.writestr("/tmp/outside.txt", b"x"),
+        lambda a: a.writestr("a/..\\..\\outside.txt", b"x"),
+        zip_link,
+    ],
+)
+def test_a_zip_writes_nothing_outside_and_no_link(tmp_path, plant):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        plant(archive)
+    _unpack(tmp_path / "a.zip", tmp_path / "in" / "out")
+    assert {p.name for p in tmp_path.iterdir()} == {"a.zip", "in"}
+    assert {p.name for p in (tmp_path / "in").iterdir()} == {"out"} and not Path("/tmp/outside.txt").exists()
+    assert not any(p.is_symlink() for p in tmp_path.rglob("*"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [(tarfile.SYMTYPE, "link"), (tarfile.LNKTYPE, "link"), (tarfile.FIFOTYPE, "pipe"), (tarfile.REGTYPE, "../x")],
+)
+def test_an_unsafe_tar_is_refused(tmp_path, kind, name):
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        member = tarfile.TarInfo(name)
+        member.type, member.linkname = kind, "/etc/passwd"
+        archive.addfile(member)
+    with pytest.raises(FetchError, match="a.tar is not unpacked, for it is unsafe"):
+        _unpack(tmp_path / "a.tar", tmp_path / "out")
+    assert [p.name for p in tmp_path.rglob("*") if not p.is_dir()] == ["a.tar"]
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a.tar.gz"])
+def test_a_damaged_archive_is_removed_and_named(tmp_path, name):
+    content = bytearray(zipped({"a.txt": b"some text that is long enough to be damaged in its middle"}))
+    content[40] ^= 0xFF
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(FetchError, match=f"(?s){name} is damaged .* and was removed"):
+        _unpack(tmp_path / name, tmp_path / "out")
+    assert not (tmp_path / name).exists()

@@ -19,12 +19,20 @@ CPU = torch.device("cpu")
 SPECS = [{"name": name} for name in ("a", "b", "c", "d")]
 
 
-def opened(path, specs=SPECS, part="memory", backbone="toy/vit"):
-    return rows.open_card(path, part, CPU, backbone, specs)
+def filled(path, work, specs=SPECS, seconds=60.0, backbone="toy/vit", refused=()):
+    """A card of rows that ``work`` makes of their specs."""
+    part = rows.Part(
+        specs=lambda device, backbone: SPECS,
+        rows=lambda specs, device, backbone, deadline: (rows.attempt(work, s) for s in rows.in_budget(specs, deadline)),
+        tell=lambda row: row["status"],
+        refuse=lambda spec, device: "CUDA's" if spec["name"] in refused else "",
+    )
+    return rows.fill_card("memory", part, path, CPU, backbone, time.monotonic() + seconds, specs)
 
 
-def filled(path, work, specs=SPECS, seconds=60.0, **options):
-    return rows.fill(opened(path, specs), path, specs, work, time.monotonic() + seconds, **options)
+def opened(path, backbone="toy/vit"):
+    """The rows of a card that would not be measured again."""
+    return filled(path, fine, seconds=-1, backbone=backbone)["rows"]
 
 
 def fine(spec):
@@ -77,7 +85,7 @@ def test_a_damaged_card_is_named(damage, tmp_path):
         load_card(path)
     assert str(path) in str(error.value)
     with pytest.raises(DamagedFile):
-        opened(path)
+        filled(path, fine)
 
 
 def test_a_missing_card_is_named(tmp_path):
@@ -104,19 +112,15 @@ def test_what_is_known_is_not_done_again(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "name, value", [("code", {"dtl.py": "0"}), ("device", "NVIDIA X"), ("versions", {"torch": "1"})]
+    "name, value",
+    [("code", {"dtl.py": "0"}), ("device", "NVIDIA X"), ("versions", {"torch": "1"}), ("backbone", "toy/swin")],
 )
-def test_rows_of_other_code_versions_or_devices_do_not_count(name, value, tmp_path):
+def test_rows_of_other_code_versions_devices_or_backbones_do_not_count(name, value, tmp_path):
     path = tmp_path / "memory.json"
     filled(path, fine)
+    assert len(opened(path)) == 4
     save_card({**load_card(path), name: value}, path)
-    assert opened(path)["rows"] == []
-
-
-def test_of_another_backbone_neither(tmp_path):
-    path = tmp_path / "memory.json"
-    filled(path, fine)
-    assert opened(path, backbone="toy/swin")["rows"] == [] and len(opened(path)["rows"]) == 4
+    assert opened(path) == []
 
 
 def test_a_row_that_fails_or_does_not_fit_is_noted_and_the_rest_go_on(tmp_path, capsys):
@@ -152,11 +156,11 @@ def test_what_the_budget_does_not_reach_is_named(tmp_path):
         time.sleep(0.3)
         return fine(spec)
 
-    refused = [{"name": "z", "reason": "CUDA's"}]
-    filled(path, slow, seconds=0.5, refused=refused)
+    filled(path, slow, [{"name": "z"}, *SPECS], seconds=0.5, refused=["z"])
     card = load_card(path)
     assert [row["name"] for row in card["rows"]] == ["a"], "a second one would end too late"
-    assert card["not_run"] == [*refused, *({"name": n, "reason": "the budget was over"} for n in "bcd")]
+    reasons = {"z": "CUDA's", **dict.fromkeys("bcd", "the budget was over")}
+    assert card["not_run"] == [{"name": name, "reason": reason} for name, reason in reasons.items()]
     card = filled(path, fine, seconds=-1)
     assert [row["name"] for row in card["rows"]] == ["a"] and len(card["not_run"]) == 3
     card = filled(path, lambda spec: {"status": "not run", "reason": "no room"} if spec["name"] == "b" else fine(spec))
@@ -181,18 +185,16 @@ def test_without_a_cuda_device_it_says_so_and_ends_with_2(part, tmp_path, monkey
 def test_parts_run_in_order_of_worth_within_the_minutes(tmp_path, monkeypatch, capsys):
     ends = {}
 
-    def part_of(name):
-        def part(path, device, backbone, deadline):
-            ends[name] = deadline - start
-            assert path == tmp_path / "cpu" / f"{name}.json" and backbone == "toy/vit" and device == CPU
-            if name == "memory":
-                raise RuntimeError("a planted failure")
-            failed = [{"name": "x", "status": "failed"}] if name == "time" else []
-            return {"rows": failed, "not_run": [{"name": "y", "reason": "the budget was over"}]}
+    def fill_card(name, part, path, device, backbone, deadline):
+        ends[name] = deadline - start
+        assert part is run_module.MEASURE[name] and path == tmp_path / "cpu" / f"{name}.json"
+        assert backbone == "toy/vit" and device == CPU
+        if name == "memory":
+            raise RuntimeError("a planted failure")
+        failed = [{"name": "x", "status": "failed"}] if name == "time" else []
+        return {"rows": failed, "not_run": [{"name": "y", "reason": "the budget was over"}]}
 
-        return part
-
-    monkeypatch.setattr(run_module, "MEASURE", {name: part_of(name) for name in PARTS})
+    monkeypatch.setattr(run_module, "fill_card", fill_card)
     start = time.monotonic()
     with pytest.raises(SystemExit) as stop:
         cli.main(

@@ -7,6 +7,7 @@ import torch
 
 from dtl_book.measured import load_card, memory, timing
 from dtl_book.measured.memory import memory_specs, summarize
+from dtl_book.measured.rows import fill_card
 from dtl_book.measured.timing import COMPILED, KINDS, PLAIN, make_step, time_specs
 from dtl_core import load_backbone
 
@@ -25,12 +26,12 @@ def chosen(specs, names):
 
 
 def measured(path, specs, seconds=60.0):
-    return memory.measure_memory(path, CPU, TOY, time.monotonic() + seconds, specs)
+    return fill_card("memory", memory.MEMORY, path, CPU, TOY, time.monotonic() + seconds, specs)
 
 
 def timed(path, kinds, seconds=60.0):
     specs = [spec for spec in time_specs(CPU) if spec["kind"] in kinds]
-    return timing.measure_time(path, CPU, TOY, time.monotonic() + seconds, specs)
+    return fill_card("time", timing.TIME, path, CPU, TOY, time.monotonic() + seconds, specs)
 
 
 @pytest.mark.parametrize("backbone", ["vit_base_patch16_224", TOY])
@@ -81,29 +82,6 @@ def test_a_measured_row_is_not_measured_again(tmp_path, monkeypatch):
     calls.clear()
     measured(path, specs)
     assert calls == []
-
-
-def test_a_step_that_does_not_fit_and_one_that_fails_are_noted(tmp_path, monkeypatch):
-    names = [f"figure 1, today's: {label}, fp32" for label in ("Full", "BitFit", "LoRA")]
-    real = memory._peaks
-
-    def breaks(method, setting, device):
-        if method == "full":
-            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
-        if method == "bitfit":
-            raise RuntimeError("a planted failure")
-        return real(method, setting, device)
-
-    monkeypatch.setattr(memory, "_peaks", breaks)
-    card = measured(tmp_path / "memory.json", chosen(memory_specs(TOY), names))
-    assert [row["status"] for row in card["rows"]] == ["out of memory", "failed", "measured"]
-    assert card["summary"]["all"]["rows"] == 1
-
-
-def test_no_time_leaves_all_rows_named(tmp_path):
-    specs = chosen(memory_specs(TOY), SOME)
-    card = measured(tmp_path / "memory.json", specs, seconds=0)
-    assert card["rows"] == [] and {n["name"] for n in card["not_run"]} == set(SOME) and card["summary"] == {}
 
 
 def test_the_summary_has_the_worst_of_each_group():

@@ -10,9 +10,11 @@ import nbformat
 import pytest
 import torch
 
-from dtl_book.measured import load_card, rehearsal, suites
-from dtl_book.measured.rehearsal import measure_paper, paper_specs
-from dtl_book.measured.suites import gpu_tests, last_lines, measure_notebooks, measure_tests, notebooks
+from dtl_book.measured import child, load_card, rehearsal, suites
+from dtl_book.measured.rehearsal import paper_specs
+from dtl_book.measured.rows import fill_card
+from dtl_book.measured.run import MEASURE
+from dtl_book.measured.suites import file_specs, gpu_tests, notebooks
 from dtl_book.paths import CHECKOUT
 
 CPU = torch.device("cpu")
@@ -57,8 +59,9 @@ def files_of(folder, **sources):
     return paths
 
 
-def card_of(path, part, files, seconds=60.0):
-    part(path, CPU, TOY, time.monotonic() + seconds, files)
+def card_of(path, files=None, part="tests", seconds=60.0):
+    specs = None if files is None else file_specs(files)
+    fill_card(part, MEASURE[part], path, CPU, TOY, time.monotonic() + seconds, specs)
     return load_card(path)
 
 
@@ -71,7 +74,7 @@ def test_the_files_with_gpu_tests_are_found_by_their_mark():
 
 def test_tests_are_counted_and_failures_quoted(tmp_path):
     path = tmp_path / "cards" / "tests.json"
-    card = card_of(path, measure_tests, files_of(tmp_path, good=GOOD, broken="import nothing_of_this_name\n"))
+    card = card_of(path, files_of(tmp_path, good=GOOD, broken="import nothing_of_this_name\n"))
     good, broken = card["rows"]
     assert {k: good[k] for k in ("status", "passed", "failed", "skipped")} == {
         "status": "failed", "passed": 1, "failed": 1, "skipped": 1,
@@ -83,14 +86,12 @@ def test_tests_are_counted_and_failures_quoted(tmp_path):
 
 def test_a_file_that_was_changed_is_run_again_and_one_that_passed_is_not(tmp_path, monkeypatch):
     path, ran = tmp_path / "cards" / "tests.json", []
-    monkeypatch.setattr(
-        suites, "run_file", lambda file, *_: ran.append(file.name) or {"status": "passed", "seconds": 1}
-    )
-    monkeypatch.setattr(suites, "tell_row", lambda row: "")
+    counts = {"passed": 1, "failed": 0, "skipped": 0, "seconds": 1, "failures": []}
+    monkeypatch.setattr(suites, "run_file", lambda file, *_: ran.append(file.name) or {"status": "passed", **counts})
     files = files_of(tmp_path, one="1\n", two="2\n")
-    card_of(path, measure_tests, files)
+    card_of(path, files)
     files[1].write_text("3\n")
-    card_of(path, measure_tests, files)
+    card_of(path, files)
     assert ran == ["test_one.py", "test_two.py", "test_two.py"]
 
 
@@ -112,8 +113,8 @@ def test_a_test_that_hangs_is_stopped_with_the_budget(tmp_path, monkeypatch):
                 time.sleep(0.01)
             raise subprocess.TimeoutExpired("pytest", timeout)
 
-    monkeypatch.setattr(suites.subprocess, "Popen", EndsBudget)
-    card = card_of(tmp_path / "cards" / "tests.json", measure_tests, [file])
+    monkeypatch.setattr(child.subprocess, "Popen", EndsBudget)
+    card = card_of(tmp_path / "cards" / "tests.json", [file])
     assert card["rows"] == [] and "stopped after" in card["not_run"][0]["reason"]
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid.read_text()), 0)
@@ -122,14 +123,14 @@ def test_a_test_that_hangs_is_stopped_with_the_budget(tmp_path, monkeypatch):
 def test_a_notebook_fails_with_its_text(tmp_path):
     cells = [nbformat.v4.new_code_cell(source) for source in ("print(6 * 7)", "raise KeyError('a planted failure')")]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "some.ipynb")
-    (row,) = card_of(tmp_path / "cards" / "notebooks.json", measure_notebooks, [tmp_path / "some.ipynb"])["rows"]
-    assert (row["name"], row["status"], row["passed"], row["failed"]) == ("some.ipynb", "failed", 1, 1)
+    (row,) = card_of(tmp_path / "cards" / "notebooks.json", [tmp_path / "some.ipynb"], "notebooks")["rows"]
+    assert (row["status"], row["passed"], row["failed"]) == ("failed", 1, 1)
     assert "a planted failure" in row["failures"][0]["text"]
 
 
 def test_without_nbval_the_notebooks_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr(suites, "find_spec", lambda name: None)
-    card = card_of(tmp_path / "notebooks.json", measure_notebooks, notebooks(CPU))
+    card = card_of(tmp_path / "notebooks.json", part="notebooks")
     assert card["rows"] == [] and len(card["not_run"]) == len(notebooks(CPU)) == 6
     assert all("pip install nbval" in entry["reason"] for entry in card["not_run"])
     assert len(notebooks(torch.device("cuda"))) > 20
@@ -137,19 +138,17 @@ def test_without_nbval_the_notebooks_are_named(tmp_path, monkeypatch):
 
 def test_away_from_a_checkout_there_are_neither(tmp_path, monkeypatch):
     monkeypatch.setattr(suites, "in_checkout", lambda: False)
-    card = card_of(tmp_path / "tests.json", measure_tests, None)
-    assert card["rows"] == [] and "outside one" in card["not_run"][0]["reason"]
-
-
-def test_the_end_of_a_text():
-    assert last_lines("\n".join(map(str, range(100)))).split("\n") == [str(i) for i in range(60, 100)]
+    for part in ("tests", "notebooks"):
+        card = card_of(tmp_path / f"{part}.json", part=part)
+        (missing,) = card["not_run"]
+        assert card["rows"] == [] and missing["name"] == part and "outside one" in missing["reason"]
 
 
 # --- the rehearsal
 
 
 def rehearsed(path, specs, seconds=90.0):
-    measure_paper(path, CPU, TOY, time.monotonic() + seconds, specs)
+    fill_card("paper", MEASURE["paper"], path, CPU, TOY, time.monotonic() + seconds, specs)
     return load_card(path)
 
 
@@ -171,32 +170,24 @@ def test_a_run_is_killed_and_goes_on_and_the_others_follow(tmp_path, monkeypatch
 
 
 def test_a_process_that_dies_costs_its_run_alone(tmp_path, monkeypatch):
-    """A stand-in for the process: it writes a line for each run, and ends at the second as if the kernel had ended it."""
-    program = tmp_path / "dtl_book" / "measured"
-    program.mkdir(parents=True)
-    for folder in (program, program.parent):
-        (folder / "__init__.py").write_text("")
-    (program / "rehearsal.py").write_text(
-        "import json, os, sys\n"
-        "job = json.loads(sys.argv[1])\n"
-        "for spec in job['specs']:\n"
-        "    if spec['name'] == 'two':\n"
-        "        print('the last words', flush=True)\n"
-        "        os._exit(9)\n"
-        "    open(job['out'], 'a').write(json.dumps({'status': 'passed', 'value': spec['name']}) + '\\n')\n"
-    )
-    monkeypatch.setattr(
-        rehearsal, "child_environment", lambda device, **more: {**os.environ, "PYTHONPATH": str(tmp_path)}
-    )
-    monkeypatch.setattr(rehearsal, "tell_row", lambda row: row["status"])
+    """A stand-in for the process of a run: it writes the row, or ends as if the kernel had ended it."""
+
+    def run_python(arguments, device, deadline, **places):
+        job = json.loads(arguments[-1])
+        if job["spec"]["name"] == "two":
+            return 9, "the last words\n"
+        row = {"status": "passed", "epochs": 2, "precision": "fp32", "loss": 1.0, "seconds": 1, "resumed_from": 0}
+        Path(job["out"]).write_text(json.dumps({**row, "value": job["spec"]["name"]}))
+        return 0, ""
+
+    monkeypatch.setattr(rehearsal, "run_python", run_python)
     specs = [{"name": name, "killed": False} for name in ("one", "two", "three")]
-    monkeypatch.chdir(tmp_path)
     card = rehearsed(tmp_path / "paper.json", specs)
     assert [row["status"] for row in card["rows"]] == ["passed", "failed", "passed"]
     assert "ended with status 9: the last words" in card["rows"][1]["error"] and card["rows"][2]["value"] == "three"
 
 
 def test_a_rehearsal_ends_with_the_budget(tmp_path):
-    card = rehearsed(tmp_path / "paper.json", paper_specs()[1:], seconds=0.5)
+    card = rehearsed(tmp_path / "paper.json", paper_specs()[1:], seconds=3)
     assert card["rows"] == [] and len(card["not_run"]) == 5
     assert "stopped when the budget was over" in json.dumps(card["not_run"])

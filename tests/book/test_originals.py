@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from dtl_book.fetch.sources import fact, source, write_manifest
+from dtl_book.fetch.sources import source, write_manifest
 from dtl_book.standins import build_suite
 from dtl_book.standins.build import DRAWN, SIZES, TASKS, Sizes
 from dtl_core.data import VTAB1k
@@ -17,7 +17,7 @@ def lay(key, folder, relative, write):
     path.parent.mkdir(parents=True, exist_ok=True)
     write(path)
     names = [p for p in folder.rglob("*") if p.is_file() and p.name != "manifest.json"]
-    write_manifest(folder, {p.relative_to(folder).as_posix(): fact(p) for p in names}, package=key)
+    write_manifest(folder, [p.relative_to(folder).as_posix() for p in names], package=key)
 
 
 @pytest.fixture

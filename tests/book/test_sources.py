@@ -2,7 +2,7 @@
 
 from dtl_book import paths
 from dtl_book.fetch import clean_cache, status
-from dtl_book.fetch.sources import SOURCES, fact, source, write_manifest
+from dtl_book.fetch.sources import SOURCES, source, write_manifest
 from dtl_book.standins import build_suite
 
 
@@ -10,7 +10,7 @@ def lay(folder, name, content):
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
-    write_manifest(folder, {name: fact(path)})
+    write_manifest(folder, [name])
     return path
 
 

@@ -1,6 +1,5 @@
 """Typefaces: faces that differ, letters that stand in one split, nothing but the face that tells the class."""
 
-import json
 from collections import Counter
 from itertools import combinations
 
@@ -11,7 +10,7 @@ from PIL import Image
 
 from dtl_book import paths
 from dtl_book.standins.built import BUILT
-from dtl_book.standins.typefaces import FACES, LETTER, LETTERS, SIZES, Sizes, build_typefaces, glyph, printed
+from dtl_book.standins.typefaces import FACES, LETTER, LETTERS, SIZES, build_typefaces, glyph, printed
 from dtl_core.data import FewShot
 from dtl_core.data.fewshot import SEEDS, SHOTS
 
@@ -107,15 +106,6 @@ def test_greys_do_not_tell_the_face(root):
             levels[label].append((pixels.max(), pixels.min()))
     paper = np.array([np.mean(v, axis=0)[0] for v in levels.values()])
     assert np.ptp(paper) < 10 and all(LETTER.paper[0] <= p <= LETTER.paper[1] for p in paper)
-
-
-def test_same_bytes_from_the_seed(tmp_path, root):
-    tiny = Sizes(2, 1, 1, 16)
-    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        assert build_typefaces(tmp_path / name, tiny, seed)
-    one, two, other = ({p.name: p.read_bytes() for p in (tmp_path / n).rglob("*") if p.is_file()} for n in "abc")
-    assert one == two and json.loads(one[BUILT])["digest"] != json.loads(other[BUILT])["digest"]
-    assert not build_typefaces(tmp_path / "a", tiny, 0) and build_typefaces(tmp_path / "a", tiny, 1)
 
 
 def test_the_laptop_set_is_as_large_as_it_says():
