@@ -183,7 +183,7 @@ def sweep(
 
 def record(
     profile: ProfileName = "laptop",
-    parts: tuple[Literal["vtab-1k", "few-shot", "domain", "ablations", "pitfalls", "bf16"], ...] = (
+    parts: tuple[Literal["vtab-1k", "few-shot", "domain", "ablations", "pitfalls", "equal-memory", "bf16"], ...] = (
         "vtab-1k", "few-shot", "domain", "ablations", "pitfalls",
     ),
     methods: tuple[Method, ...] = COMPARED,
@@ -196,7 +196,7 @@ def record(
         profile: whose data.
         parts: which of them; `bf16` is DTL with its frozen backbone in bf16 on two tasks, beside the runs in fp32.
         methods: only these methods.
-        tasks: only these tasks of VTAB-1K.
+        tasks: only these tasks, of `vtab-1k`, `equal-memory` and `bf16`.
         workers: 0 runs one after the other; N in N processes at a time.
     """
     from .sweep import record as record_parts

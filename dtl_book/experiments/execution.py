@@ -19,7 +19,7 @@ from .cards import RunCard
 from .code import code_of
 from .preflight import preflight
 from .recipes import is_official, recipe_of, takes_views
-from .run import DROP_PATH_METHODS, Run
+from .run import DROP_PATH_METHODS, RANKED, Run
 from .run_data import RunData, open_data
 
 # Test images are passed once a run, so storing them spares a pass to later runs alone: not worth filling a disk (dSprites
@@ -71,6 +71,10 @@ def prepare(run: Run) -> Prepared:
     data = open_data(run, info)
     recipe = recipe_of(run, backbone, len(data.train))
     options: dict = {"config": recipe.config, "drop_path": recipe.drop_path} if run.method in DROP_PATH_METHODS else {}
+    if run.first_block:
+        options["first_block"] = run.first_block
+    if run.rank is not None and run.method in RANKED:
+        options[RANKED[run.method]] = run.rank
     if run.pitfalls.readout != "mean":
         options["readout"] = run.pitfalls.readout
     if run.backbone_dtype != "float32":

@@ -39,6 +39,8 @@ def recipe_of(run: Run, backbone: nn.Module | None = None, images: int | None = 
         config = run.config or DTLConfig.for_backbone(backbone, plus=run.method == "dtl+")
         if run.config is None and run.profile == "paper" and not run.data:  # all else is the paper's already
             config = replace(config, dwconv_kernel=recipe.config.dwconv_kernel)
+        if run.rank is not None:
+            config = replace(config, rank=run.rank)
         recipe = replace(recipe, config=config)
     return recipe
 

@@ -18,10 +18,13 @@ from .profiles import Profile, get_profile
 
 Benchmark = Literal["vtab-1k", "few-shot", "domain"]  # and "folder", where there is ``data``
 Method = Literal[
-    "full", "linear", "bitfit", "vpt-shallow", "vpt-deep", "adaptformer", "lora", "ssf", "fact", "repadapter", "lst", "noah", "dtl", "dtl+"
+    "full", "linear", "linear-taps", "bitfit", "vpt-shallow", "vpt-deep", "adaptformer", "lora", "ssf", "fact", "repadapter", "lst", "noah", "dtl", "dtl+"
 ]  # fmt: skip
 ProfileName = Literal["smoke", "laptop", "paper"]
 Protocol = Literal["authors", "clean"]
+# those that can leave the first blocks as they are, see ``baselines.build``
+LATE_METHODS = ("full", "bitfit", "vpt-deep", "adaptformer", "lora", "ssf", "repadapter")
+RANKED = {"lora": "rank", "adaptformer": "bottleneck"}  # DTL's rank is its config's
 # timm sets a block's drop path when it builds the block, and the rivals run timm's own blocks, which are built without
 DROP_PATH_METHODS = ("dtl", "dtl+")
 
@@ -48,6 +51,9 @@ class Run:
         augmentation: of the training images: `none` or `rand-m9-mstd0.5-inc1` (letters keep their class); the recipe's own
             if not given.
         backbone_dtype: of the frozen weights and the tokens. The trained parameters stay float32.
+        first_block: adapt the blocks from this one on and leave those before it frozen (full, bitfit, vpt-deep, adaptformer,
+            lora, ssf, repadapter), so that their output can be stored as DTL's is.
+        rank: of LoRA, of DTL's maps, or the width of AdaptFormer's bottleneck; the method's own if not given.
         pitfalls: what the field gets wrong, to be measured.
         purpose: "final" (tested once) or "select" (a setting that is tried, scored on validation images).
         config: of DTL, in the place of the profile's.
@@ -72,6 +78,8 @@ class Run:
     batch_size: int | None = None
     augmentation: str | None = None
     backbone_dtype: Literal["float32", "bfloat16"] = "float32"
+    first_block: int = 0
+    rank: int | None = None
     pitfalls: Annotated[Pitfalls, tyro.conf.OmitArgPrefixes] = field(default_factory=Pitfalls)
     purpose: tyro.conf.Suppress[Literal["final", "select"]] = "final"
     config: tyro.conf.Suppress[DTLConfig | None] = None
@@ -104,6 +112,12 @@ class Run:
                 f"drop_path is {self.drop_path}, and {self.method} takes none: it belongs to "
                 f"{' and '.join(DROP_PATH_METHODS)}, which walk through the frozen blocks themselves"
             )
+        if self.first_block and self.method not in LATE_METHODS:
+            raise ValueError(
+                f"first_block is {self.first_block}, and {self.method} takes none: it belongs to {', '.join(LATE_METHODS)}"
+            )
+        if self.rank is not None and self.method not in (*RANKED, *DROP_PATH_METHODS):
+            raise ValueError(f"rank is {self.rank}, and {self.method} has none: leave it out")
         object.__setattr__(self, "profile", get_profile(self.profile).name)
 
     def __str__(self) -> str:

@@ -30,10 +30,11 @@ from ..experiments.profiles import get_profile
 from ..experiments.run import Run
 from ..experiments.settings import Grid, best_setting
 from ..paths import results_dir
+from .equal_memory import TASKS, record_equal_memory
 from .grid import sweep_grid, sweep_runs
 from .runner import Result
 
-PARTS = ("vtab-1k", "few-shot", "domain", "ablations", "pitfalls", "bf16")
+PARTS = ("vtab-1k", "few-shot", "domain", "ablations", "pitfalls", "equal-memory", "bf16")
 
 
 def record(
@@ -63,6 +64,8 @@ def record(
             ablate(profile, workers=workers)
         elif part == "pitfalls":
             measure_pitfalls(profile, workers=workers)
+        elif part == "equal-memory":
+            record_equal_memory(profile, tasks or TASKS, workers=workers)
         elif part == "bf16":
             record_bf16(profile, tasks or HALF_TASKS)
         else:

@@ -8,7 +8,7 @@ from torch import nn
 from ..dtl import DTL, DTLConfig
 from .adaptformer import adaptformer
 from .bitfit import bitfit
-from .classifier import Classifier, LinearProbe
+from .classifier import Classifier, LinearProbe, TapProbe, classifier
 from .fact import fact
 from .lora import LoRALinear, lora
 from .lst import LST
@@ -18,9 +18,15 @@ from .ssf import ssf
 from .vpt import VPT, vpt_deep, vpt_shallow
 
 
-def _full(backbone: nn.Module, num_classes: int, readout: str = "mean") -> Classifier:
-    """Return a model for full fine-tuning: on ViT-B/16 it trains 85,798,656 parameters besides the head."""
-    return Classifier(backbone.requires_grad_(True), num_classes, readout)
+def _full(backbone: nn.Module, num_classes: int, readout: str = "mean", first_block: int = 0) -> Classifier:
+    """Return a model for full fine-tuning, on ViT-B/16 of 85,798,656 parameters besides the head.
+
+    With ``first_block`` only what runs from that block on is trained.
+    """
+    model = classifier(backbone, num_classes, readout, first_block)
+    for part in model.adapted():
+        part.requires_grad_(True)
+    return model
 
 
 def _dtl(backbone: nn.Module, num_classes: int, config: DTLConfig | None = None, **options) -> DTL:
@@ -45,6 +51,7 @@ def _dtl_plus(backbone: nn.Module, num_classes: int, config: DTLConfig | None = 
 METHODS = {
     "full": _full,
     "linear": LinearProbe,
+    "linear-taps": TapProbe,
     "bitfit": bitfit,
     "vpt-shallow": vpt_shallow,
     "vpt-deep": vpt_deep,
@@ -81,7 +88,9 @@ def build(
         **options: options of the method: ``prompts`` (vpt-shallow, vpt-deep); ``bottleneck``, ``scale`` (adaptformer);
             ``rank``, ``alpha``, ``separate`` (lora); ``rank``, ``scale``, ``dropout`` (fact); ``hidden``,
             ``groups``, ``scale`` (repadapter); ``reduction``, ``dropout`` (lst); ``adapter``, ``rank``, ``prompts``
-            (noah); ``config``, ``recompute``, ``drop_path`` (dtl, dtl+); ``readout`` (all but dtl, dtl+).
+            (noah); ``config``, ``recompute``, ``drop_path`` (dtl, dtl+); ``readout`` (all but dtl, dtl+);
+            ``first_block`` (full, bitfit, vpt-deep, adaptformer, lora, ssf, repadapter): nothing before this block is
+            changed, which gives the model a frozen ``prefix`` and a ``suffix`` as DTL has them.
 
     Raises:
         UnsupportedBackbone: the method does not support this architecture. A Swin is not supported by vpt-shallow,

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .classifier import Classifier
+from .classifier import Classifier, classifier
 from .support import kaiming, standard_blocks
 
 
@@ -39,9 +39,14 @@ class ParallelAdapter(nn.Module):
 
 
 def adaptformer(
-    backbone: nn.Module, num_classes: int, bottleneck: int = 8, scale: float = 0.1, readout: str = "mean"
+    backbone: nn.Module,
+    num_classes: int,
+    bottleneck: int = 8,
+    scale: float = 0.1,
+    readout: str = "mean",
+    first_block: int = 0,
 ) -> Classifier:
-    """Return a model with a trained bottleneck in parallel with the MLP of every block.
+    """Return a model with a trained bottleneck in parallel with the MLP of every block from ``first_block`` on.
 
     Each block computes ``x + mlp(norm(x)) + s * up(relu(down(norm(x))))``. Training starts at the frozen function
     because up is 0. On ViT-B/16 a bottleneck of 8 has 156,768 parameters besides the head, commonly reported as 0.16 M.
@@ -49,8 +54,8 @@ def adaptformer(
     a backbone has LayerScale, the adapter is scaled together with the MLP.
     """
     blocks = standard_blocks(backbone, "AdaptFormer")
-    model = Classifier(backbone.requires_grad_(False), num_classes, readout)
-    for block, width in zip(blocks, model.blocks.widths, strict=True):
+    model = classifier(backbone, num_classes, readout, first_block)
+    for block, width in list(zip(blocks, model.blocks.widths, strict=True))[first_block:]:
         adapter = Bottleneck(width, bottleneck, next(block.mlp.parameters()))
         block.mlp = ParallelAdapter(block.mlp, adapter, scale)
     return model

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from timm.layers import trunc_normal_
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -32,22 +33,25 @@ class Classifier(nn.Module):
     averaged and the final norm applied, as DTL does; "cls" takes the normalised class token of a ViT.
     """
 
-    def __init__(self, backbone: nn.Module, num_classes: int, readout: Literal["mean", "cls"] = "mean"):
+    def __init__(
+        self, backbone: nn.Module, num_classes: int, readout: Literal["mean", "cls"] = "mean", first_block: int = 0
+    ):
         super().__init__()
         if readout not in ("mean", "cls"):
             raise ValueError(f"readout is {readout!r}: choose 'mean' or 'cls'")
         if num_classes < 1:
             raise ValueError(f"num_classes is {num_classes}: a head needs at least one class")
-        self.blocks = blocks_of(backbone)
+        self.blocks, depth = blocks_of(backbone), len(blocks_of(backbone).widths)
+        if not 0 <= first_block < depth:
+            raise ValueError(f"first_block is {first_block}, and the backbone has blocks 0 to {depth - 1}")
+        self.first_block = first_block  # the method changes and trains nothing before it
         if readout == "cls" and getattr(backbone, "cls_token", None) is None:
             raise ValueError(f"this {type(backbone).__name__} has no class token to read: use readout='mean'")
         self.info = info_of(backbone)
         self.backbone, self.readout, self.class_names = backbone.eval(), readout, None
         self.drops: tuple[nn.Module, ...] = ()  # a method's own dropout, which trains though the backbone does not
         self._tokens_dtype: torch.dtype | None = None  # of ``cast_frozen``; else the backbone's own
-        self.head = nn.Linear(self.blocks.widths[-1], num_classes)
-        trunc_normal_(self.head.weight, std=0.02)
-        nn.init.zeros_(self.head.bias)
+        self.head = _head(self.blocks.widths[-1], num_classes)
 
     def train(self, mode: bool = True) -> Classifier:
         """Set the mode of the head and of the method's own dropout, and keep the backbone in evaluation mode."""
@@ -87,12 +91,19 @@ class Classifier(nn.Module):
             return self.backbone.fc_norm(self.backbone.norm(x[:, 0]))
         return self.blocks.readout(x)
 
+    def run(self, x: Tensor, start: int, stop: int | None = None) -> Tensor:
+        """Return the tokens after the blocks from ``start`` to ``stop``, or to the last."""
+        for i in range(start, len(self.blocks.widths) if stop is None else stop):
+            x = self.blocks(i, self.blocks.enter(i, x))
+        return x
+
     def features(self, images: Tensor) -> Tensor:
         """Return the features (B, d) that the head reads for images (B, 3, H, W)."""
-        x = self._embed(images)
-        for i in range(len(self.blocks.widths)):
-            x = self.blocks(i, self.blocks.enter(i, x))
-        return self._read(x)
+        return self._read(self.run(self._embed(images), 0))
+
+    def adapted(self) -> list[nn.Module]:
+        """Return the parts of the backbone that the method may change: all of it, or what runs from ``first_block`` on."""
+        return self.blocks.after(self.first_block - 1) if self.first_block else [self.backbone]
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.features(images).to(self.head.weight.dtype))
@@ -118,6 +129,49 @@ class Classifier(nn.Module):
         ]
 
 
+def _head(width: int, num_classes: int) -> nn.Linear:
+    head = nn.Linear(width, num_classes)
+    trunc_normal_(head.weight, std=0.02)
+    nn.init.zeros_(head.bias)
+    return head
+
+
+class FrozenPrefix:
+    """What a ``Classifier`` gains when its first blocks stay frozen: a prefix without gradient, and a suffix, like DTL's.
+
+    ``model(images)`` is exactly ``model.suffix(model.prefix(images))``, so the prefix may be stored and shared.
+    """
+
+    @torch.no_grad()
+    def prefix(self, images: Tensor) -> Features:
+        """Map images (B, 3, H, W) -> ``Features`` whose tokens enter ``first_block`` (on a Swin, its patch merging)."""
+        return Features(self.run(self._embed(images), 0, self.first_block))
+
+    def suffix(self, features: Features) -> Tensor:
+        """Map ``Features`` -> logits (B, num_classes)."""
+        x = self._read(self.run(features.tokens, self.first_block))
+        return self.head(x.to(self.head.weight.dtype))
+
+    def suffix_parts(self) -> list[nn.Module]:
+        own = [child for name, child in self.named_children() if name != "backbone"]
+        return [*own, *self.adapted()]
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.suffix(self.prefix(images))
+
+
+class LateClassifier(FrozenPrefix, Classifier):
+    """A ``Classifier`` of which only the blocks from ``first_block`` on may be changed and trained."""
+
+
+def classifier(
+    backbone: nn.Module, num_classes: int, readout: Literal["mean", "cls"] = "mean", first_block: int = 0
+) -> Classifier:
+    """Return a frozen backbone with a readout and a head, for a method that adapts its blocks from ``first_block`` on."""
+    kind = LateClassifier if first_block else Classifier
+    return kind(backbone.requires_grad_(False), num_classes, readout, first_block)
+
+
 class LinearProbe(Classifier):
     """A frozen backbone with a trained head, whose prefix is the whole backbone."""
 
@@ -137,3 +191,24 @@ class LinearProbe(Classifier):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.suffix(self.prefix(images))
+
+
+class TapProbe(LinearProbe):
+    """A ``LinearProbe`` whose head reads every block's input beside the final features: ours, as a lower line for DTL.
+
+    Of each input it reads the mean over the patch tokens, normalised to mean 0 and variance 1. No gradient crosses a
+    block, so this is what the taps of a side network are worth without one.
+    """
+
+    def __init__(self, backbone: nn.Module, num_classes: int, readout: Literal["mean", "cls"] = "mean"):
+        super().__init__(backbone, num_classes, readout)
+        self.head = _head(sum(self.blocks.widths) + self.blocks.widths[-1], num_classes)
+
+    def features(self, images: Tensor) -> Tensor:
+        x, read = self._embed(images), []
+        for i, width in enumerate(self.blocks.widths):
+            x = self.blocks.enter(i, x)
+            patches = x.flatten(1, 2) if x.ndim == 4 else x[:, self.backbone.num_prefix_tokens :]
+            read.append(F.layer_norm(patches.mean(dim=1), (width,)))
+            x = self.blocks(i, x)
+        return torch.cat([*read, self._read(x)], dim=1)

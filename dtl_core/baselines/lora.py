@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .classifier import Classifier
+from .classifier import Classifier, classifier
 from .support import kaiming
 
 
@@ -56,18 +56,21 @@ def lora(
     alpha: float = 8.0,
     separate: bool = False,
     readout: str = "mean",
+    first_block: int = 0,
 ) -> Classifier:
-    """Return a model that computes ``W x + (alpha / r) B A x`` in place of each ``attn.qkv``.
+    """Return a model that computes ``W x + (alpha / r) B A x`` in place of each ``attn.qkv`` from ``first_block`` on.
 
     Training starts at the frozen function because B is 0. On ViT-B/16 with r = 8 the updates have 294,912 parameters
     besides the head, commonly reported as 0.29 M. r = 8 is customary on VTAB-1K. By default query, key and value share
     one update of rank r. The paper has separate updates for query and value (``separate``), with the same number of
     parameters in total. There is no dropout.
 
-    The parameters lie inside the backbone, so autograd must keep the activations of every block. DTL avoids this.
+    The parameters lie inside the backbone, so autograd must keep the activations of every block from the first one
+    that is adapted. DTL avoids this.
     """
-    model = Classifier(backbone.requires_grad_(False), num_classes, readout)
-    attentions = [m for m in backbone.modules() if isinstance(getattr(m, "qkv", None), nn.Linear)]
+    model = classifier(backbone, num_classes, readout, first_block)
+    inside = [m for part in model.adapted() for m in part.modules()]
+    attentions = [m for m in inside if isinstance(getattr(m, "qkv", None), nn.Linear)]
     if not attentions:
         raise ValueError(f"this {type(backbone).__name__} has no attention with a fused qkv layer for LoRA to update")
     for module in attentions:

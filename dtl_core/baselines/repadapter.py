@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .classifier import Classifier
+from .classifier import Classifier, classifier
 from .support import replace_linears
 
 
@@ -36,9 +36,15 @@ class RepAdapter(nn.Module):
 
 
 def repadapter(
-    backbone: nn.Module, num_classes: int, hidden: int = 8, groups: int = 2, scale: float = 1.0, readout: str = "mean"
+    backbone: nn.Module,
+    num_classes: int,
+    hidden: int = 8,
+    groups: int = 2,
+    scale: float = 1.0,
+    readout: str = "mean",
+    first_block: int = 0,
 ) -> Classifier:
-    """Return a model with a trained ``RepAdapter`` before the qkv and fc1 layers of every block.
+    """Return a model with a trained ``RepAdapter`` before the qkv and fc1 layers of every block from ``first_block`` on.
 
     Each block uses ``attn(rep(norm1(x)))`` and ``mlp(rep(norm2(x)))`` with ``rep(x) = x + s (up (down x + a) + b)``.
     Training starts at the frozen function because up is 0. rep is affine, so it can be merged into qkv and fc1 after
@@ -46,10 +52,10 @@ def repadapter(
     groups the adapters have 239,808 parameters, of which 18,624 are biases. The commonly reported figure is 0.22 M
     without biases (221,184) or 0.24 M with them. On VTAB-1K s is tuned by task between 0.1 and 10 (unverified).
     """
-    model = Classifier(backbone.requires_grad_(False), num_classes, readout)
+    model = classifier(backbone, num_classes, readout, first_block)
 
     def prepended(layer: nn.Linear) -> nn.Sequential:
         return nn.Sequential(RepAdapter(layer.in_features, hidden, groups, scale, layer.weight), layer)
 
-    replace_linears(backbone, "RepAdapter", ("attn.qkv", "mlp.fc1"), prepended)
+    replace_linears(backbone, "RepAdapter", ("attn.qkv", "mlp.fc1"), prepended, first_block)
     return model

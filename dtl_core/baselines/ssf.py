@@ -4,7 +4,7 @@ import torch
 from timm.layers import RmsNorm
 from torch import Tensor, nn
 
-from .classifier import Classifier
+from .classifier import Classifier, classifier
 from .support import standard_blocks
 
 OPERATIONS = (nn.Linear, nn.Conv2d, nn.LayerNorm, RmsNorm)
@@ -30,17 +30,22 @@ class ScaledShifted(nn.Module):
         return self.operation(x) * scale + shift
 
 
-def ssf(backbone: nn.Module, num_classes: int, readout: str = "mean") -> Classifier:
+def ssf(backbone: nn.Module, num_classes: int, readout: str = "mean", first_block: int = 0) -> Classifier:
     """Return a model that trains ``y * gamma + beta`` after every linear layer, norm and patch embedding.
 
     Training starts at the frozen function, with gamma 1 and beta 0. The paper draws them at random around these values
     (unverified). On ViT-B/16 they have 205,824 parameters, commonly reported as 0.21 M. The method has no size to
-    choose.
+    choose. With ``first_block`` only what runs from that block on is scaled and shifted.
     """
     standard_blocks(backbone, "SSF")  # others may read a layer's weight and pass its forward by
-    model = Classifier(backbone.requires_grad_(False), num_classes, readout)
+    model = classifier(backbone, num_classes, readout, first_block)
+    inside = {id(m) for part in model.adapted() for m in part.modules()}
     # the pooling by attention of a SigLIP tower is not run: the readout is the same for all methods
-    names = [n for n, m in backbone.named_modules() if isinstance(m, OPERATIONS) and n.split(".")[0] != "attn_pool"]
+    names = [
+        n
+        for n, m in backbone.named_modules()
+        if id(m) in inside and isinstance(m, OPERATIONS) and n.split(".")[0] != "attn_pool"
+    ]
     for name in names:
         operation = backbone.get_submodule(name)
         if operation.weight is not None:

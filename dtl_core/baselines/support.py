@@ -40,14 +40,18 @@ def standard_blocks(backbone: nn.Module, method: str) -> list[nn.Module]:
 
 
 def replace_linears(
-    backbone: nn.Module, method: str, paths: tuple[str, ...], replacement: Callable[[nn.Linear], nn.Module]
+    backbone: nn.Module,
+    method: str,
+    paths: tuple[str, ...],
+    replacement: Callable[[nn.Linear], nn.Module],
+    first_block: int = 0,
 ) -> None:
-    """Replace the linear layers at these paths ("attn.qkv", "mlp.fc1", …) of every block by ``replacement(layer)``.
+    """Replace the linear layers at these paths ("attn.qkv", …) by ``replacement(layer)``, from ``first_block`` on.
 
     The backbone is changed in place, or not at all if a layer is missing.
     """
     places = []
-    for i, block in enumerate(standard_blocks(backbone, method)):
+    for i, block in list(enumerate(standard_blocks(backbone, method)))[first_block:]:
         for owner, name in (path.split(".") for path in paths):
             parent = getattr(block, owner)
             if not isinstance(getattr(parent, name, None), nn.Linear):

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from .classifier import Classifier
+from .classifier import Classifier, FrozenPrefix
 from .support import require_vit
 
 
@@ -35,29 +35,44 @@ class VPT(Classifier):
     """A frozen ViT with prompts between its prefix tokens (class, registers) and its patches.
 
     In VPT-Shallow, ``[c, p, e]`` enters block 0, and the prompts p pass through all blocks. In VPT-Deep, the prompts
-    that left block i - 1 are replaced by p_i before block i. Prompts have no positions, and the readout ignores them;
+    that left block i - 1 are replaced by p_i before block i, from ``first_block`` on. Prompts have no positions, and the readout ignores them;
     the paper reads the class token. Training does not start at the frozen function because the prompts take part in
     attention. The paper's variant for Swin is not implemented.
     """
 
-    def __init__(self, backbone: nn.Module, num_classes: int, prompts: int, deep: bool, readout: str = "mean"):
+    def __init__(
+        self,
+        backbone: nn.Module,
+        num_classes: int,
+        prompts: int,
+        deep: bool,
+        readout: str = "mean",
+        first_block: int = 0,
+    ):
         require_vit(
             backbone, "VPT", "its prompts are tokens in one row with the patches, and a Swin has windows of them"
         )
         if prompts < 1:
             raise ValueError(f"prompts is {prompts}: VPT needs at least 1")
-        super().__init__(backbone.requires_grad_(False), num_classes, readout)
-        blocks = len(self.blocks.widths) if deep else 1
+        super().__init__(backbone.requires_grad_(False), num_classes, readout, first_block)
+        blocks = len(self.blocks.widths) - first_block if deep else 1
         self.prompts = nn.ModuleList(Prompt(prompts, backbone) for _ in range(blocks))
         self._number, self._after = prompts, backbone.num_prefix_tokens
 
-    def features(self, images: Tensor) -> Tensor:
-        x = self._embed(images)
-        for i in range(len(self.blocks.widths)):
-            if i < len(self.prompts):
-                x = self.prompts[i](x, self._after, instead_of=self._number if i else 0)
+    def run(self, x: Tensor, start: int, stop: int | None = None) -> Tensor:
+        for i in range(start, len(self.blocks.widths) if stop is None else stop):
+            own = i - self.first_block
+            if 0 <= own < len(self.prompts):
+                x = self.prompts[own](x, self._after, instead_of=self._number if own else 0)
             x = self.blocks(i, x)
-        return self._read(torch.cat([x[:, : self._after], x[:, self._after + self._number :]], dim=1))
+        return x
+
+    def _read(self, x: Tensor) -> Tensor:
+        return super()._read(torch.cat([x[:, : self._after], x[:, self._after + self._number :]], dim=1))
+
+
+class LateVPT(FrozenPrefix, VPT):
+    """A ``VPT`` whose prompts enter from ``first_block`` on."""
 
 
 def vpt_shallow(backbone: nn.Module, num_classes: int, prompts: int = 100, readout: str = "mean") -> VPT:
@@ -69,10 +84,13 @@ def vpt_shallow(backbone: nn.Module, num_classes: int, prompts: int = 100, reado
     return VPT(backbone, num_classes, prompts, deep=False, readout=readout)
 
 
-def vpt_deep(backbone: nn.Module, num_classes: int, prompts: int = 61, readout: str = "mean") -> VPT:
-    """Return a ``VPT`` with prompts before every block.
+def vpt_deep(
+    backbone: nn.Module, num_classes: int, prompts: int = 61, readout: str = "mean", first_block: int = 0
+) -> VPT:
+    """Return a ``VPT`` with prompts before every block from ``first_block`` on.
 
     On ViT-B/16, 61 prompts have 562,176 parameters besides the head, which matches the commonly reported 0.56 M. That
     figure is a mean over the tasks of VTAB-1K. The paper tunes the number of prompts for each of them (unverified).
     """
-    return VPT(backbone, num_classes, prompts, deep=True, readout=readout)
+    kind = LateVPT if first_block else VPT
+    return kind(backbone, num_classes, prompts, deep=True, readout=readout, first_block=first_block)

@@ -102,6 +102,7 @@ class PrefixCache(Dataset):
             "backbone": model.info.sha256,
             "compute": str(self._compute),
             "readout": getattr(model, "readout", None),
+            "cut": getattr(model, "first_block", None),
             "taps": [config.tap_from, config.inject_from] if config else None,
             "shapes": {k: list(s) for k, s in self._shapes.items()},
             "data": _data_facts(self.data),
