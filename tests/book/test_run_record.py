@@ -1,0 +1,88 @@
+"""The record of a run: one for the command line, a sweep and a card; and the comparison at equal memory that it spells."""
+
+import json
+from dataclasses import asdict, replace
+
+import pytest
+from asked import prepare, run
+
+from dtl_book import cli
+from dtl_book.experiments import Pitfalls, Run, card_path, load_card, save_card
+from dtl_book.experiments import run as module
+from dtl_book.experiments.recipes import recipe_of
+from dtl_book.sweep import equal_memory
+from dtl_core import DTLConfig
+from dtl_core.baselines import METHODS
+
+TASK = "shape_location"
+ASKED = dict(profile="smoke", seed=3, lr=0.01, epochs=2, config=DTLConfig(beta=float("inf")), pitfalls=Pitfalls(jpeg=30),
+             group="here", variant="so")  # fmt: skip
+
+
+def test_a_record_comes_back_from_json_and_from_a_card(place, tmp_path):
+    asked = Run(TASK, "dtl", **ASKED)
+    assert Run.from_dict(json.loads(json.dumps(asdict(asked)))) == asked
+    card, _ = run("dtl", TASK, **ASKED, progress=False)
+    assert Run.from_dict(load_card(save_card(card, tmp_path / "card.json")).run) == asked
+    assert asked.card() == card_path("smoke", "here", TASK, "dtl-so", 3)
+
+
+def test_the_methods_are_those_of_the_core():
+    assert set(module.Method.__args__) == set(METHODS)
+
+
+@pytest.mark.parametrize(
+    "asked, message",
+    [
+        (dict(method="dtl", first_block=3), "first_block is 3, and dtl takes none"),
+        (dict(method="bitfit", rank=2), "rank is 2, and bitfit has none"),
+        (dict(method="lora", drop_path=0.1), "lora takes none"),
+        (dict(method="lora", batch_size=0), "at least 1"),
+        (dict(method="lora", shots=4), "few-shot benchmark"),
+        (dict(method="lora", profile="desk"), "no profile is called 'desk'"),
+    ],
+)
+def test_what_does_not_go_together_is_named(asked, message):
+    with pytest.raises(ValueError, match=message):
+        Run(TASK, **asked)
+
+
+def test_sizes_reach_the_model(place):
+    lora = prepare("lora", TASK, profile="smoke", first_block=3, rank=2)
+    assert lora.options == {"first_block": 3, "rank": 2} and lora.cacheable
+    assert not prepare("lora", TASK, profile="smoke").cacheable, "its gradient reaches the first block"
+    assert prepare("adaptformer", TASK, profile="smoke", rank=3).options == {"bottleneck": 3}
+    assert prepare("dtl", TASK, profile="smoke", rank=4).model.config.rank == 4
+
+
+def test_every_field_can_be_asked_for(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["train", "--help"])
+    said = capsys.readouterr().out
+    shown = {"first-block", "rank", "drop-path", "backbone-dtype", "augmentation", "normalisation", "data", "lr"}
+    assert all(f"--{name}" in said for name in shown) and "--purpose" not in said and "--group" not in said
+
+
+def test_the_paper_profile_has_the_authors_rows(monkeypatch):
+    run = Run("caltech101", "dtl", profile="paper")
+    assert recipe_of(run).total_epochs == 110 and recipe_of(replace(run, lr=0.5)).lr == 0.5
+
+
+def test_a_rate_is_chosen_with_every_seed_where_two_lie_close(tmp_path, monkeypatch, place):
+    monkeypatch.setenv("DTL_RESULTS", str(tmp_path))
+    (base,) = equal_memory.base_runs("smoke", (TASK,), ("lora-late-r2",))
+    assert (base.first_block, base.rank, base.label) == (3, 2, "lora-late-r2")
+    card, _ = run("linear", TASK, profile="smoke", epochs=1, progress=False)
+
+    def put(lr, seed, accuracy):
+        (select,) = equal_memory.tried(base, (seed,), (lr,))
+        save_card(replace(card, accuracy=accuracy), select.card())
+
+    for lr, accuracy in ((1e-3, 0.70), (3e-3, 0.715), (1e-2, 0.60)):
+        put(lr, 0, accuracy)
+    assert equal_memory.close_rates(base) == (1e-3, 3e-3)
+    for lr, seed, accuracy in ((1e-3, 1, 0.74), (1e-3, 2, 0.74), (3e-3, 1, 0.70), (3e-3, 2, 0.70)):
+        put(lr, seed, accuracy)
+    assert equal_memory.chosen_rate(base) == 1e-3, "by the mean over the seeds, not by the first"
+    put(3e-3, 0, 0.80)
+    assert equal_memory.close_rates(base) == () and equal_memory.chosen_rate(base) == 3e-3
