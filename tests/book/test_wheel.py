@@ -15,7 +15,7 @@ import dtl_core.paths
 from dtl_book import paths
 from dtl_book.claims import load_verdicts
 from dtl_book.claims.trust import scores
-from dtl_book.experiments import best_setting, load_cards
+from dtl_book.experiments import Run, best_setting, load_cards
 from dtl_book.tables.figure1 import load_figure1
 from dtl_book.tables.memory_forms import load_trade_rows, step_times
 
@@ -140,7 +140,7 @@ def test_single_files_are_found_too(installed, monkeypatch, tmp_path):
     assert load_figure1()["rows"] and step_times()["rows"] and len(load_trade_rows())
     assert [row["id"] for row in load_verdicts()] == [f"C{i}" for i in range(1, 13)]
     assert len(scores("laptop", "vtab-1k", "mnist", "dtl").cards) == 3
-    assert best_setting("laptop", "mnist", "dtl").lr in (0.001, 0.01)
+    assert best_setting(Run("mnist", "dtl", profile="laptop")).lr in (0.001, 0.01)
     missing = paths.results_dir() / "planned" / "none.json"
     assert paths.recorded_path(missing) == missing, "where it would be written"
     outside = tmp_path / "figure.json"
