@@ -1,4 +1,4 @@
-"""A piece of work in a process of its own: ``python -m dtl_book.sweep.worker WORK ANSWER``, its argument on the input."""
+"""A piece of work in a process of its own: ``python -m dtl_book.sweep WORK ANSWER``, its argument on the input."""
 
 from __future__ import annotations
 
@@ -45,7 +45,3 @@ def _end_with_the_sweep() -> None:
     """Where the sweep is killed its end of the input closes: the next sweep would start the same run beside this one."""
     sys.stdin.read()
     os._exit(1)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -26,7 +26,7 @@ import torch
 from ..paths import cache_dir
 from .worker import WORK
 
-PROGRAM = ("-m", "dtl_book.sweep.worker")
+PROGRAM = ("-m", "dtl_book.sweep")
 STORE = 100 * 2**20  # bytes of the object store of a Ray of our own: what goes through it is a card and a log
 
 
