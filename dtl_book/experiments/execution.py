@@ -75,6 +75,8 @@ def prepare(run: Run) -> Prepared:
         options["first_block"] = run.first_block
     if run.rank is not None and run.method in RANKED:
         options[RANKED[run.method]] = run.rank
+    if run.taps:
+        options["taps"] = True
     if run.pitfalls.readout != "mean":
         options["readout"] = run.pitfalls.readout
     if run.backbone_dtype != "float32":

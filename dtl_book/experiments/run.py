@@ -18,7 +18,7 @@ from .profiles import Profile, get_profile
 
 Benchmark = Literal["vtab-1k", "few-shot", "domain"]  # and "folder", where there is ``data``
 Method = Literal[
-    "full", "linear", "linear-taps", "bitfit", "vpt-shallow", "vpt-deep", "adaptformer", "lora", "ssf", "fact", "repadapter", "lst", "noah", "dtl", "dtl+"
+    "full", "linear", "bitfit", "vpt-shallow", "vpt-deep", "adaptformer", "lora", "ssf", "fact", "repadapter", "lst", "noah", "dtl", "dtl+"
 ]  # fmt: skip
 ProfileName = Literal["smoke", "laptop", "paper"]
 Protocol = Literal["authors", "clean"]
@@ -54,6 +54,7 @@ class Run:
         first_block: adapt the blocks from this one on and leave those before it frozen (full, bitfit, vpt-deep, adaptformer,
             lora, ssf, repadapter), so that their output can be stored as DTL's is.
         rank: of LoRA, of DTL's maps, or the width of AdaptFormer's bottleneck; the method's own if not given.
+        taps: let the linear probe read every block's input too.
         pitfalls: what the field gets wrong, to be measured.
         purpose: "final" (tested once) or "select" (a setting that is tried, scored on validation images).
         config: of DTL, in the place of the profile's.
@@ -80,6 +81,7 @@ class Run:
     backbone_dtype: Literal["float32", "bfloat16"] = "float32"
     first_block: int = 0
     rank: int | None = None
+    taps: bool = False
     pitfalls: Annotated[Pitfalls, tyro.conf.OmitArgPrefixes] = field(default_factory=Pitfalls)
     purpose: tyro.conf.Suppress[Literal["final", "select"]] = "final"
     config: tyro.conf.Suppress[DTLConfig | None] = None
@@ -118,6 +120,8 @@ class Run:
             )
         if self.rank is not None and self.method not in (*RANKED, *DROP_PATH_METHODS):
             raise ValueError(f"rank is {self.rank}, and {self.method} has none: leave it out")
+        if self.taps and self.method != "linear":
+            raise ValueError(f"taps are for the linear probe, and this is {self.method}")
         object.__setattr__(self, "profile", get_profile(self.profile).name)
 
     def __str__(self) -> str:

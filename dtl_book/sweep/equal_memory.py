@@ -40,9 +40,11 @@ def base_runs(profile: str = "laptop", tasks: Sequence[str] = TASKS, names: Sequ
                 method, _, variant = name.partition("-")
                 own = {"first_block": FIRST.get(profile, 7), **LATE[name]}
                 runs.append(Run(task, method, variant=variant, **own, **shared))
+            elif name.startswith("linear"):
+                taps = {"taps": True, "variant": "taps"} if name == "linear-taps" else {}
+                runs.append(Run(task, "linear", epochs=PROBE_EPOCHS, **taps, **shared))
             else:
-                epochs = PROBE_EPOCHS if name.startswith("linear") else None
-                runs.append(Run(task, name, epochs=epochs, **shared))
+                runs.append(Run(task, name, **shared))
     return runs
 
 

@@ -8,7 +8,7 @@ from torch import nn
 from ..dtl import DTL, DTLConfig
 from .adaptformer import adaptformer
 from .bitfit import bitfit
-from .classifier import Classifier, LinearProbe, TapProbe, classifier
+from .classifier import Classifier, LinearProbe, classifier
 from .fact import fact
 from .lora import LoRALinear, lora
 from .lst import LST
@@ -51,7 +51,6 @@ def _dtl_plus(backbone: nn.Module, num_classes: int, config: DTLConfig | None = 
 METHODS = {
     "full": _full,
     "linear": LinearProbe,
-    "linear-taps": TapProbe,
     "bitfit": bitfit,
     "vpt-shallow": vpt_shallow,
     "vpt-deep": vpt_deep,
@@ -89,7 +88,7 @@ def build(
             ``rank``, ``alpha``, ``separate`` (lora); ``rank``, ``scale``, ``dropout`` (fact); ``hidden``,
             ``groups``, ``scale`` (repadapter); ``reduction``, ``dropout`` (lst); ``adapter``, ``rank``, ``prompts``
             (noah); ``config``, ``recompute``, ``drop_path`` (dtl, dtl+); ``readout`` (all but dtl, dtl+);
-            ``first_block`` (full, bitfit, vpt-deep, adaptformer, lora, ssf, repadapter): nothing before this block is
+            ``taps`` (linear); ``first_block`` (full, bitfit, vpt-deep, adaptformer, lora, ssf, repadapter): nothing before this block is
             changed, which gives the model a frozen ``prefix`` and a ``suffix`` as DTL has them.
 
     Raises:

@@ -173,10 +173,31 @@ def classifier(
 
 
 class LinearProbe(Classifier):
-    """A frozen backbone with a trained head, whose prefix is the whole backbone."""
+    """A frozen backbone with a trained head, whose prefix is the whole backbone.
 
-    def __init__(self, backbone: nn.Module, num_classes: int, readout: Literal["mean", "cls"] = "mean"):
+    With ``taps`` the head reads every block's input beside the final features: the mean over its patch tokens, normalised
+    to mean 0 and variance 1. No gradient crosses a block, so this is what the taps of a side network are worth without
+    one; it is ours, not of the literature.
+    """
+
+    def __init__(
+        self, backbone: nn.Module, num_classes: int, readout: Literal["mean", "cls"] = "mean", taps: bool = False
+    ):
         super().__init__(backbone.requires_grad_(False), num_classes, readout)
+        self.taps, widths = taps, self.blocks.widths
+        if taps:
+            self.head = _head(sum(widths) + widths[-1], num_classes)
+
+    def features(self, images: Tensor) -> Tensor:
+        if not self.taps:
+            return super().features(images)
+        x, read = self._embed(images), []
+        for i, width in enumerate(self.blocks.widths):
+            x = self.blocks.enter(i, x)
+            patches = x.flatten(1, 2) if x.ndim == 4 else x[:, self.backbone.num_prefix_tokens :]
+            read.append(F.layer_norm(patches.mean(dim=1), (width,)))
+            x = self.blocks(i, x)
+        return torch.cat([*read, self._read(x)], dim=1)
 
     @torch.no_grad()
     def prefix(self, images: Tensor) -> Features:
@@ -191,24 +212,3 @@ class LinearProbe(Classifier):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.suffix(self.prefix(images))
-
-
-class TapProbe(LinearProbe):
-    """A ``LinearProbe`` whose head reads every block's input beside the final features: ours, as a lower line for DTL.
-
-    Of each input it reads the mean over the patch tokens, normalised to mean 0 and variance 1. No gradient crosses a
-    block, so this is what the taps of a side network are worth without one.
-    """
-
-    def __init__(self, backbone: nn.Module, num_classes: int, readout: Literal["mean", "cls"] = "mean"):
-        super().__init__(backbone, num_classes, readout)
-        self.head = _head(sum(self.blocks.widths) + self.blocks.widths[-1], num_classes)
-
-    def features(self, images: Tensor) -> Tensor:
-        x, read = self._embed(images), []
-        for i, width in enumerate(self.blocks.widths):
-            x = self.blocks.enter(i, x)
-            patches = x.flatten(1, 2) if x.ndim == 4 else x[:, self.backbone.num_prefix_tokens :]
-            read.append(F.layer_norm(patches.mean(dim=1), (width,)))
-            x = self.blocks(i, x)
-        return torch.cat([*read, self._read(x)], dim=1)

@@ -113,7 +113,7 @@ def test_a_block_that_is_not_there_is_named(first_block):
 
 def test_a_probe_on_all_taps_reads_each_blocks_input():
     for name in ("toy/vit", "toy/swin"):
-        model = build("linear-taps", load_backbone(name), 3)
+        model = build("linear", load_backbone(name), 3, taps=True)
         widths = model.blocks.widths
         tokens = model.prefix(torch.randn(2, 3, *model.info.image_size)).tokens
         assert tokens.shape == (2, sum(widths) + widths[-1]) and not tokens.requires_grad
