@@ -237,7 +237,7 @@ def claims(ids: Names = (), write: bool = False) -> None:
     from .claims import judge, save_claims, write_claims
     from .claims.page import write_claims_html
     from .experiments.behaviour import record_behaviour
-    from .experiments.code import recorded_code
+    from .experiments.code_digests import recorded_code
     from .paths import shown
 
     if write and ids:
@@ -356,8 +356,8 @@ def notebooks_run(names: Names = (), profile: ProfileName | None = None, in_plac
     """
     from .notebooks.run import run_notebooks
 
-    went = run_notebooks(list(names) or None, profile=profile, in_place=in_place)
-    sys.exit(int(any(run["failed"] for run in went.values())))
+    outcomes = run_notebooks(list(names) or None, profile=profile, in_place=in_place)
+    sys.exit(int(any(run["failed"] for run in outcomes.values())))
 
 
 def notebooks_site(out: Path | None = None) -> None:

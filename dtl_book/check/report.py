@@ -106,8 +106,8 @@ class Report:
         if self.findings:
             heads = ("", "where", "finding", "count", "what")
             rows = [heads, *((f.severity, f.where, f.kind, f"{f.count:,}", f.message) for f in self.findings)]
-            wide = [max(len(row[i]) for row in rows) for i in range(4)]
-            lines = ["  ".join([*(row[i].ljust(wide[i]) for i in range(4)), row[4]]) for row in rows] + [""]
+            widths = [max(len(row[i]) for row in rows) for i in range(4)]
+            lines = ["  ".join([*(row[i].ljust(widths[i]) for i in range(4)), row[4]]) for row in rows] + [""]
         if costs := self._jpeg_costs():
             lines += [
                 "What lossy JPEG costs, as the field's issue threads report it (nothing of it was measured here):",

@@ -213,9 +213,9 @@ def best(
     rivals = [m for m in rivals if m not in left_out] or rivals
     mine, other = (max(names, key=lambda m: found[m].mean) for names in (methods, rivals))
     ahead = found[mine].mean - found[other].mean
-    said = {m: NAMES.get(m, m) for m in found}
-    without = f", without {', '.join(said[m] for m in left_out)} (not whole)" if left_out else ""
-    numbers = f"{said[mine]} {found[mine]}, best other {said[other]} {found[other]} ({ahead:+.1f} points{without})"
+    names = {m: NAMES.get(m, m) for m in found}
+    without = f", without {', '.join(names[m] for m in left_out)} (not whole)" if left_out else ""
+    numbers = f"{names[mine]} {found[mine]}, best other {names[other]} {found[other]} ({ahead:+.1f} points{without})"
     return ahead >= margin if margin < 0 else ahead > margin, numbers, [found[m] for m in (*methods, *rivals)]
 
 

@@ -107,10 +107,10 @@ def C3(root: Path | None, tolerance: float = 0.05) -> Iterator[Finding]:
     """
     for method in ("DTL", "DTL+", "Full", "LoRA", "LST"):
         here, read = peaks(root, [method]), figure_readings()["gpu_GB_read"][method]
-        gib, how = here.gib[method], "measured" if here.measured else "planned"
+        gib, source = here.gib[method], "measured" if here.measured else "planned"
         off, decimal = gib / read - 1, gib * GIB / 1e9 / read - 1
         setting = f"{here.setting}; the figure's GB taken as GiB (taken as 10^9 bytes: {decimal:+.1%})"
-        numbers = f"{method} {gib:.2f} GiB {how}{here.beside(method)}, {read:.2f} GB read ({off:+.1%})"
+        numbers = f"{method} {gib:.2f} GiB {source}{here.beside(method)}, {read:.2f} GB read ({off:+.1%})"
         if method == "LST" and abs(off) > tolerance:
             yield Finding("not run", f"this workbook's form of it: {numbers}", setting, today())
         else:

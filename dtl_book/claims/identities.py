@@ -17,7 +17,7 @@ from dtl_core.dtl import DTL, DTLConfig
 from dtl_core.files import DamagedFile
 
 from ..experiments.behaviour import SERVING
-from ..experiments.code import age_of, serving_code
+from ..experiments.code_digests import age_of, serving_code
 from ..paths import recorded_path, results_dir
 from .claim import Finding, finding, paper_number, today
 from .costs import as_theirs

@@ -13,7 +13,7 @@ from dtl_core.training import Recipe
 
 from ..experiments import SEEDS, RunCard, card_path, load_card
 from ..experiments.behaviour import VIEWS
-from ..experiments.code import age_of, code_of
+from ..experiments.code_digests import age_of, code_of
 from ..experiments.profiles import get_profile
 from ..experiments.recipes import recipe_of, takes_views
 from ..experiments.run import Run
@@ -76,11 +76,11 @@ def scores(
             absent.append(str(seed))
             continue
         card = load_card(path)
-        if wrong := faults(card, profile, benchmark, task, method, seed, shots, config):
+        if wrong := mismatches(card, profile, benchmark, task, method, seed, shots, config):
             missing.append(f"{label} on {task}, seed {seed}: {', '.join(wrong)}")
             continue
         cards[seed] = card
-        stale += aged(card)
+        stale += staleness(card)
     if absent:
         missing.append(f"{label} on {task}: no card of seed{'s' * (len(absent) > 1)} {', '.join(absent)}")
     same = ("backbone_sha256", "lr", "protocol")
@@ -90,7 +90,7 @@ def scores(
     return Scores(values, tuple(cards.values()), tuple(missing), tuple(stale))
 
 
-def faults(
+def mismatches(
     card: RunCard, profile: str, benchmark: str, task: str, method: str, seed: int, shots: int | None, config: DTLConfig
 ) -> list[str]:
     """Return why a card may not speak for a run; nothing where it may."""
@@ -129,7 +129,7 @@ def lists_of(benchmark: str, seed: int, shots: int | None) -> tuple[str, str]:
     return f"train_meta.list.num_shot_{shots}.seed_{seed}", test
 
 
-def aged(card: RunCard) -> list[str]:
+def staleness(card: RunCard) -> list[str]:
     """Return what has changed since a card was made: files of the code, values of the recipe."""
     shots = card.shots if card.benchmark == "few-shot" else None
     asked = {k: getattr(card, k) for k in ("benchmark", "protocol", "profile", "seed", "lr")}

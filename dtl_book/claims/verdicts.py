@@ -126,7 +126,7 @@ def claims_markdown(path: Path | None = None) -> str:
         cells = []
         for part in row["parts"]:
             found = f": {part['numbers']}" if part["verdict"] != "not run" else ""
-            old = "".join(notes.setdefault(said, f"<sup>{len(notes) + 1}</sup>") for said in part["stale"])
+            old = "".join(notes.setdefault(text, f"<sup>{len(notes) + 1}</sup>") for text in part["stale"])
             cells.append(f"{SIGNS[part['verdict']]} {part['about']}{found}{old}")
         lines.append(f"| {row['id']} | {row['text']} | **{row['verdict']}** | {'<br>'.join(cells)} |")
     signs = ", ".join(f"{sign} {word}" for word, sign in SIGNS.items())
@@ -135,7 +135,7 @@ def claims_markdown(path: Path | None = None) -> str:
         "decides nothing about the paper's numbers. What is planned is not measured on a GPU. Settings, dates, tolerances and the command "
         "for each part: `results/claims.json`, or notebook 14."
     )
-    footnotes = [f"{mark} {said[:1].upper()}{said[1:]}." for said, mark in notes.items()]
+    footnotes = [f"{mark} {text[:1].upper()}{text[1:]}." for text, mark in notes.items()]
     return "\n".join([*lines, "", note, *(["", " ".join(footnotes)] if footnotes else [])])
 
 

@@ -16,7 +16,7 @@ from dtl_core.memory import GIB
 from dtl_core.training import Evaluation, PrefixCache, Recipe, evaluate, fit, seed_everything
 
 from .cards import RunCard
-from .code import code_of
+from .code_digests import code_of
 from .preflight import preflight
 from .recipes import is_official, recipe_of, takes_views
 from .run import DROP_PATH_METHODS, Run
@@ -148,7 +148,7 @@ def execute(
     card = RunCard(
         run=asdict(run), method=run.method, profile=run.profile, benchmark=run.benchmark, task=run.task, purpose=run.purpose,
         protocol=run.protocol or run.sizes.protocol, shots=data.shots, seed=run.seed, lr=recipe.lr, recipe=asdict(recipe),
-        readout=getattr(model, "readout", "mean"), switches=run.pitfalls.turned(),
+        readout=getattr(model, "readout", "mean"), switches=run.pitfalls.active(),
         backbone=info.name, backbone_sha256=info.sha256, backbone_dtype=run.backbone_dtype, image_size=list(info.image_size),
         train_split=train_split, test_split=test_split, classes=data.train.classes,
         data_digest={train_split: data.train.digest, test_split: data.test.digest},

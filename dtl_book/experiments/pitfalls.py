@@ -44,7 +44,7 @@ class Pitfalls:
         if not 0 <= self.jpeg <= 95:
             raise ValueError(f"jpeg is {self.jpeg}: a quality from 1 to 95, or 0 for none")
 
-    def turned(self) -> dict:
+    def active(self) -> dict:
         """Return those that are not at their default."""
         return {k: v for k, v in asdict(self).items() if v != getattr(Pitfalls(), k)}
 

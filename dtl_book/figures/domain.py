@@ -40,7 +40,7 @@ def open_domains(profile: Profile) -> dict[str, DomainShift]:
     Returns:
         domain -> images without a transform. Empty without the source, for then nothing can be trained.
     """
-    from ..standins.build import build_suite  # not at the top: reading notebooks needs no data code
+    from ..standins.suites import build_suite  # not at the top: reading notebooks needs no data code
 
     root, names = paths.domain_dir(profile.name), domains_of(profile.name)
     if profile.name == "smoke" and not all((root / name / "built.json").is_file() for name in names):

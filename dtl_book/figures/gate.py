@@ -119,11 +119,11 @@ def draw_held(frame: pd.DataFrame) -> Figure:
     fig, ax = plt.subplots(figsize=(6.4, 3.6))
     left = pd.Series(0.0, index=frame.columns)
     for part, (color, hatch, _) in PARTS.items():
-        wide = frame.loc[part] / MIB
+        widths = frame.loc[part] / MIB
         ax.barh(
-            list(frame.columns), wide, left=left, color=color, hatch=hatch, edgecolor="white", label=part, height=0.6
+            list(frame.columns), widths, left=left, color=color, hatch=hatch, edgecolor="white", label=part, height=0.6
         )
-        left += wide
+        left += widths
     for at, total in enumerate(left):
         ax.annotate(f"{total:,.0f}", (total, at), xytext=(5, 0), textcoords="offset points", va="center")
     ax.invert_yaxis()

@@ -101,15 +101,15 @@ def _mistakes(labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.n
     return counts
 
 
-def plot_mistakes(labels: np.ndarray, said: dict[str, np.ndarray], class_names: Sequence[str]) -> Figure:
+def plot_mistakes(labels: np.ndarray, predictions: dict[str, np.ndarray], class_names: Sequence[str]) -> Figure:
     """Which classes are taken for which, a grid for each model on one scale of colours. Right answers are left out.
 
     Args:
         labels: (n,) the truth.
-        said: model -> (n,) predictions.
+        predictions: model -> (n,) predictions.
         class_names: name of each class. With 12 or fewer the counts are written into the cells, else colours are explained.
     """
-    grids = {name: _mistakes(labels, predictions, len(class_names)) for name, predictions in said.items()}
+    grids = {name: _mistakes(labels, answers, len(class_names)) for name, answers in predictions.items()}
     most = max(1, *(grid.max() for grid in grids.values()))
     fig, axes = plt.subplots(len(grids), 1, figsize=(6.4, 0.5 + 4.2 * len(grids)), squeeze=False)
     written = len(class_names) <= 12
@@ -123,12 +123,12 @@ def plot_mistakes(labels: np.ndarray, said: dict[str, np.ndarray], class_names: 
 
 
 def mistakes_table(
-    labels: np.ndarray, said: dict[str, np.ndarray], class_names: Sequence[str], top: int = 3
+    labels: np.ndarray, predictions: dict[str, np.ndarray], class_names: Sequence[str], top: int = 3
 ) -> pd.DataFrame:
     """The most frequent mistakes of each model: a row a place, a column a model ("4 taken for 9: 12 images")."""
     columns = {}
-    for name, predictions in said.items():
-        grid = _mistakes(labels, predictions, len(class_names))
+    for name, answers in predictions.items():
+        grid = _mistakes(labels, answers, len(class_names))
         places = np.argsort(-grid, axis=None, kind="stable")[:top]
         pairs = [(*np.unravel_index(place, grid.shape), grid.flat[place]) for place in places]
         columns[name] = [

@@ -22,7 +22,7 @@ from ..lab.plots import METHOD_STYLES
 from ..lab.setup import require_data
 from ..paths import RESOURCES, vtab_dir
 from ..tables.benchmarks import GROUPS, both_means
-from .welcome import tasks_in
+from .overview import tasks_in
 
 PAPER_SETTING = "paper: ViT-B/16, the official 19 tasks of VTAB-1K"
 GROUP_NAMES = ("natural", "specialized", "structured")
@@ -62,7 +62,7 @@ def find_suite(profile: Profile) -> Suite:
     return Suite(profile, require_data(profile))
 
 
-SAID = {  # sources of a test size, for readers who do not know the abbreviations of the file
+TEST_SIZE_SOURCES = {  # sources of a test size, for readers who do not know the abbreviations of the file
     "FGFS list has same 3669": "few-shot list: the same",
     "RepAdapter#15 + vtab1k-pytorch#2": "two public threads",
 }
@@ -84,7 +84,10 @@ def benchmark_table() -> pd.DataFrame:
             "folder": tasks["folder"],
             "classes": tasks["classes"],
             "test images": tasks["test_n"],
-            "test size from": tasks["test_n_source"].where(~recalled, "recall").str.partition(" (")[0].replace(SAID),
+            "test size from": tasks["test_n_source"]
+            .where(~recalled, "recall")
+            .str.partition(" (")[0]
+            .replace(TEST_SIZE_SOURCES),
         }
     )
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from ..experiments.grids import PITFALL_METHODS as METHODS
-from ..experiments.grids import SWITCHES, is_run, pitfall_tasks
+from ..experiments.grids import PITFALL_VARIANTS, pitfall_applies, pitfall_tasks
 from ..experiments.pitfalls import ThroughJpeg
 from ..experiments.profiles import get_profile
 from ..lab.plots import method_style
@@ -40,19 +40,21 @@ def draw_pitfalls(profile: str = "laptop", root: Path | None = None) -> tuple[Fi
         The figure and its sentence, with the setting.
     """
     rows = pitfalls_table(profile, root).set_index(["task", "method", "pitfall"])
-    y = dict(zip(SWITCHES, np.arange(len(SWITCHES))[::-1], strict=True))
+    y = dict(zip(PITFALL_VARIANTS, np.arange(len(PITFALL_VARIANTS))[::-1], strict=True))
     tasks = pitfall_tasks(profile)
     fig, axes = plt.subplots(1, len(tasks), figsize=(6.4, 3.9), sharex=True, sharey=True)
     for ax, task in zip(axes, tasks, strict=True):
         ax.axvline(0, color="#333333", lw=1.4)
         for method, shift in zip(METHODS, np.linspace(0.15, -0.15, len(METHODS)), strict=True):
-            names = [pitfall for pitfall in SWITCHES if is_run(method, pitfall)]
+            names = [pitfall for pitfall in PITFALL_VARIANTS if pitfall_applies(method, pitfall)]
             mine = rows.loc[[(task, method, pitfall) for pitfall in names]]
             style = {"ls": "", "capsize": 4, "ms": 9, **method_style(method)}
             places = [y[name] + shift for name in names]
             ax.errorbar(mine["difference"], places, xerr=mine["spread"].fillna(0), **style)
-        for pitfall in SWITCHES:
-            there = [rows.loc[(task, method, pitfall), "seeds"] for method in METHODS if is_run(method, pitfall)]
+        for pitfall in PITFALL_VARIANTS:
+            there = [
+                rows.loc[(task, method, pitfall), "seeds"] for method in METHODS if pitfall_applies(method, pitfall)
+            ]
             if not any(there):
                 where = dict(ha="right", va="center", color="#555555", transform=ax.get_yaxis_transform())
                 ax.text(0.99, y[pitfall], "not run", fontsize=12, **where)

@@ -76,7 +76,7 @@ def require_data(profile: Profile) -> Path:
     Raises:
         DataMissing: when weights or task lists are missing; the message names the command.
     """
-    from ..standins.build import TASKS, build_suite  # not at the top: reading notebooks needs no data code
+    from ..standins.suites import TASKS, build_suite  # not at the top: reading notebooks needs no data code
 
     root = paths.vtab_dir(profile.name)
     if profile.backbone.startswith("packaged/") and not paths.packaged_vit_weights().is_file():

@@ -17,7 +17,7 @@ import torch
 from dtl_core.files import DamagedFile, written_whole
 from dtl_core.memory import plan_training
 
-from ..experiments.code import PACKAGE, digest_of
+from ..experiments.code_digests import PACKAGE, digest_of
 from ..paths import results_dir, results_roots
 from ..tables.figure1 import NAMES
 
@@ -51,7 +51,7 @@ def device_name(device: torch.device) -> str:
 
 
 def code_digests(part: str = "memory") -> dict[str, str]:
-    """Return path -> digest (see ``experiments.code.digest_of``) of each file that a part's numbers pass through."""
+    """Return path -> digest (see ``experiments.code_digests.digest_of``) of each file that a part's numbers pass through."""
     found = {path for pattern in (*CODE, *PART_CODE.get(part, ())) for path in PACKAGE.parent.glob(pattern)}
     names = sorted(path.relative_to(PACKAGE.parent).as_posix() for path in found)
     return {name: digest_of(name, PACKAGE.parent) for name in names}

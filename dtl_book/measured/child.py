@@ -34,9 +34,9 @@ def run_python(
     path = os.pathsep.join([str(Path(__file__).resolve().parents[2]), *([before] if before else [])])
     hidden = {} if device.type == "cuda" else {"CUDA_VISIBLE_DEVICES": ""}
     variables = {**os.environ, "PYTHONPATH": path, "TQDM_DISABLE": "1", **hidden, **environment}
-    with tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
-            [sys.executable, *arguments], cwd=cwd, env=variables, stdin=subprocess.DEVNULL, stdout=said,
+            [sys.executable, *arguments], cwd=cwd, env=variables, stdin=subprocess.DEVNULL, stdout=output,
             stderr=subprocess.STDOUT, process_group=0,
         )  # fmt: skip
         try:
@@ -45,8 +45,8 @@ def run_python(
             status = None
         finally:
             _stop(process)
-        said.seek(0)
-        return status, said.read().decode(errors="replace")
+        output.seek(0)
+        return status, output.read().decode(errors="replace")
 
 
 def _stop(process: subprocess.Popen) -> None:

@@ -160,7 +160,7 @@ def _peaks(method: str, setting: dict, device: torch.device) -> tuple[int, int |
     return plan.cuda_peak_bytes, None if setting["cached"] else torch.cuda.max_memory_reserved(device)
 
 
-def tell_row(row: dict) -> str:
+def describe_row(row: dict) -> str:
     """Return what is printed of a measured row."""
     planned, allocated = row["planned_bytes"] / MIB, row["allocated_bytes"] / MIB
     return f"planned {planned:,.1f} MiB, measured {allocated:,.1f} MiB ({row['ratio'] - 1:+.2%})"
@@ -186,7 +186,7 @@ def summarize(rows: list[dict]) -> dict[str, dict]:
     return summary
 
 
-def tell_summary(summary: dict[str, dict]) -> str:
+def describe_summary(summary: dict[str, dict]) -> str:
     """Return the summary in words, a line for each group."""
     return "\n".join(
         f"{group}: planned against measured over {s['rows']} rows: median error {s['median']:.2%}, worst {s['worst']:.2%} "
@@ -198,7 +198,7 @@ def tell_summary(summary: dict[str, dict]) -> str:
 MEMORY = Part(
     specs=lambda device, backbone: memory_specs(backbone),
     rows=measure_rows,
-    tell=tell_row,
+    describe=describe_row,
     refuse=lambda spec, device: (
         NO_AUTOCAST if device.type != "cuda" and spec["setting"]["precision"] in AUTOCAST else ""
     ),

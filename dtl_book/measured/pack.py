@@ -100,8 +100,8 @@ def _pip(python: str, *arguments: str) -> None:
     ]
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
     if done.returncode:
-        said = " ".join(done.stderr.strip().splitlines()[-2:])
-        raise RuntimeError(f"the wheels for Python {python} could not be had: {said}")
+        reason = " ".join(done.stderr.strip().splitlines()[-2:])
+        raise RuntimeError(f"the wheels for Python {python} could not be had: {reason}")
 
 
 def within(limit: int, sizes: dict[str, int]) -> tuple[list[str], list[str]]:

@@ -63,7 +63,7 @@ def _rehearse_one(spec: dict, folder: Path, device: torch.device, backbone: str,
     while True:
         job = {"spec": spec, "backbone": backbone, "device": device.type, "out": str(out), "resumed": resumed}
         command = ["-m", "dtl_book.measured.rehearsal", json.dumps(job)]
-        status, said = run_python(command, device, deadline, **places)
+        status, output = run_python(command, device, deadline, **places)
         if out.exists():
             row = json.loads(out.read_text(encoding="utf-8"))
             out.unlink()
@@ -73,7 +73,7 @@ def _rehearse_one(spec: dict, folder: Path, device: torch.device, backbone: str,
         was_killed = spec["killed"] and not resumed and status == -signal.SIGKILL
         resumed = checkpointed_epochs(folder / "cache" / "runs") if was_killed else []
         if not resumed:
-            error = f"its process ended with status {status}: {last_lines(said)}"
+            error = f"its process ended with status {status}: {last_lines(output)}"
             return {"status": "failed", "error": error}
 
 
@@ -87,7 +87,7 @@ def checkpointed_epochs(folder: Path) -> list[dict]:
     return []
 
 
-def tell_row(row: dict) -> str:
+def describe_row(row: dict) -> str:
     """Return what is printed of a run that passed."""
     went_on = f", killed, and resumed after epoch {row['resumed_from']}" if row["resumed_from"] else ""
     return (
@@ -95,7 +95,7 @@ def tell_row(row: dict) -> str:
     )
 
 
-PAPER = Part(specs=lambda device, backbone: paper_specs(), rows=rehearse, tell=tell_row)
+PAPER = Part(specs=lambda device, backbone: paper_specs(), rows=rehearse, describe=describe_row)
 
 
 # ---------------------------------------------------------------- in the process of a run

@@ -28,14 +28,14 @@ class Part:
         specs: from device and backbone to what each row is, with its "name"; what is worth most comes first.
         rows: from specs, device, backbone and deadline to the rest of each row, in order, with its "status". "not run" and
             a "reason" put it among those not run. It ends where the budget does.
-        tell: what is printed of a finished row beside its name.
+        describe: what is printed of a finished row beside its name.
         refuse: why a row cannot be on this device; empty where it can.
         summarize: from all rows to the card's summary.
     """
 
     specs: Callable[[torch.device, str], list[dict]]
     rows: Callable[[list[dict], torch.device, str, float], Iterator[dict]]
-    tell: Callable[[dict], str]
+    describe: Callable[[dict], str]
     refuse: Callable[[dict, torch.device], str] = lambda spec, device: ""
     summarize: Callable[[list[dict]], dict] | None = None
 
@@ -86,7 +86,7 @@ def fill_card(
         else:
             card["rows"].append(row)
         write()
-        print(f"{row['name']}: {_told(row, part.tell)}", flush=True)
+        print(f"{row['name']}: {_outcome(row, part.describe)}", flush=True)
     if part.summarize:
         card["summary"] = part.summarize(card["rows"])
         write()
@@ -115,11 +115,11 @@ def _now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _told(row: dict, tell: Callable[[dict], str]) -> str:
+def _outcome(row: dict, describe: Callable[[dict], str]) -> str:
     if row["status"] == "not run":
         return row["reason"]
     if row["status"] in GOOD or "failures" in row:
-        return tell(row)
+        return describe(row)
     return f"{row['status']} ({row['error'].strip().splitlines()[-1][:110]})"
 
 

@@ -10,7 +10,7 @@ import torch
 
 from ..paths import shown
 from .cards import PARTS, device_name, measured_dir, slug
-from .memory import MEMORY, tell_summary
+from .memory import MEMORY, describe_summary
 from .rehearsal import PAPER
 from .rows import Part, fill_card
 from .suites import NOTEBOOKS, TESTS
@@ -69,7 +69,7 @@ def measure(
             failed = True
             continue
         if card.get("summary"):
-            print(tell_summary(card["summary"]))
+            print(describe_summary(card["summary"]))
         bad = [row["name"] for row in card["rows"] if row["status"] == "failed"]
         failed = failed or bool(bad)
         left = f", {len(card['not_run'])} not run" if card["not_run"] else ""

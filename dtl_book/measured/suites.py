@@ -100,10 +100,12 @@ def read_report(path: Path) -> tuple[dict[str, int], list[dict[str, str]]]:
     return counts, failures
 
 
-def tell_row(row: dict) -> str:
+def describe_row(row: dict) -> str:
     """Return what is printed of a file that was run."""
-    told = f"{row['passed']} passed, {row['failed']} failed, {row['skipped']} skipped, {row['seconds']:.0f} s"
-    return "\n".join([told, *(f"  {f['test']}: {(f['text'].splitlines() or [''])[-1][:110]}" for f in row["failures"])])
+    counts = f"{row['passed']} passed, {row['failed']} failed, {row['skipped']} skipped, {row['seconds']:.0f} s"
+    return "\n".join(
+        [counts, *(f"  {f['test']}: {(f['text'].splitlines() or [''])[-1][:110]}" for f in row["failures"])]
+    )
 
 
 def _here(name: str, files: list[Path]) -> list[dict]:
@@ -118,12 +120,12 @@ def _refuse_notebook(spec: dict, device: torch.device) -> str:
 TESTS = Part(
     specs=lambda device, backbone: _here("tests", gpu_tests()),
     rows=partial(run_files, ["-m", "gpu"]),
-    tell=tell_row,
+    describe=describe_row,
     refuse=lambda spec, device: "" if in_checkout() else NO_CHECKOUT,
 )
 NOTEBOOKS = Part(
     specs=lambda device, backbone: _here("notebooks", notebooks(device)),
     rows=partial(run_files, ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=300"]),
-    tell=tell_row,
+    describe=describe_row,
     refuse=_refuse_notebook,
 )

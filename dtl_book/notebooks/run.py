@@ -60,13 +60,13 @@ def run_notebooks(
         folder: another folder than ``notebooks/``.
 
     Returns:
-        How each went: name -> whether it ``failed``, and its ``status`` in words, ``ran in 35 s`` or ``failed in cell [7] …``.
+        How each outcomes: name -> whether it ``failed``, and its ``status`` in words, ``ran in 35 s`` or ``failed in cell [7] …``.
     """
     chosen, folder, out = get_profile(profile), folder or notebooks_dir(), out or default_out()
     infos = select(list_notebooks(folder=folder), names)
     if not infos:
         raise ValueError(f"there are no notebooks in {folder}: run this from a checkout of the project")
-    went, trained = {}, out / "trained"
+    outcomes, trained = {}, out / "trained"
     shutil.rmtree(trained, ignore_errors=True)
     # no bars in stored outputs; waiting threads sleep, or two kernels' worth of threads fight over two cores
     env = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "DTL_PROFILE": chosen.name, "TQDM_DISABLE": "1"}
@@ -84,19 +84,19 @@ def run_notebooks(
             failed = f"failed: {error}"
             (out / info.path.name).unlink(missing_ok=True)  # of an earlier run
         status = failed or f"ran in {time.monotonic() - start:.0f} s"
-        went[info.name] = {"status": status, "failed": bool(failed)}
+        outcomes[info.name] = {"status": status, "failed": bool(failed)}
         if failed:
             tqdm.write(f"{info.path.name} {status}")
-    print("", *(f"{info.number} {info.title}: {went[info.name]['status']}" for info in infos), sep="\n")
+    print("", *(f"{info.number} {info.title}: {outcomes[info.name]['status']}" for info in infos), sep="\n")
     cards = trained_in(trained)
     if len(cards):
         print(f"\nWhat was trained:\n{cards.to_string(index=False, float_format='{:.3f}'.format, na_rep='–')}")
     print()
-    run = {"setting": chosen.setting, "notebooks": went, "trained": json.loads(cards.to_json(orient="records"))}
+    run = {"setting": chosen.setting, "notebooks": outcomes, "trained": json.loads(cards.to_json(orient="records"))}
     with written_whole(out / "run.json") as part:
         part.write_text(json.dumps(run, indent=1), encoding="utf-8")
     write_site(out, notebooks_folder=folder.resolve(), run_folder=out.resolve())
-    return went
+    return outcomes
 
 
 def execute(notebook: nbformat.NotebookNode, folder: Path, env: dict[str, str], timeout: int, label: str) -> str:

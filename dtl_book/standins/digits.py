@@ -23,8 +23,8 @@ from dtl_core.data.domain import VAL_LIST, list_name
 from dtl_core.data.fewshot import SEEDS
 
 from . import typefaces
-from .built import Album, build_folder
-from .originals import MNIST_CLASSES, mnist_arrays, printed_digit
+from .packaged_images import MNIST_CLASSES, mnist_arrays, printed_digit
+from .seeded_folder import Album, build_folder
 
 VERSION = 1  # raise it when the pixels or the lists that a seed gives change
 SHOTS = 16  # the benchmark's

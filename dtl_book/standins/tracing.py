@@ -52,7 +52,7 @@ class Solid:
         """Return the radius of the sphere about the centre that holds the solid."""
         return {"sphere": self.radius, "cube": self.half * np.sqrt(3), "cylinder": self.radius * np.sqrt(2)}[self.kind]
 
-    def turned(self, v: np.ndarray, back: bool = False) -> np.ndarray:
+    def rotated(self, v: np.ndarray, back: bool = False) -> np.ndarray:
         """Return vectors (3, n) in the solid's own frame, or back from it."""
         c, s = np.float32(np.cos(self.angle)), np.float32(np.sin(-self.angle if back else self.angle))
         return np.stack([c * v[0] + s * v[1], c * v[1] - s * v[0], v[2]])
@@ -62,7 +62,7 @@ class Solid:
         o = origin - self.centre[:, None]
         if self.kind == "sphere":
             return _quadratic(np.float32(1), dot(o, ray), dot(o, o) - np.float32(self.radius**2))
-        o, ray = self.turned(o), self.turned(ray)
+        o, ray = self.rotated(o), self.rotated(ray)
         h = np.float32(self.half)
         inverse = 1 / np.where(np.abs(ray) < 1e-7, np.float32(1e-7), ray)
         low, high = (-h - o) * inverse, (h - o) * inverse
@@ -79,7 +79,7 @@ class Solid:
         p = points - self.centre[:, None]
         if self.kind == "sphere":
             return p / np.float32(self.radius)
-        p = self.turned(p)
+        p = self.rotated(p)
         core = np.float32(0.86 * self.half)
         if self.kind == "cube":
             n = p - np.clip(p, -core, core)
@@ -87,7 +87,7 @@ class Solid:
             side = np.maximum(np.sqrt(dot(p[:2], p[:2])), np.float32(1e-6))
             out = np.maximum(side - np.float32(0.86 * self.radius), 0) / side
             n = np.stack([p[0] * out, p[1] * out, p[2] - np.clip(p[2], -core, core)])
-        return unit(self.turned(n, back=True))
+        return unit(self.rotated(n, back=True))
 
 
 def dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:

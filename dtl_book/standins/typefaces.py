@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from dtl_core.data.fewshot import SEEDS, SHOTS, list_name
 
-from .built import Album, build_folder
+from .seeded_folder import Album, build_folder
 
 VERSION = 1  # raise it when the pixels or the lists that a seed gives change
 

@@ -15,7 +15,7 @@ from ..experiments.run import Benchmark, Run
 from ..experiments.run_data import source_of
 from ..experiments.settings import Grid, Setting, best_setting, selection_runs
 from ..paths import results_dir
-from .report import check_sweep, summed_up
+from .report import check_sweep, write_summary
 from .runner import Result, recorded, run_all
 from .workers import open_workers
 
@@ -86,17 +86,17 @@ def sweep_grid(grid: Grid, *, workers: int = 0, cluster: str | None = None, retr
             print(f"choosing {' and '.join(what)} on validation images")
             results += run_all(selects, pool, retries=retries)
         failed = {result.run for result in results if result.card is None}
-        lost = [run for run, each in tried.items() if failed & set(each.values())]
-        for run in lost:
+        undecided = [run for run, each in tried.items() if failed & set(each.values())]
+        for run in undecided:
             print(f"no final runs of {run.method} on {run.where}: a run that was to choose its setting failed")
         chosen = {
             run: best_setting(run, grid.lr or (None,), grid.drop_path) if len(tried[run]) > 1 else known[run]
             for run in curves
-            if run not in lost
+            if run not in undecided
         }
         final = [run for curve, setting in chosen.items() for run in finals(curve, setting)]
         results += run_all(final, pool, retries=retries)
-    return summed_up(results, results_dir() / grid.profile / grid.benchmark)
+    return write_summary(results, results_dir() / grid.profile / grid.benchmark)
 
 
 def sweep_runs(runs: Sequence[Run], folder: Path, *, workers: int = 0) -> list[Result]:
@@ -106,4 +106,4 @@ def sweep_runs(runs: Sequence[Run], folder: Path, *, workers: int = 0) -> list[R
         if missing:
             check_sweep(missing, pool)
         results = run_all(runs, pool)
-    return summed_up(results, folder)
+    return write_summary(results, folder)

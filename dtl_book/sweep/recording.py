@@ -16,12 +16,12 @@ from ..experiments.cards import save_card
 from ..experiments.execution import execute, prepare
 from ..experiments.grids import (  # noqa: I001
     ABLATIONS,
-    HALF_TASKS,
+    BF16_TASKS,
     PITFALL_METHODS,
+    PITFALL_VARIANTS,
     PITFALLS,
-    SWITCHES,
-    half_logits_path,
-    is_run,
+    bf16_logits_path,
+    pitfall_applies,
     pitfall_tasks,
     task_of,
     variants,
@@ -64,7 +64,7 @@ def record(
         elif part == "pitfalls":
             measure_pitfalls(profile, workers=workers)
         elif part == "bf16":
-            record_bf16(profile, tasks or HALF_TASKS)
+            record_bf16(profile, tasks or BF16_TASKS)
         else:
             asked = dict(tasks=tuple(tasks) if part == "vtab-1k" else (), methods=tuple(methods), benchmark=part)
             grid = Grid(profile=profile, seeds=settings.SEEDS, lr=settings.LEARNING_RATES, **asked)
@@ -126,14 +126,14 @@ def measure_pitfalls(
             shared = dict(profile=name, lr=lr or best_setting(base).lr, group=PITFALLS)
             runs += [
                 Run(task, method, seed=seed, pitfalls=pitfalls, variant=variant, **shared)
-                for variant, pitfalls in SWITCHES.items()
-                if is_run(method, variant)
+                for variant, pitfalls in PITFALL_VARIANTS.items()
+                if pitfall_applies(method, variant)
                 for seed in seeds or settings.SEEDS
             ]
     return sweep_runs(runs, results_dir() / name / PITFALLS, workers=workers)
 
 
-def record_bf16(profile: str = "laptop", tasks: Sequence[str] = HALF_TASKS) -> None:
+def record_bf16(profile: str = "laptop", tasks: Sequence[str] = BF16_TASKS) -> None:
     """Train DTL with the frozen backbone in bf16, with the learning rates that were chosen in fp32.
 
     Beside the cards it writes, per task, how far the logits of one trained model move when its backbone is cast.
@@ -168,5 +168,5 @@ def _save_logits(run: Run, trained: torch.nn.Module) -> None:
         "largest_difference": float((bf16 - fp32).abs().max()), "largest_logit": float(fp32.abs().max()),
         "same_answer": float((bf16.argmax(1) == fp32.argmax(1)).float().mean()),
     }  # fmt: skip
-    with written_whole(half_logits_path(run.profile, run.task)) as temporary:
+    with written_whole(bf16_logits_path(run.profile, run.task)) as temporary:
         temporary.write_text(json.dumps(note, indent=1) + "\n")

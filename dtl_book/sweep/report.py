@@ -85,7 +85,7 @@ def survey(asked: dict) -> dict:
     return {"text": "\n".join([*head, *lines]), "refusal": "\n".join(refusals)}
 
 
-def summed_up(results: list[Result], folder: Path) -> list[Result]:
+def write_summary(results: list[Result], folder: Path) -> list[Result]:
     """Print means and spreads and what failed, write a row a run to ``sweep.csv`` in ``folder``, and return the results."""
     table, path = summary_table(results), folder / "sweep.csv"
     print(summary_text(table))

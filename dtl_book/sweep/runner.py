@@ -91,16 +91,16 @@ def run_all(runs: Iterable[Run], pool: Workers, *, retries: int = 1) -> list[Res
                     save_card(card, run.card())
                     _forget_failure(run)
                     results[run] = Result(run, card, count)
-                    said = f"done: {run}: accuracy {card.accuracy:.3f} in {took}"
+                    line = f"done: {run}: accuracy {card.accuracy:.3f} in {took}"
                 elif count <= retries:
                     waiting.append(run)
-                    said = f"again: {run}: {short} after {took}; try {count} of {retries + 1}"
+                    line = f"again: {run}: {short} after {took}; try {count} of {retries + 1}"
                 else:
                     log, failed = _record_failure(run, tried[run]), failed + 1
                     results[run] = Result(run, None, count, outcome.error)
-                    said = f"failed: {run}: {short} after {took}; log: {shown(log)}"
+                    line = f"failed: {run}: {short} after {took}; log: {shown(log)}"
                 bar.update(len(results) - bar.n)
-                tqdm.write(f"{said}  [{len(results)} of {len(runs)} runs, {failed} failed]")
+                tqdm.write(f"{line}  [{len(results)} of {len(runs)} runs, {failed} failed]")
                 if not any(other.prefixes == run.prefixes for other in (*waiting, *running.values())):
                     shutil.rmtree(run.prefixes, ignore_errors=True)
     return [results[run] for run in runs]

@@ -146,8 +146,8 @@ def in_process(
     text = log.read_text(errors="replace")
     log.unlink(missing_ok=True)
     if found is None:
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        found = {"value": None, "error": f"its process {how}"}
+        reason = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        found = {"value": None, "error": f"its process {reason}"}
         text += f"{found['error']}\n"
     return Outcome(found["value"], found["error"], text, time.monotonic() - start)
 
@@ -190,8 +190,8 @@ def _ray(address: str, workers: int, environment: dict[str, str], program: Seque
                 try:
                     return ray.get(remote.remote(work, argument, name, environment, program))
                 except ray.exceptions.RayError as error:  # its machine is gone, say, or has no such module
-                    how = f"it died on Ray ({type(error).__name__}): {str(error).strip().splitlines()[-1]}"
-                    return Outcome(None, how, f"{error}\n", time.monotonic() - start)
+                    reason = f"it died on Ray ({type(error).__name__}): {str(error).strip().splitlines()[-1]}"
+                    return Outcome(None, reason, f"{error}\n", time.monotonic() - start)
 
             def slots() -> int:
                 return workers or max(1, int(ray.cluster_resources().get("GPU" if gpus else "CPU", 0)))

@@ -27,7 +27,7 @@ from .cells import (
     cell_grid,
     cell_list,
     counted,
-    how,
+    describe_runs,
     markdown,
     mean_cell,
     mean_sd,
@@ -123,7 +123,7 @@ def results_markdown(profile: str = "laptop", root: Path | None = None) -> str:
     grid = cell_grid(table, "task", _together(groups)).loc[list(means)]
     grid = grid.assign(**{name: [mean_cell(mine[name]) for mine in means.values()] for name in averages})
     cards = final_cards(profile, root)
-    done = how(cards, cards_of(profile, purpose="select", root=root))
+    done = describe_runs(cards, cards_of(profile, purpose="select", root=root))
     minutes = cards[cards["method"].isin(list(means))]["seconds"].sum() / 60
     note = (
         f"Test accuracy in percent, mean ± standard deviation over {len(SEEDS)} seeds. Setting: {setting}; {done}. "
@@ -200,7 +200,7 @@ def few_shot_note(profile: str = "laptop", root: Path | None = None) -> str:
         return f"{text}. Parameters without the head. No run is recorded."
     augmentations = sorted({recipe["augmentation"] for recipe in cards["recipe"]})
     tried = cards_of(profile, "few-shot", "select", root)
-    done = how(cards, tried, "per method and number of shots on the validation list")
+    done = describe_runs(cards, tried, "per method and number of shots on the validation list")
     return (
         f"{text}; {done}; augmentation: {' and '.join(augmentations)}. Parameters without the head. {len(cards)} final runs "
         f"are recorded; they trained for {cards['seconds'].sum() / 60:.0f} minutes in all."

@@ -109,7 +109,7 @@ def counted(there: int, whole: int, what: str) -> str:
     return f"{f'All {whole}' if there == whole else f'{there} of {whole}'} {what}"
 
 
-def how(cards: pd.DataFrame, tried: pd.DataFrame, chosen: str = "per task and method on val200") -> str:
+def describe_runs(cards: pd.DataFrame, tried: pd.DataFrame, chosen: str = "per task and method on val200") -> str:
     """Return how runs were done, in words; where settings were chosen, also from what.
 
     Args:

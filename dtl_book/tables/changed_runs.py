@@ -21,7 +21,7 @@ from dtl_core.dtl import DTLConfig
 from dtl_core.memory import MIB, plan_training
 
 from ..experiments import grids
-from ..experiments.grids import BASE, LETTERS, PITFALL_METHODS, SWITCHES, TASK, VALUES
+from ..experiments.grids import BASE, LETTERS, PITFALL_METHODS, PITFALL_VARIANTS, TASK, VALUES
 from ..experiments.profiles import get_profile
 from ..experiments.settings import SEEDS
 from ..paths import recorded_path, results_dir
@@ -148,13 +148,15 @@ def ablation_status(profile: str = "laptop", task: str = TASK, root: Path | None
 def ablation_note(profile: str = "laptop", task: str = TASK, root: Path | None = None) -> str:
     """Return one paragraph: the two settings, which have to be read apart, and how the runs on the cards were done."""
     runs = ablation_runs(profile, task, root)
-    how = ""
+    conditions = ""
     if len(runs):
         lr, epochs = (" and ".join(f"{v:g}" for v in sorted(set(runs[name]))) for name in ("lr", "epochs"))
-        how = f" {epochs} epochs; the learning rate, {lr}, was chosen for the paper's values and is the same for all."
+        conditions = (
+            f" {epochs} epochs; the learning rate, {lr}, was chosen for the paper's values and is the same for all."
+        )
     return (
         f"Two settings, side by side. Accuracy: mean ± standard deviation over {len(SEEDS)} seeds, {task}; "
-        f"{get_profile(profile).setting}.{how} Parameters (without the head) and memory: {PLANNED}; DTL's plain "
+        f"{get_profile(profile).setting}.{conditions} Parameters (without the head) and memory: {PLANNED}; DTL's plain "
         f"form, which keeps everything for backward, and its default. One value is varied at a time. {ablation_status(profile, task, root)}"
     )
 
@@ -174,14 +176,14 @@ def pitfall_pairs(profile: str = "laptop", root: Path | None = None) -> pd.DataF
     the difference too.
 
     Returns:
-        Columns pitfall (a key of ``SWITCHES``), task, method, seed, without, with, accuracy (with less without, in
+        Columns pitfall (a key of ``PITFALL_VARIANTS``), task, method, seed, without, with, accuracy (with less without, in
         percent as all three); a row per pair.
     """
-    plain, turned = (percent(cards_of(profile, folder, root=root)) for folder in ("vtab-1k", grids.PITFALLS))
-    names = {str(switch.turned()): name for name, switch in SWITCHES.items()}
-    turned["pitfall"] = [names.get(str(switches)) for switches in turned["switches"]]
+    plain, changed = (percent(cards_of(profile, folder, root=root)) for folder in ("vtab-1k", grids.PITFALLS))
+    names = {str(pitfall.active()): name for name, pitfall in PITFALL_VARIANTS.items()}
+    changed["pitfall"] = [names.get(str(switches)) for switches in changed["switches"]]
     same = ["task", "method", "seed", "backbone_sha256"]
-    pairs = turned.dropna(subset="pitfall").merge(plain, on=same, suffixes=("", " without"))
+    pairs = changed.dropna(subset="pitfall").merge(plain, on=same, suffixes=("", " without"))
     pairs = pairs.loc[[one == other for one, other in zip(pairs["recipe"], pairs["recipe without"], strict=True)]]
     pairs = pairs.rename(columns={"accuracy": "with", "accuracy without": "without"})
     pairs["accuracy"] = pairs["with"] - pairs["without"]
@@ -198,7 +200,9 @@ def pitfalls_table(profile: str = "laptop", root: Path | None = None) -> pd.Data
     by = ["pitfall", "task", "method"]
     table = mean_sd(pitfall_pairs(profile, root), by, **{name: (name, "mean") for name in ("without", "with")})
     rows = [
-        row for row in product(SWITCHES, grids.pitfall_tasks(profile), PITFALL_METHODS) if grids.is_run(row[2], row[0])
+        row
+        for row in product(PITFALL_VARIANTS, grids.pitfall_tasks(profile), PITFALL_METHODS)
+        if grids.pitfall_applies(row[2], row[0])
     ]
     table = _every(table, by, rows).rename(columns={"mean": "difference"})
     return table[[*by, "seeds", "without", "with", "difference", "spread"]]
@@ -233,9 +237,9 @@ def pitfalls_markdown(profile: str = "laptop", root: Path | None = None) -> str:
     return f"{markdown(pitfalls_cells(profile, root))}\n\n{note}"
 
 
-def half_markdown(profile: str = "laptop", root: Path | None = None) -> str:
+def bf16_markdown(profile: str = "laptop", root: Path | None = None) -> str:
     """Return what a frozen backbone in bf16 does to DTL: a row per task, with its accuracy beside that in fp32."""
-    fp32, bf16 = (cards_of(folder, root=root) for folder in (profile, grids.half_folder(profile)))
+    fp32, bf16 = (cards_of(folder, root=root) for folder in (profile, grids.bf16_folder(profile)))
     setting = get_profile(profile).setting
     if bf16.empty:
         return (
@@ -243,7 +247,7 @@ def half_markdown(profile: str = "laptop", root: Path | None = None) -> str:
         )
     rows = []
     for task in sorted(set(bf16["task"])):
-        logits = json.loads(recorded_path(grids.half_logits_path(profile, task, root)).read_text())
+        logits = json.loads(recorded_path(grids.bf16_logits_path(profile, task, root)).read_text())
         both = (cards[(cards["task"] == task) & (cards["method"] == "dtl")] for cards in (fp32, bf16))
         rows.append((task, *(mean_cell(100 * cards["accuracy"]) for cards in both),
                      f"{logits['relative_difference']:.2%}", f"{logits['same_answer']:.1%} of {logits['images']}"))  # fmt: skip

@@ -99,10 +99,10 @@ def compare_text(backbone: str, *, recompute: str = "side", as_json: bool = Fals
     plans, reasons = plan_methods(backbone, recompute=recompute, **setting)
     if as_json:
         return json.dumps({"plans": {m: p.to_dict() for m, p in plans.items()}, "unsupported": reasons}, indent=1)
-    said = ", ".join(f"{name} {value}" for name, value in setting.items() if name != "checkpointing")
+    setting_text = ", ".join(f"{name} {value}" for name, value in setting.items() if name != "checkpointing")
     absent = [f"{method}: not on this backbone ({reason.split(':')[0]})" for method, reason in reasons.items()]
     table = memory_table(plans).to_string(float_format="{:,.3f}".format)
-    return "\n".join([f"{backbone}, {said}, planned:", table, *absent])
+    return "\n".join([f"{backbone}, {setting_text}, planned:", table, *absent])
 
 
 def plan_text(

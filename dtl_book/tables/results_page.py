@@ -58,7 +58,7 @@ def recorded_tables(profile: str = "laptop") -> list[tuple[Marks, str]]:
         "pitfalls": changed_runs.pitfalls_markdown(profile),
         "leaner": memory_forms.trade_markdown(),
         "serving": serving.serving_markdown(),
-        "bf16": changed_runs.half_markdown(profile),
+        "bf16": changed_runs.bf16_markdown(profile),
     }
     return [(MARKS[name], text) for name, text in tables.items()]
 

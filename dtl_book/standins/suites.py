@@ -19,9 +19,9 @@ from tqdm.auto import tqdm
 
 from .. import paths
 from ..fetch.sources import damage, source
-from . import digits, originals, rendered, scenes, typefaces
-from .built import Album, build_folder
-from .originals import ELPV_CLASSES, MNIST_CLASSES, SPLITS, Images
+from . import digits, packaged_images, rendered, scenes, typefaces
+from .packaged_images import ELPV_CLASSES, MNIST_CLASSES, SPLITS, Images
+from .seeded_folder import Album, build_folder
 
 VERSION = 1  # raise it when the pixels or the lists that a seed gives change
 LISTS = dict(zip(SPLITS, ("train800.txt", "val200.txt", "test.txt"), strict=True))
@@ -45,8 +45,8 @@ DRAWN: dict[str, tuple[Draw, tuple[str, ...]]] = {
     "object_distance": (scenes.object_distance, scenes.DISTANCE_CLASSES),
 }
 STAND_INS: dict[str, tuple[Draw, tuple[str, ...]]] = {
-    "mnist": (originals.printed_digit, MNIST_CLASSES),
-    "elpv": (originals.drawn_cell, ELPV_CLASSES),
+    "mnist": (packaged_images.printed_digit, MNIST_CLASSES),
+    "elpv": (packaged_images.drawn_cell, ELPV_CLASSES),
 }
 SLOW = (scenes.object_count, scenes.object_distance)  # worth a process for each core
 PARALLEL_FROM = 500  # images
@@ -79,10 +79,10 @@ def _fill(album: Album, task: str, sizes: Sizes, seed: int, stand_in: bool) -> d
     if task in DRAWN or stand_in:
         images, classes = _drawn(task, sizes, seed), (DRAWN | STAND_INS)[task][1]
     elif task == "mnist":
-        images, classes = originals.mnist(sizes.train, sizes.val, sizes.test, seed), MNIST_CLASSES
+        images, classes = packaged_images.mnist(sizes.train, sizes.val, sizes.test, seed), MNIST_CLASSES
     else:
-        images, classes = originals.elpv(sizes.train, sizes.val, sizes.pixels, seed), ELPV_CLASSES
-        total = originals.ELPV_IMAGES  # all that is left goes to its test split
+        images, classes = packaged_images.elpv(sizes.train, sizes.val, sizes.pixels, seed), ELPV_CLASSES
+        total = packaged_images.ELPV_IMAGES  # all that is left goes to its test split
     lines: dict[str, list[str]] = {split: [] for split in LISTS}
     for split, label, pixels in tqdm(images, desc=f"build {task}", total=total, unit="image", leave=False):
         lines[split].append(f"{album.add(split, pixels)} {label}\n")
