@@ -144,7 +144,7 @@ def load_card(path: str | Path) -> RunCard:
 def load_cards(
     profile: str, benchmark: str = "vtab-1k", purpose: str = "final", root: Path | None = None
 ) -> pd.DataFrame:
-    """All cards of a profile as a table, a row per run; empty, with no columns, where there is none.
+    """Return the cards of a profile as a table: a row per run, a column per field of ``RunCard``.
 
     Args:
         profile, benchmark, purpose: of the runs.
@@ -154,4 +154,5 @@ def load_cards(
     for place in [root] if root else results_roots():
         found |= {p.relative_to(place).as_posix(): p for p in (place / profile / benchmark).glob("*/*.json")}
     cards = [asdict(load_card(found[name])) for name in sorted(found)]
-    return pd.DataFrame([c for c in cards if c["purpose"] == purpose])
+    columns = [field.name for field in fields(RunCard)]  # also where there is no card
+    return pd.DataFrame([card for card in cards if card["purpose"] == purpose], columns=columns)

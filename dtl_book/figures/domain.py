@@ -24,9 +24,10 @@ from .. import paths
 from ..experiments import COMPARED
 from ..experiments.cards import load_cards
 from ..experiments.profiles import Profile
-from ..lab.plots import METHOD_STYLES, method_style
+from ..lab.plots import METHOD_STYLES
 from ..tables.benchmarks import domain_cells, domain_table, domains_of
 from ..tables.cells import NOT_RUN
+from .vtab_plots import draw_scores
 
 
 def open_domains(profile: Profile) -> dict[str, DomainShift]:
@@ -125,38 +126,19 @@ def domain_sheet(domains: dict[str, DomainShift], columns: int = 8) -> Figure:
 
 
 def draw_domains(profile: str = "laptop", root: Path | None = None) -> Figure:
-    """The accuracy of every method on the source and on the targets: mean, and spread over the seeds as bars.
-
-    What was not run on a domain is named on its line.
-    """
-    results, names = domain_table(profile, root), domains_of(profile)
-    y = np.arange(len(names))[::-1]
-    shifts = np.linspace(0.35, -0.35, len(COMPARED))
+    """Draw the accuracy of every method on the source and on the targets: mean, and spread over the seeds as bars."""
+    names = domains_of(profile)
     fig, ax = plt.subplots(figsize=(6.4, 1.7 + 1.1 * len(names)))
-    missing: dict[str, list[tuple[float, str]]] = {}
-    for method, shift in zip(COMPARED, shifts, strict=True):
-        mine = results[results["method"] == method].set_index("domain")[["mean", "spread"]]
-        mine = mine.astype(float).reindex(names)
-        style = {"ls": "", "capsize": 4, **method_style(method)}
-        style["ms"] = 12 if style["marker"] == "*" else 9  # a star of the same size looks smaller
-        ax.errorbar(mine["mean"], y + shift, xerr=mine["spread"].fillna(0), **style)
-        for name in mine.index[mine["mean"].isna()]:
-            missing.setdefault(name, []).append((y[names.index(name)] + shift, style["label"]))
-    for places in missing.values():  # on the line of the first that is missing, where no marker lies
-        labels = [label for _, label in places]
-        text = NOT_RUN if len(labels) == len(COMPARED) else f"{NOT_RUN}: {', '.join(labels)}"
-        style = dict(ha="right", va="center", fontsize=11, color="#555555", transform=ax.get_yaxis_transform())
-        ax.text(0.99, places[0][0], text, **style)
-    ax.hlines(y[:-1] - 0.5, 0, 101, color="#BBBBBB", lw=1)
-    ax.set(yticks=y, yticklabels=[f"{names[0]}\n(source)", *(n.replace("-", "-\n") for n in names[1:])])
-    ax.set(xlim=(0, 101), ylim=(-0.5, len(names) - 0.5), xlabel=f"test accuracy (%), {profile} profile")
-    ax.grid(axis="y", visible=False)
+    shifts = dict(zip(COMPARED, np.linspace(0.35, -0.35, len(COMPARED)), strict=True))
+    draw_scores(ax, domain_table(profile, root), "domain", names, shifts, x=0.99, ha="right", fontsize=11)
+    ax.set_yticklabels([f"{names[0]}\n(source)", *(n.replace("-", "-\n") for n in names[1:])])
+    ax.set_xlabel(f"test accuracy (%), {profile} profile")
     fig.legend(loc="outside upper center", ncols=3)
     return fig
 
 
 def recorded_domains(profile: str = "laptop", root: Path | None = None, column: str = "mean") -> pd.DataFrame:
-    """``domain_cells`` with the methods' labels as first column."""
+    """Return ``domain_cells`` with the methods' labels as first column."""
     cells = domain_cells(profile, root, column)
     return cells.rename(index=lambda m: METHOD_STYLES[m][0]).reset_index()
 
@@ -168,7 +150,7 @@ def source_rates(profile: str = "laptop", root: Path | None = None) -> pd.DataFr
         A row per method, a column per learning rate; "not run" where it was not. One column of "not run" where none was.
     """
     cards = load_cards(profile, "domain", purpose="select", root=root)
-    rates = sorted(set(cards["lr"])) if len(cards) else []
+    rates = sorted(set(cards["lr"]))
     rows = []
     for method in COMPARED:
         row = {"method": METHOD_STYLES[method][0]} | ({} if rates else {"accuracy": NOT_RUN})

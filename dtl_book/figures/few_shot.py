@@ -24,7 +24,7 @@ from ..lab.plots import method_style
 from ..lab.setup import DataMissing, how_to_get_data, require_data
 from ..paths import few_shot_dir
 from ..tables.benchmarks import few_shot_table
-from ..tables.cells import NAMES
+from ..tables.cells import NAMES, paired, percent
 
 SPLIT_TITLES = {"train": "training", "val": "validation", "test": "test"}
 
@@ -166,8 +166,7 @@ def draw_curves(name: str = "typefaces", profile: str = "laptop", root: Path | N
         # side by side on the logarithmic axis, or the bars would hide each other
         x, y = np.array(SHOTS) * 2.0**shift, mine["mean"].to_numpy(float)
         whole = (mine["seeds"] == len(SEEDS)).to_numpy()
-        style = method_style(method)
-        style["ms"] = 12 if style["marker"] == "*" else 8
+        style = method_style(method, 8)
         ax.errorbar(x, y, yerr=np.where(whole, mine["spread"].astype(float), np.nan), capsize=3, lw=1.8, **style)
         hollow = {k: style[k] for k in ("color", "marker", "ms")}
         ax.plot(x[~whole], y[~whole], ls="", mfc="white", zorder=5, **hollow)
@@ -192,7 +191,7 @@ def draw_curves(name: str = "typefaces", profile: str = "laptop", root: Path | N
 def recorded_status(name: str = "typefaces", profile: str = "laptop", root: Path | None = None) -> str:
     """One sentence: how many final runs of a set are recorded, and which methods lack some."""
     table = few_shot_table(profile, root)
-    seeds = table[table["set"] == name].groupby("method")["seeds"].sum() if len(table) else {}
+    seeds = table[table["set"] == name].groupby("method")["seeds"].sum()
     each = len(SHOTS) * len(SEEDS)
     counts = {NAMES[m]: int(seeds.get(m, 0)) for m in COMPARED}
     whole = each * len(counts)
@@ -214,12 +213,9 @@ def paired_table(
         Columns shots, seeds (that both have), difference (mean), difference ± (standard deviation, n - 1); missing where
         no seed has both.
     """
-    cards, rows = load_cards(profile, "few-shot", root=root), []
+    cards, rows = percent(load_cards(profile, "few-shot", root=root)), []
     for shots in SHOTS:
-        ahead = pd.Series(dtype=float)
-        if len(cards):
-            mine = cards[(cards["task"] == name) & (cards["shots"] == shots)].set_index(["method", "seed"])["accuracy"]
-            pair = [mine[mine.index.get_level_values(0) == m].droplevel(0) for m in (method, other)]
-            ahead = 100 * (pair[0] - pair[1]).dropna()
-        rows.append((shots, len(ahead), ahead.mean(), ahead.std(ddof=1)))
+        pairs = paired(cards[(cards["task"] == name) & (cards["shots"] == shots)], other, method)
+        ahead = pairs[method] - pairs[other]
+        rows.append((shots, len(ahead), ahead.mean(), ahead.std()))
     return pd.DataFrame(rows, columns=["shots", "seeds", "difference", "difference ±"])

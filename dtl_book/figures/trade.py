@@ -9,9 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dtl_core.files import written_whole
-
-from ..lab.plots import METHOD_STYLES, png_of, use_style
+from ..lab.plots import METHOD_STYLES, use_style, write_png
 from ..paths import project_dir
 
 PANELS = {"fp32": "fp32", "bf16": "frozen backbone in bf16"}
@@ -83,10 +81,5 @@ def save_trade(frame: pd.DataFrame, path: Path | None = None) -> Path:
         frame: of ``tables.memory_forms.time_against_memory``.
         path: of the picture; the project's if None.
     """
-    path = path or project_dir() / "notebooks" / "images" / "time-memory.png"
     use_style()
-    figure = draw_trade(frame)
-    with written_whole(path) as temporary:
-        temporary.write_bytes(png_of(figure))
-    plt.close(figure)
-    return path
+    return write_png(draw_trade(frame), path or project_dir() / "notebooks" / "images" / "time-memory.png")

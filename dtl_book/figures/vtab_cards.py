@@ -12,10 +12,10 @@ from ..experiments.profiles import Profile, get_profile
 from ..lab.plots import METHOD_STYLES
 from ..paths import recorded_path
 from ..tables import results_table
-from ..tables.benchmarks import OF_GROUPS, final_cards, groups_of, means_by_seed, not_whole, of_tasks
+from ..tables.benchmarks import OF_GROUPS, final_cards, groups_of, means_by_seed, not_whole, of_tasks, tasks_of
+from ..tables.cells import NOT_RUN, NOTHING, cell, cell_grid, mean_cell
 from .paired_seeds import versus
 
-NOT_RUN = "not run"
 LABELS = {method: METHOD_STYLES[method][0] for method in COMPARED}
 
 
@@ -29,11 +29,6 @@ def recorded_profile(profile: Profile, root: Path | None = None) -> Profile:
     return laptop
 
 
-def tasks_of(profile: str = "laptop") -> list[str]:
-    """The tasks of a profile's VTAB-1K, group by group."""
-    return [task for tasks in groups_of(profile).values() for task in tasks]
-
-
 def shown_methods(profile: str = "laptop", root: Path | None = None) -> tuple[str, ...]:
     """The methods that are recorded in full; while none is, all that a recording runs."""
     return tuple(means_by_seed(profile, root)) or COMPARED
@@ -42,36 +37,23 @@ def shown_methods(profile: str = "laptop", root: Path | None = None) -> tuple[st
 def recorded_status(profile: str = "laptop", root: Path | None = None) -> str:
     """One sentence or two: how many final runs are recorded, and which methods are not whole yet."""
     means, each = means_by_seed(profile, root), len(tasks_of(profile)) * len(SEEDS)
-    if not len(load_cards(profile, root=root)):
+    if load_cards(profile, root=root).empty:
         return f"None of the {len(COMPARED) * each} final runs is recorded here: `dtl record` makes the cards."
     whole = f"All {each} final runs of {', '.join(LABELS[m] for m in means)} are recorded." if means else ""
     return f"{whole} {not_whole(profile, root)}".strip()
 
 
 def recorded_table(profile: str = "laptop", root: Path | None = None) -> pd.DataFrame:
-    """Test accuracy in percent, mean ± standard deviation over the seeds: a row per task, group by group, a column per method.
+    """Return the ``cell`` of each task and method: a row per task, group by group, a column per method.
 
     The last two rows are the mean of the three group means and the mean of all tasks, only for a method that is recorded
-    in full. A pair without all of its seeds says how many it has; one without any says "not run".
+    in full.
     """
-    results, groups = results_table(profile, root).set_index(["task", "method"]), groups_of(profile)
-    methods, rows = shown_methods(profile, root), []
-    for tasks in groups.values():
-        for task in tasks:
-            cells = {"task": task}
-            for method in methods:
-                cells[LABELS[method]] = NOT_RUN
-                if (task, method) in results.index:
-                    row = results.loc[(task, method)]
-                    short = row["seeds"] < len(SEEDS)
-                    more = f" ({int(row['seeds'])} of {len(SEEDS)} seeds)" if short else f" ± {row['spread']:.1f}"
-                    cells[LABELS[method]] = f"{row['mean']:.1f}{more}"
-            rows.append(cells)
     means = means_by_seed(profile, root)
-    for name in (OF_GROUPS, of_tasks(groups)):
-        told = {m: f"{means[m][name].mean():.1f} ± {means[m][name].std(ddof=1):.1f}" for m in means}
-        rows.append({"task": name} | {LABELS[m]: told.get(m, "–") for m in methods})
-    return pd.DataFrame(rows)
+    grid = cell_grid(results_table(profile, root), "task", tasks_of(profile)).loc[list(shown_methods(profile, root))]
+    for name in (OF_GROUPS, of_tasks(groups_of(profile))):
+        grid[name] = [mean_cell(means[method][name]) if method in means else NOTHING for method in grid.index]
+    return grid.rename(index=LABELS).T.rename_axis("task").rename_axis(columns=None).reset_index()
 
 
 def rates_table(profile: str = "laptop", root: Path | None = None) -> pd.DataFrame:
@@ -88,9 +70,9 @@ def rates_table(profile: str = "laptop", root: Path | None = None) -> pd.DataFra
         row = {"task": task}
         for method in shown_methods(profile, root):
             row[LABELS[method]] = NOT_RUN
-            mine = cards[(cards["task"] == task) & (cards["method"] == method)] if len(cards) else cards
-            mine = mine[mine["lr"].isin(LEARNING_RATES)] if len(mine) else mine  # a card of an older grid chose nothing
-            if len(mine) and set(mine["lr"]) == set(LEARNING_RATES):
+            mine = cards[(cards["task"] == task) & (cards["method"] == method)]
+            mine = mine[mine["lr"].isin(LEARNING_RATES)]  # a card of an older grid chose nothing
+            if set(mine["lr"]) == set(LEARNING_RATES):
                 ranked = mine.assign(drop=[recipe["drop_path"] for recipe in mine["recipe"]])
                 ranked = ranked.sort_values(["accuracy", "lr", "drop"], ascending=[False, True, True])
                 lead = 100 * (ranked["accuracy"].iloc[0] - ranked["accuracy"].iloc[1])
@@ -108,22 +90,16 @@ def differences_table(method: str = "dtl", profile: str = "laptop", root: Path |
     """
     columns = {}
     for other in (m for m in shown_methods(profile, root) if m != method):
-        rows = versus(other, method, profile, root)[["seeds", "difference", "difference ±"]].itertuples(index=False)
-        columns[f"less {LABELS[other]}"] = [_difference(*row) for row in rows]
+        rows = versus(other, method, profile, root)[["difference", "difference ±", "seeds"]].itertuples(index=False)
+        columns[f"less {LABELS[other]}"] = [cell(*row, "+") for row in rows]
     return pd.DataFrame({"task": tasks_of(profile), **columns})
-
-
-def _difference(seeds: int, mean: float, spread: float) -> str:
-    if seeds < len(SEEDS):
-        return f"{mean:+.1f} ({seeds} of {len(SEEDS)} seeds)" if seeds else NOT_RUN
-    return f"{mean:+.1f} ± {spread:.1f}"
 
 
 def balanced_table(task: str, profile: str = "laptop", root: Path | None = None) -> pd.DataFrame:
     """Accuracy and balanced accuracy of each method on one task, in percent, mean ± standard deviation over the seeds."""
     cards, rows = final_cards(profile, root), []
     for method in shown_methods(profile, root):
-        mine = cards[(cards["task"] == task) & (cards["method"] == method)] if len(cards) else cards
+        mine = cards[(cards["task"] == task) & (cards["method"] == method)]
         cells = {"method": LABELS[method], "seeds": len(mine), "accuracy": NOT_RUN, "balanced accuracy": NOT_RUN}
         for column in ("accuracy", "balanced_accuracy") if len(mine) else ():
             values = 100 * mine[column]

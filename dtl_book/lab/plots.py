@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -16,6 +17,8 @@ import matplotlib.pyplot as plt
 from IPython.display import display
 from matplotlib.figure import Figure
 from PIL import Image
+
+from dtl_core.files import written_whole
 
 DPI = 120  # a figure of 6.4 inches is 768 px wide, 20 to 40 KB as PNG; its letters stay legible on a phone
 
@@ -69,12 +72,15 @@ def use_style() -> None:
     )
 
 
-def method_style(method: str) -> dict[str, str]:
-    """Return keyword arguments for ``ax.plot`` and ``ax.errorbar``: label, colour and marker of a method."""
+def method_style(method: str, size: float | None = None) -> dict[str, Any]:
+    """Return keyword arguments for ``ax.plot`` and ``ax.errorbar``: label, colour and marker of a method.
+
+    With ``size`` also the marker's: a star of the same size looks smaller, so it gets 12.
+    """
     if method not in METHOD_STYLES:
         raise KeyError(f"no colour and marker for the method {method!r}: add a line to METHOD_STYLES in plots.py")
     label, color, marker = METHOD_STYLES[method]
-    return {"label": label, "color": color, "marker": marker}
+    return {"label": label, "color": color, "marker": marker} | ({"ms": 12 if marker == "*" else size} if size else {})
 
 
 def caption(text: str) -> str:
@@ -100,6 +106,14 @@ def png_of(figure: Figure) -> bytes:
         picture = picture.quantize(128, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     picture.save(buffer, format="png", optimize=True)
     return buffer.getvalue()
+
+
+def write_png(figure: Figure, path: Path) -> Path:
+    """Write a figure as PNG, whole or not at all, and close it."""
+    with written_whole(path) as temporary:
+        temporary.write_bytes(png_of(figure))
+    plt.close(figure)
+    return path
 
 
 def jpeg_of(figure: Figure) -> bytes:

@@ -15,6 +15,7 @@ from dtl_core.data.fewshot import SHOTS
 from dtl_core.data.vtab import official_tasks
 
 from .. import standins
+from ..experiments.cards import load_cards
 from ..experiments.profiles import get_profile
 from ..experiments.run_data import source_of
 from ..experiments.settings import COMPARED, SEEDS
@@ -23,7 +24,6 @@ from .cells import (
     FIXED,
     NAMES,
     NOTHING,
-    cards_of,
     cell_grid,
     cell_list,
     counted,
@@ -49,13 +49,18 @@ def groups_of(profile: str = "laptop") -> dict[str, tuple[str, ...]]:
     return {g: tuple(task for task, group in rows.items() if group == g) for g in dict.fromkeys(rows.values())}
 
 
-def of_tasks(groups: Mapping[str, tuple[str, ...]]) -> str:
-    """Return the name of the other mean: "mean of 19 tasks", of 6 on the laptop."""
-    return f"mean of {len(_together(groups))} tasks"
+def tasks_of(profile: str = "laptop") -> list[str]:
+    """Return the tasks of a profile's VTAB-1K, group by group."""
+    return _flat(groups_of(profile))
 
 
-def _together(groups: Mapping[str, tuple[str, ...]]) -> list[str]:
+def _flat(groups: Mapping[str, tuple[str, ...]]) -> list[str]:
     return [task for tasks in groups.values() for task in tasks]
+
+
+def of_tasks(groups: Mapping[str, tuple[str, ...]]) -> str:
+    """Return the name of the mean over all tasks: "mean of 19 tasks", of 6 on the laptop."""
+    return f"mean of {len(_flat(groups))} tasks"
 
 
 def both_means(accuracies: pd.DataFrame, groups: Mapping[str, tuple[str, ...]]) -> pd.DataFrame:
@@ -66,7 +71,7 @@ def both_means(accuracies: pd.DataFrame, groups: Mapping[str, tuple[str, ...]]) 
         the mean of all tasks ("mean of 19 tasks"). NaN where a task is missing.
     """
     means = pd.DataFrame({g: accuracies[list(tasks)].mean(axis=1, skipna=False) for g, tasks in groups.items()})
-    of_all = accuracies[_together(groups)].mean(axis=1, skipna=False)
+    of_all = accuracies[_flat(groups)].mean(axis=1, skipna=False)
     return means.assign(**{OF_GROUPS: means.mean(axis=1, skipna=False), of_tasks(groups): of_all})
 
 
@@ -76,7 +81,7 @@ def final_cards(profile: str = "laptop", root: Path | None = None) -> pd.DataFra
     Raises:
         ValueError: a run is recorded under both of its task's names.
     """
-    cards, official = cards_of(profile, root=root), official_tasks()
+    cards, official = load_cards(profile, root=root), official_tasks()
     under = cards["task"]
     cards["task"] = [official[task]["folder"] if task in official else task for task in under]
     for (_, method, seed), same in under.groupby([cards["task"], cards["method"], cards["seed"]]):
@@ -90,13 +95,13 @@ def final_cards(profile: str = "laptop", root: Path | None = None) -> pd.DataFra
 def means_by_seed(profile: str = "laptop", root: Path | None = None) -> dict[str, pd.DataFrame]:
     """Return ``both_means`` of each method that is recorded in full, in percent, a row per seed."""
     groups = groups_of(profile)
-    grids = whole_grids(percent(final_cards(profile, root)), "task", _together(groups))
+    grids = whole_grids(percent(final_cards(profile, root)), "task", _flat(groups))
     return {method: both_means(grid, groups) for method, grid in grids.items()}
 
 
 def not_whole(profile: str = "laptop", root: Path | None = None) -> str:
     """Return one sentence: which methods lack final runs, and how many they have; empty where none lacks any."""
-    cards, tasks = final_cards(profile, root), _together(groups_of(profile))
+    cards, tasks = final_cards(profile, root), tasks_of(profile)
     counts = cards["method"][cards["task"].isin(tasks) & cards["seed"].isin(SEEDS)].value_counts()
     whole = len(tasks) * len(SEEDS)
     lacking = [f"{NAMES[m]} ({counts.get(m, 0)} of {whole} runs)" for m in COMPARED if counts.get(m, 0) < whole]
@@ -119,11 +124,11 @@ def results_markdown(profile: str = "laptop", root: Path | None = None) -> str:
         return f"*Nothing is recorded for the profile {profile} ({setting}): `dtl record` does it.*"
     if not means:
         return f"*No method is recorded in full for the profile {profile} ({setting}). {missing}*"
-    table = table[table["task"].isin(_together(groups))]
-    grid = cell_grid(table, "task", _together(groups)).loc[list(means)]
+    table = table[table["task"].isin(_flat(groups))]
+    grid = cell_grid(table, "task", _flat(groups)).loc[list(means)]
     grid = grid.assign(**{name: [mean_cell(mine[name]) for mine in means.values()] for name in averages})
     cards = final_cards(profile, root)
-    done = describe_runs(cards, cards_of(profile, purpose="select", root=root))
+    done = describe_runs(cards, load_cards(profile, purpose="select", root=root))
     minutes = cards[cards["method"].isin(list(means))]["seconds"].sum() / 60
     note = (
         f"Test accuracy in percent, mean ± standard deviation over {len(SEEDS)} seeds. Setting: {setting}; {done}. "
@@ -136,7 +141,7 @@ def results_markdown(profile: str = "laptop", root: Path | None = None) -> str:
 
 def few_shot_table(profile: str = "laptop", root: Path | None = None) -> pd.DataFrame:
     """Return a row per method, set and number of shots: ``mean_sd`` over the split seeds, lr, parameters_without_head."""
-    cards = cards_of(profile, "few-shot", root=root).rename(columns={"task": "set"})
+    cards = load_cards(profile, "few-shot", root=root).rename(columns={"task": "set"})
     return mean_sd(percent(cards), ["method", "set", "shots"], **FIXED)
 
 
@@ -168,7 +173,7 @@ def tried_cells(name: str = "typefaces", profile: str = "laptop", root: Path | N
         A row per method: method, and for each of ``SHOTS`` the percents in the order of the rates, as in "14.8 / 4.5"; "–" for
         a rate that was not tried, and where nothing was.
     """
-    cards = cards_of(profile, "few-shot", "select", root)
+    cards = load_cards(profile, "few-shot", "select", root)
     cards = cards[cards["task"] == name]
     seen = {(card.method, card.shots, card.lr): f"{100 * card.accuracy:.1f}" for card in cards.itertuples()}
     rates = sorted(set(cards["lr"])) or [None]
@@ -191,7 +196,7 @@ def few_shot_markdown(profile: str = "laptop", root: Path | None = None) -> str:
 
 def few_shot_note(profile: str = "laptop", root: Path | None = None) -> str:
     """Return one paragraph: what the numbers are, their setting, and how the runs on the cards were done."""
-    cards = cards_of(profile, "few-shot", root=root)
+    cards = load_cards(profile, "few-shot", root=root)
     text = (
         f"Test accuracy in percent, mean ± standard deviation over the {len(SEEDS)} split seeds. "
         f"Setting: {get_profile(profile).network}"
@@ -199,7 +204,7 @@ def few_shot_note(profile: str = "laptop", root: Path | None = None) -> str:
     if cards.empty:
         return f"{text}. Parameters without the head. No run is recorded."
     augmentations = sorted({recipe["augmentation"] for recipe in cards["recipe"]})
-    tried = cards_of(profile, "few-shot", "select", root)
+    tried = load_cards(profile, "few-shot", "select", root)
     done = describe_runs(cards, tried, "per method and number of shots on the validation list")
     return (
         f"{text}; {done}; augmentation: {' and '.join(augmentations)}. Parameters without the head. {len(cards)} final runs "
@@ -228,7 +233,7 @@ def domain_scores(profile: str = "laptop", root: Path | None = None) -> pd.DataF
         Columns method, seed, lr, parameters_without_head, domain, accuracy and within (in percent; the answer sought among
         the classes that occur, missing where these are all).
     """
-    cards = cards_of(profile, "domain", root=root)
+    cards = load_cards(profile, "domain", root=root)
     same = ["method", "seed", "lr", "parameters_without_head"]
     rows = [
         # a folder may go by another of its names
@@ -275,7 +280,7 @@ def domain_status(profile: str = "laptop", root: Path | None = None) -> str:
 
 def domain_markdown(profile: str = "laptop", root: Path | None = None) -> str:
     """Return the table of domain generalization with its setting."""
-    cards = cards_of(profile, "domain", root=root)
+    cards = load_cards(profile, "domain", root=root)
     epochs = sorted({recipe["epochs"] for recipe in cards["recipe"]})
     length = f" {' or '.join(map(str, epochs))} epochs;" if epochs else ""
     protocols = sorted(set(cards["protocol"]))

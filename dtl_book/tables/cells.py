@@ -7,12 +7,9 @@ In all functions here and beside, ``profile`` says whose cards are read, and ``r
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import fields
-from pathlib import Path
 
 import pandas as pd
 
-from ..experiments.cards import RunCard, load_cards
 from ..experiments.settings import COMPARED, SEEDS
 
 NOT_RUN, NOTHING = "not run", "–"
@@ -21,13 +18,6 @@ NAMES = {
     "dtl+": "DTL+",
 }  # fmt: skip
 FIXED = {name: (name, "first") for name in ("lr", "parameters_without_head")}  # the same for all seeds
-
-
-def cards_of(
-    profile: str, benchmark: str = "vtab-1k", purpose: str = "final", root: Path | None = None
-) -> pd.DataFrame:
-    """Return the frame of ``load_cards``, with its columns also where there is no card."""
-    return load_cards(profile, benchmark, purpose, root).reindex(columns=[field.name for field in fields(RunCard)])
 
 
 def percent(rows: pd.DataFrame) -> pd.DataFrame:
@@ -58,6 +48,12 @@ def whole_grids(rows: pd.DataFrame, column: str, order: Iterable[str]) -> dict[s
         for method, mine in rows.groupby("method")
     }
     return {m: grids[m] for m in COMPARED if m in grids and grids[m].notna().all(axis=None)}
+
+
+def paired(rows: pd.DataFrame, first: str, second: str) -> pd.DataFrame:
+    """Return the accuracies of two methods, a column each: a row for each seed that both have."""
+    grid = rows.pivot(index="seed", columns="method", values="accuracy")
+    return grid.reindex(columns=[first, second]).astype(float).dropna()
 
 
 def cell(mean: float, spread: float, seeds: float, sign: str = "") -> str:

@@ -21,11 +21,12 @@ from dtl_core.dtl import DTLConfig
 from dtl_core.memory import MIB, plan_training
 
 from ..experiments import grids
+from ..experiments.cards import load_cards
 from ..experiments.grids import BASE, LETTERS, PITFALL_METHODS, PITFALL_VARIANTS, TASK, VALUES
 from ..experiments.profiles import get_profile
 from ..experiments.settings import SEEDS
 from ..paths import recorded_path, results_dir
-from .cells import NAMES, NOTHING, cards_of, cell_list, counted, markdown, mean_cell, mean_sd, percent
+from .cells import NAMES, NOTHING, cell_list, counted, markdown, mean_cell, mean_sd, percent
 
 EACH = [(varied, value) for varied, values in VALUES.items() for value in values]
 OWN = {varied: float(getattr(BASE, varied)) for varied in VALUES}  # the paper's values
@@ -63,7 +64,7 @@ def ablation_runs(profile: str = "laptop", task: str = TASK, root: Path | None =
     """
     rows = []
     for benchmark in ("vtab-1k", grids.ABLATIONS):
-        cards = cards_of(profile, benchmark, root=root)
+        cards = load_cards(profile, benchmark, root=root)
         for card in cards[(cards["task"] == task) & (cards["method"] == "dtl")].itertuples():
             config = card.recipe["config"]
             other = [name for name, value in asdict(BASE).items() if config[name] != value]
@@ -179,7 +180,7 @@ def pitfall_pairs(profile: str = "laptop", root: Path | None = None) -> pd.DataF
         Columns pitfall (a key of ``PITFALL_VARIANTS``), task, method, seed, without, with, accuracy (with less without, in
         percent as all three); a row per pair.
     """
-    plain, changed = (percent(cards_of(profile, folder, root=root)) for folder in ("vtab-1k", grids.PITFALLS))
+    plain, changed = (percent(load_cards(profile, folder, root=root)) for folder in ("vtab-1k", grids.PITFALLS))
     names = {str(pitfall.active()): name for name, pitfall in PITFALL_VARIANTS.items()}
     changed["pitfall"] = [names.get(str(switches)) for switches in changed["switches"]]
     same = ["task", "method", "seed", "backbone_sha256"]
@@ -239,7 +240,7 @@ def pitfalls_markdown(profile: str = "laptop", root: Path | None = None) -> str:
 
 def bf16_markdown(profile: str = "laptop", root: Path | None = None) -> str:
     """Return what a frozen backbone in bf16 does to DTL: a row per task, with its accuracy beside that in fp32."""
-    fp32, bf16 = (cards_of(folder, root=root) for folder in (profile, grids.bf16_folder(profile)))
+    fp32, bf16 = (load_cards(folder, root=root) for folder in (profile, grids.bf16_folder(profile)))
     setting = get_profile(profile).setting
     if bf16.empty:
         return (
