@@ -38,10 +38,6 @@ def predict(
     Returns:
         A row per image, or with several adapters per image and task: image, task (name of the adapter file, with several),
         class_1, probability_1, ..., error (empty, or why the file could not be read).
-
-    Raises:
-        ValueError: no image, no adapter, two of one name, one that was trained on another backbone, or adapters that see
-            different parts of a photograph.
     """
     if not images:
         raise ValueError("no image was given: name one or more image files")

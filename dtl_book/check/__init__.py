@@ -22,18 +22,12 @@ FINDERS = {"vtab": vtab_sets, "fewshot": fewshot_sets, "domain": domain_sets}
 def check(benchmark: Benchmark, root: str | Path, only: Collection[str] = (), progress: bool = True) -> Report:
     """Go through a benchmark's folder: every line of every list, every pixel of every listed image.
 
+    Nothing is changed on disk.
+
     Args:
         benchmark: ``vtab``, ``fewshot`` or ``domain``.
         root: the folder that holds a folder for each task, set or domain.
         only: names of some of them; all by default.
-        progress: show a bar.
-
-    Returns:
-        What was found. Nothing is changed on disk.
-
-    Raises:
-        FileNotFoundError: there is no such folder, or nothing of the benchmark in it.
-        ValueError: an unknown benchmark.
     """
     if benchmark not in FINDERS:
         raise ValueError(f"no benchmark is called {benchmark!r}: choose from {', '.join(FINDERS)}")

@@ -1,4 +1,4 @@
-"""Finds the sets of a benchmark's folder and holds their lists against what the benchmark should be."""
+"""Find the sets of a benchmark's folder and compare their lists with what the benchmark should be."""
 
 from __future__ import annotations
 
@@ -42,7 +42,6 @@ def vtab_sets(root: Path, only: Collection[str] = ()) -> list[ImageSet]:
 
 
 def _vtab_set(folders: dict[str, Path], row: dict[str, str], release: dict[str, str]) -> ImageSet:
-    """Return one of the 19 tasks."""
     names = [n for n in (row["folder"], row["script_name"]) if n in folders]
     s = ImageSet(names[0], labels=int(row["classes"]))
     if len(set(names)) > 1:
@@ -61,7 +60,7 @@ def _vtab_set(folders: dict[str, Path], row: dict[str, str], release: dict[str, 
 
 
 def _other_task(folder: Path) -> ImageSet:
-    """Return a task that is not one of the 19: one of the suites built here, or the user's own."""
+    """Return a task that is not one of the 19: of a suite that was built here, or the user's own."""
     s = _unlisted(folder, "the 19 tasks")
     _read_vtab_lists(s, folder)
     try:  # how many images `dtl data build` put into each split, where it built the folder

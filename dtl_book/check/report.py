@@ -43,7 +43,7 @@ class Finding:
         severity: ``error``: a result would not be comparable; ``warning``: look at it; ``note``: good to know.
         kind: a key of ``KINDS``.
         where: the set, or "set/list".
-        count: how many images, lines or classes it concerns.
+        count: the number of images, lines or classes concerned.
         message: what is wrong, with examples, and what to do.
     """
 
@@ -59,10 +59,8 @@ class Report:
     """Outcome of ``check``.
 
     Attributes:
-        benchmark, root: what was checked.
         sets: names of the folders that were checked.
         lists, images: how many list files and different image files were read.
-        seconds: wall-clock time.
         findings: errors first, then in the order of the folders.
     """
 
@@ -76,19 +74,18 @@ class Report:
 
     @property
     def comparable(self) -> bool:
-        """Return whether there is no error."""
+        """Whether there is no error."""
         return not self.count("error")
 
     def count(self, severity: str) -> int:
-        """Return how many findings have this severity."""
         return sum(f.severity == severity for f in self.findings)
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row a finding."""
+        """Return one row per finding."""
         return pd.DataFrame([asdict(f) for f in self.findings], columns=list(Finding.__dataclass_fields__))
 
     def to_dict(self) -> dict:
-        """Return all of it as JSON can hold it, with the sources on JPEG where that was found."""
+        """Return the report as JSON-compatible values, with what JPEG costs where it was found."""
         counts = {severity: self.count(severity) for severity in SEVERITIES}
         body = asdict(self)
         findings = body.pop("findings")
@@ -101,7 +98,7 @@ class Report:
         return Path(path)
 
     def to_text(self) -> str:
-        """Return a table for people, what JPEG costs where that was found, and one sentence of outcome."""
+        """Return a table for people, what JPEG costs where it was found, and the outcome in one sentence."""
         lines = []
         if self.findings:
             heads = ("", "where", "finding", "count", "what")
@@ -134,7 +131,7 @@ class Report:
 
 
 def table(name: str) -> list[dict[str, str]]:
-    """Return the rows of one of the package's tables."""
+    """Return the rows of one of the package's CSV files."""
     with open(paths.RESOURCES / name, newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 

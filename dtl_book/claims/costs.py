@@ -1,9 +1,9 @@
 """C1 to C3, on what training costs: parameters, counted, and memory, measured on a GPU or planned.
 
-The function of a claim has the claim and its facts in its docstring, and the tolerances as its arguments; it yields what is
-found for each part. Sources: the abstract, captions and summary of the paper; the authors' code; numbers from
-``paper_numbers.csv``, ``figure1_readings.csv`` and ``vtab_vit_rows.csv`` of the resources. Fig. 3, Fig. 4 and the tables for
-domains and Swin-B were not at hand: no number of theirs is known, and no part compares with one.
+The docstring of a claim's function holds the claim and its facts, its arguments the tolerances; it yields a finding for
+each part. Sources: the abstract, captions and summary of the paper; the authors' code; numbers from ``paper_numbers.csv``,
+``figure1_readings.csv`` and ``vtab_vit_rows.csv`` of the resources. Fig. 3, Fig. 4 and the tables for domains and Swin-B
+were not available: none of their numbers is known, and no part compares with one.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def C3(root: Path | None, tolerance: float = 0.05) -> Iterator[Finding]:
 
 @cache
 def side_parameters(kind: str, plus: bool = False) -> float:
-    """Return the size of the side network of the paper's "vit" or "swin", built and counted.
+    """Count the parameters of the side network of the paper's "vit" or "swin".
 
     DTL+ on a ViT is the mean over the kernels of the 19 tasks' recipes.
     """
@@ -143,7 +143,7 @@ def as_theirs(kind: str, plus: bool = False) -> Finding:
 
 
 def parameters(label: str) -> int:
-    """Return the trained parameters of a method of Figure 1, head left out; of DTL+ the mean over the 19 tasks' kernels."""
+    """Return the trained parameters of a method of Figure 1, head left out; for DTL+ the mean over the 19 tasks' kernels."""
     if label == "DTL+":
         return round(side_parameters("vit", plus=True))
     return row_of(label, **SETTINGS["paper"])[1]
@@ -158,7 +158,7 @@ def fewest_parameters(method: str, rivals: Sequence[str] = RIVALS) -> Finding:
 
 
 class Peaks(NamedTuple):
-    """Peaks of training steps in GiB, by name: those that count, and the planned ones; where, and whether measured."""
+    """Peaks of training steps in GiB, by name: those that count, and the planned ones; the setting, and whether measured."""
 
     gib: dict
     planned: dict
@@ -166,12 +166,12 @@ class Peaks(NamedTuple):
     measured: bool
 
     def beside(self, name: str | int) -> str:
-        """The planned GiB as words, where others were measured; else nothing."""
+        """Return the planned GiB as words where the peaks were measured, else nothing."""
         return f", {self.planned[name]:.2f} planned" if self.measured else ""
 
 
 def planned(labels: Sequence[str], steps: Mapping | None = None, **changes) -> dict:
-    """Return the planned GiB, see ``peaks``, with changes to the paper's setting."""
+    """Return the planned GiB (see ``peaks``), with changes to the paper's setting."""
     setting = {**SETTINGS["paper"], **changes}
     found = {label: row_of(label, **setting)[0] for label in labels}
     for name, (method, own) in (steps or {}).items():
@@ -184,7 +184,7 @@ def peaks(root: Path | None, labels: Sequence[str], steps: Mapping | None = None
 
     Args:
         root: folder of the results; the project's if None.
-        labels: methods of Figure 1, in the form that it has them in.
+        labels: methods of Figure 1, in the form that the figure has them in.
         steps: further ones by name: the method, and what it adds to the setting.
     """
     cards, plans = memory_cards(root), planned(labels, steps)

@@ -1,4 +1,4 @@
-"""C9 to C12, on what holds exactly, and on what a shared prefix saves."""
+"""C9 to C12, on exact identities, and on what a shared prefix saves."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def C12(root: Path | None) -> Iterator[Finding]:
 
 @torch.no_grad()
 def meets_the_authors(kind: str, tolerance: float) -> Finding:
-    """Check that our logits are those that the authors' code gave, in float64, for the first of the recorded images."""
+    """Check our logits against the authors', in float64, for the first of the recorded images."""
     cases = [golden_case(kind, plus) for plus in (False, True)]
     off = max((case.model(case.images[:1]) - case.logits[:1]).abs().max().item() for case in cases)
     below = 10.0 ** math.ceil(math.log10(max(off, 1e-16)))  # the last bits differ from one CPU to the next

@@ -1,4 +1,4 @@
-"""Which run cards may speak: those of the right network, lists and settings, for all seeds, with numbers that are numbers."""
+"""Which run cards count as evidence: the right network, lists and settings, all seeds, finite numbers."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Scores:
     """The accuracies of one method on one task, set or source, or their mean over several.
 
     Attributes:
-        values: in percent, by seed; NaN for a seed without a card that may speak.
-        cards: those that may speak.
-        missing: why this is not whole: seeds without a card, and what is wrong with the cards that are there.
+        values: in percent, by seed; NaN for a seed without a valid card.
+        cards: the valid ones.
+        missing: why this is incomplete: seeds without a card, and what is wrong with the cards that are there.
         stale: what has changed since the cards were made.
     """
 
@@ -42,11 +42,10 @@ class Scores:
 
     @property
     def mean(self) -> float:
-        """Over the seeds."""
         return self.values.mean()
 
     def __str__(self) -> str:
-        """Mean and spread over the seeds."""
+        """Return mean and spread over the seeds."""
         return f"{self.mean:.1f} ± {self.values.std(ddof=1):.1f}"
 
 
@@ -59,11 +58,11 @@ def scores(
     config: DTLConfig = DTLConfig(),
     root: Path | None = None,
 ) -> Scores:
-    """Return the final runs of one method on one task that may speak, over ``SEEDS``.
+    """Return the valid final runs of one method on one task, over ``SEEDS``.
 
     Args:
-        profile, benchmark, task, method, shots: whose runs.
-        config: that DTL and DTL+ have to have, but for the kernel; with another M than the paper's, a run of the ablations.
+        profile, benchmark, task, method, shots: of the runs.
+        config: that DTL and DTL+ must have, but for the kernel. Another M than the paper's is a run of the ablations.
         root: folder of the results; ``results_dir()`` if None.
     """
     group, label = benchmark, f"{method}-{shots}shot" if shots else method
@@ -93,7 +92,7 @@ def scores(
 def mismatches(
     card: RunCard, profile: str, benchmark: str, task: str, method: str, seed: int, shots: int | None, config: DTLConfig
 ) -> list[str]:
-    """Return why a card may not speak for a run; nothing where it may."""
+    """Return why a card is no evidence for a run; nothing where it is."""
     chosen, shots = get_profile(profile), 16 if benchmark == "domain" else shots
     wanted = dict(
         profile=profile, benchmark=benchmark, task=task, seed=seed, purpose="final", shots=shots, method=method,

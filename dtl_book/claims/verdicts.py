@@ -1,4 +1,4 @@
-"""Every claim meets its evidence, takes the least favourable verdict of its parts, and is recorded in ``claims.json``."""
+"""Check every claim against its evidence and record the verdicts in ``claims.json``."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ SIGNS = {"supported": "✓", "not supported": "✗", "different setting": "≠",
 
 
 def load_claims() -> tuple[Claim, ...]:
-    """Return the claims, in order; nothing is checked."""
+    """Return the claims in order, unchecked."""
     return tuple(map(read_claim, CLAIMS))
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A claim with what was found, a finding for each of its parts."""
+    """A claim with a finding for each of its parts."""
 
     claim: Claim
     findings: tuple[Finding, ...]
@@ -56,15 +56,12 @@ class Judged:
 
 
 def judge(ids: tuple[str, ...] = (), root: Path | None = None, progress: bool = True) -> tuple[Judged, ...]:
-    """Return every claim with what was found, checked now.
+    """Check claims now, and return each with what was found.
 
     Args:
         ids: only these claims; all if empty.
         root: folder of the results; ``results_dir()`` if None.
         progress: show a bar.
-
-    Raises:
-        ValueError: an unknown claim.
     """
     claims = load_claims()
     if unknown := set(ids) - {c.id for c in claims}:
@@ -83,7 +80,7 @@ def judge(ids: tuple[str, ...] = (), root: Path | None = None, progress: bool = 
 
 
 def save_claims(judged: tuple[Judged, ...], path: Path | None = None) -> Path:
-    """Write the verdicts, whole or not at all: a row a claim, its parts in it."""
+    """Write the verdicts, whole or not at all: a row per claim with its parts."""
     rows = []
     for j in judged:
         facts = {name: value for name, value in vars(j.claim).items() if name != "parts"}
@@ -98,11 +95,11 @@ def save_claims(judged: tuple[Judged, ...], path: Path | None = None) -> Path:
 
 
 def load_verdicts(path: Path | None = None) -> list[dict]:
-    """Return the recorded verdicts, a row a claim.
+    """Return the recorded verdicts, a row per claim.
 
     Raises:
         FileNotFoundError: nothing is recorded.
-        DamagedFile: it is not whole.
+        DamagedFile: the record is damaged.
     """
     path = path or recorded_path(results_dir() / "claims.json")
     if not path.is_file():
@@ -115,11 +112,7 @@ def load_verdicts(path: Path | None = None) -> list[dict]:
 
 
 def claims_markdown(path: Path | None = None) -> str:
-    """Return the table of RESULTS.md: a row a claim, with the numbers of each part.
-
-    Args:
-        path: of the recorded verdicts; the project's if None.
-    """
+    """Return the table of RESULTS.md from the recorded verdicts: a row per claim, with the numbers of each part."""
     lines = ["| | claim | verdict | evidence |", "|---|---|---|---|"]
     notes: dict[str, str] = {}  # what is stale, said once below the table: many parts rest on the same cards
     for row in load_verdicts(path):
@@ -140,9 +133,5 @@ def claims_markdown(path: Path | None = None) -> str:
 
 
 def write_claims(path: Path | None = None, page: Path | None = None) -> Path:
-    """Put the table into RESULTS.md between its marks.
-
-    Raises:
-        ValueError: the page has no marks.
-    """
+    """Put the table into RESULTS.md between its marks."""
     return put_between(MARKS, claims_markdown(path), page)

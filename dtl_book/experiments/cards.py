@@ -1,4 +1,4 @@
-"""Run cards: one JSON file a run, written whole, with everything that is needed to say what it shows."""
+"""Run cards: one JSON file per run, written whole, with everything needed to interpret its result."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ class RunCard:
 
     Attributes:
         method: a key of ``baselines.METHODS``.
-        profile, benchmark, task: what was run; a laptop accuracy never stands beside a paper accuracy.
-        purpose: "final" (refitted on all training images, tested once) or "select" (a learning rate or drop path, scored on val200).
+        profile, benchmark, task: a laptop accuracy never stands beside a paper accuracy.
+        purpose: "final" (refitted on all training images, tested once) or "select" (a learning rate or drop path, scored on
+            val200).
         train_split, test_split: list files.
-        seed, lr, readout, recipe: how; ``recipe`` holds all of it, the method's config included.
-        backbone, backbone_sha256, image_size: the frozen network.
+        recipe: the whole recipe, the method's config included.
         data_digest: of the training list and of the test list.
-        parameters: trained ones, the head included, and without it.
+        parameters: trained ones, the head included; without it ``parameters_without_head``.
         accuracy, balanced_accuracy, loss: on the test split, in [0, 1]; balanced is the mean over classes.
         epochs: a row per epoch.
-        seconds: of training, prefix cache not counted; ``cache_seconds`` is the cache's part of this run.
+        seconds: of training, without the prefix cache; ``cache_seconds`` is what this run spent on the cache.
         peak_bytes: CUDA's; None where it was not measured.
         cache: type on disk of the prefix cache, or None; ``cache_inexact`` says why it was not exact.
         backbone_dtype: of the frozen weights and the tokens.
@@ -41,10 +41,9 @@ class RunCard:
         kept_epoch: whose parameters were tested: the last, or the best on validation images.
         targets: accuracies on further test sets by name, for a run on the source of domain generalization.
         switches: pitfalls that were switched on, see ``Pitfalls``.
-        accuracy_within: with the answer sought among the classes that occur, where those are not all (ImageNet-A, -R).
-        code: digests of the files that the run passed through, see ``code_of``; empty on cards from before it was noted.
-        run: the whole record of what was asked for, see ``Run``; empty on cards from before it was noted.
-        device, threads, precision, versions, machine, created: where and when.
+        accuracy_within: accuracy over only the classes that occur, where these are not all (ImageNet-A, -R).
+        code: digests of the files that the run used, see ``code_of``; empty on older cards.
+        run: the ``Run`` that was asked for; empty on older cards.
     """
 
     method: str
@@ -100,7 +99,7 @@ NOT_FINITE = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
 
 
 def _to_json(value: object) -> object:
-    """Numbers that are not finite as their names, however deep."""
+    """Replace numbers that are not finite by their names, however deep."""
     if isinstance(value, dict):
         return {key: _to_json(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -109,7 +108,7 @@ def _to_json(value: object) -> object:
 
 
 def _from_json(value: object) -> object:
-    """Their names as numbers again, however deep."""
+    """Turn the names of such numbers into numbers again, however deep."""
     if isinstance(value, dict):
         return {key: _from_json(inner) for key, inner in value.items()}
     if isinstance(value, list):
@@ -118,17 +117,17 @@ def _from_json(value: object) -> object:
 
 
 def save_card(card: RunCard, path: Path) -> Path:
-    """Writes a card as strict JSON, whole or not at all. A number that is not finite is written as "inf", "-inf" or "nan"."""
+    """Write a card as strict JSON, whole or not at all. A number that is not finite becomes "inf", "-inf" or "nan"."""
     with written_whole(path) as temporary:
         temporary.write_text(json.dumps(_to_json(asdict(card)), indent=1, allow_nan=False) + "\n")
     return path
 
 
 def load_card(path: str | Path) -> RunCard:
-    """Reads a card. The names of numbers that are not finite are numbers again; older cards have Infinity, which is read too.
+    """Read a card. Names of numbers that are not finite become numbers again; the Infinity of older cards is read too.
 
     Raises:
-        DamagedFile: it is no card, or not a whole one.
+        DamagedFile: the file is not a complete card.
         FileNotFoundError: there is no such card.
     """
     if not Path(path).is_file():

@@ -32,8 +32,6 @@ class Prepared:
     """A run before its first step.
 
     Attributes:
-        run: what is run.
-        recipe: how.
         info: the backbone's identity.
         data: the images, with the transforms of the backbone.
         model: initialised from the seed, on the CPU.
@@ -49,12 +47,12 @@ class Prepared:
 
     @property
     def cacheable(self) -> bool:
-        """Whether the method has a frozen prefix, and neither drop path nor a random transform changes what it gives."""
+        """Whether the method has a frozen prefix, and neither drop path nor a random transform changes its output."""
         fixed = getattr(self.data.train.transform, "deterministic", False)
         return hasattr(self.model, "prefix") and fixed and not self.recipe.drop_path
 
     def stored_bytes(self) -> tuple[int, int]:
-        """Return what the frozen prefix of the training and of the test images takes on disk, where ``cacheable``.
+        """Return what the stored prefix of the training and of the test images takes on disk, where ``cacheable``.
 
         Test images that would take more than ``STORED_TEST_BYTES`` are not stored: 0.
         """
@@ -90,17 +88,17 @@ def execute(
     keep_checkpoint: bool = True,
     progress: bool = True,
 ) -> tuple[RunCard, nn.Module]:
-    """Train one method on one task, test it once, and return the card and the model. Write no card.
+    """Train one method on one task, test it once, and return the card, which is not written, and the model.
 
     Args:
         run: what is run.
         cache: train from the stored prefix where the method has one and that is exact.
         prefixes: folder of the stored prefix, see ``PrefixCache``.
         keep_checkpoint: write the state after each epoch and continue a run that was killed.
-        progress: say beforehand what the run will be (``preflight``), and show bars.
+        progress: print the plan of the run beforehand (``preflight``), and show bars.
 
     Raises:
-        CannotFit: the device's memory has no room for a step.
+        CannotFit: the device has no memory for a step.
     """
     ready = prepare(run)
     recipe, info, model, data = ready.recipe, ready.info, ready.model, ready.data
@@ -162,7 +160,7 @@ def execute(
 
 
 def _within(data: Dataset) -> tuple[int, ...] | None:
-    """The classes that occur, where they are only some of those that the head has (ImageNet-A and -R)."""
+    """Return the classes that occur, where they are only some of the head's (ImageNet-A and -R)."""
     present = getattr(data, "present_classes", None)
     return present if present is not None and len(present) < data.classes else None
 

@@ -1,4 +1,4 @@
-"""Which runs are recorded beside the benchmarks: DTL's ablations, the field's pitfalls, a frozen backbone in bf16."""
+"""Which runs are recorded beside the benchmarks: DTL's ablations, common pitfalls, a frozen backbone in bf16."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def variants() -> dict[str, DTLConfig]:
 
 
 def task_of(profile: str) -> str:
-    """Return the task that a profile runs the ablations on."""
+    """Return a profile's task for the ablations."""
     return OFFICIAL if profile == "paper" else TASK
 
 
 def pitfall_tasks(profile: str) -> tuple[str, ...]:
-    """Return the two tasks that a profile measures the pitfalls on."""
+    """Return a profile's two tasks for the pitfalls."""
     if profile == "paper":
         # released without loss, and JPEG in the common archive, as the field reports
         return ("svhn", "cifar")

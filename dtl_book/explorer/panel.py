@@ -182,9 +182,6 @@ def serve_explorer(port: int | None = None, open_browser: bool = True) -> None:
     Args:
         port: 8866, or the next that is free, if not given.
         open_browser: open the page.
-
-    Raises:
-        RuntimeError: Voila is not installed.
     """
     try:
         from voila.app import Voila

@@ -94,9 +94,6 @@ def fit(setting: Setting, gpu_gib: float) -> BatchFit:
     """Return the largest batch that fits, as ``memory.largest_batch`` finds it, with fewer plans.
 
     It begins with the setting's batch and its half, which the page makes anyway.
-
-    Raises:
-        ValueError: no memory is left for the training.
     """
 
     def peak(batch: int) -> int:

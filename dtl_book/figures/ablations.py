@@ -72,11 +72,7 @@ class Source:
 
 
 def find_task(profile: Profile) -> Source:
-    """The task of the ablations in a profile. Where the official ones are absent it says so and gives the laptop's.
-
-    Raises:
-        DataMissing: the laptop's is not built either; the message names the command.
-    """
+    """The task of the ablations in a profile. Where the official ones are absent it says so and gives the laptop's."""
     try:
         root = require_data(profile)
     except DataMissing:

@@ -72,9 +72,6 @@ def show_claim(rows: list[dict], name: str) -> dict:
 
     Returns:
         The row of the claim.
-
-    Raises:
-        ValueError: there is no such claim.
     """
     row = next((row for row in rows if row["id"] == name), None)
     if row is None:

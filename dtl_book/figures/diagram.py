@@ -62,9 +62,6 @@ def draw_side_network(
 
     Args:
         inject_from, depth, rank, kernel, tap_from: as in ``side_network_counts``.
-
-    Raises:
-        ValueError: M lies outside the blocks, or before the first tap.
     """
     if not tap_from <= inject_from < depth:
         raise ValueError(f"M = {inject_from}: choose a block from {tap_from} to {depth - 1}")

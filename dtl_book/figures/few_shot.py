@@ -54,11 +54,7 @@ class Source:
 
 
 def find_set(profile: Profile) -> Source:
-    """The first few-shot set of a profile. Where the official ones are absent it says so and gives the laptop's.
-
-    Raises:
-        DataMissing: the laptop's set is not built either; the message names the command.
-    """
+    """The first few-shot set of a profile. Where the official ones are absent it says so and gives the laptop's."""
     if profile.name != "paper":
         require_data(profile)
     for name in dict.fromkeys((profile.name, "laptop")):

@@ -30,9 +30,6 @@ def draw_memory(plans: dict[str, MemoryPlan], gpu_gib: float | None = None) -> F
     Args:
         plans: label -> plan, from top to bottom.
         gpu_gib: memory of a GPU, marked where it lies near the bars.
-
-    Raises:
-        ValueError: without a plan.
     """
     if not plans:
         raise ValueError("draw_memory needs at least one plan: draw_memory({'DTL': plan_training('dtl')})")

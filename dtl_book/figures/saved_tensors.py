@@ -29,9 +29,6 @@ def held_by_block(plans: Mapping[str, MemoryPlan]) -> pd.DataFrame:
     Returns:
         Rows embed, block 0 … block L - 1, side network, after the blocks; a column per method, under its label. A column
         sums to the plan's bytes by block.
-
-    Raises:
-        ValueError: bytes that were made between blocks (VPT's prompts, say), for which there is no row.
     """
     depth = 1 + max(int(r.split()[1]) for p in plans.values() for r in p.by_block if r.startswith("block "))
     rows = ["embed", *(f"block {i}" for i in range(depth)), BESIDE, REST]
@@ -73,9 +70,6 @@ def draw_parts(frame: pd.DataFrame, xlabel: str) -> Figure:
     Args:
         frame: a row per part (at most eight), a column per bar, from top to bottom.
         xlabel: what is counted.
-
-    Raises:
-        ValueError: for more parts than there are colours.
     """
     if len(frame) > len(COLOURS):
         raise ValueError(f"draw_parts tells {len(COLOURS)} parts apart, and there are {len(frame)}: join some")

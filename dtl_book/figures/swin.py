@@ -40,9 +40,6 @@ def side_network(
         rank: r of the low-rank maps.
         kernel: of DTL+'s depthwise convolutions; 0 for DTL.
         tap_from: first block that is tapped, where its stage injects at all.
-
-    Raises:
-        ValueError: M lies outside the blocks, or before the first tap.
     """
     if not tap_from <= inject_from < len(widths):
         raise ValueError(f"M = {inject_from}: choose a block from {tap_from} to {len(widths) - 1}")

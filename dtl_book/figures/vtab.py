@@ -50,11 +50,7 @@ class Suite:
 
 
 def find_suite(profile: Profile) -> Suite:
-    """The VTAB-1K folder of a profile. Where the official one is absent it says so and gives the laptop's.
-
-    Raises:
-        DataMissing: the laptop's is not there either; the message names the command.
-    """
+    """The VTAB-1K folder of a profile. Where the official one is absent it says so and gives the laptop's."""
     if profile.name == "paper" and not any(vtab_dir(profile.name).glob("*/train800.txt")):
         profile = get_profile("laptop")
         print("The official VTAB-1K is not here (data/README.md says where it comes from): what needs it is not run.")

@@ -130,9 +130,6 @@ def show_figure(figure: Figure, alt: str, photographs: bool = False) -> None:
         figure: a matplotlib figure.
         alt: one sentence that says what is to be seen, with its setting where it shows a result.
         photographs: the figure is made of images rather than lines; stored as JPEG, or they fill the notebook.
-
-    Raises:
-        ValueError: when the sentence is missing.
     """
     if not alt.strip():
         raise ValueError("a figure needs its sentence: show_figure(fig, 'what is to be seen')")

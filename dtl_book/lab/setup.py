@@ -45,9 +45,6 @@ class Workbook:
         """Return the VTAB-1K folder of the profile, for ``VTAB1k(wb.data, task, split)``.
 
         Looked for when first asked, since half of the notebooks need no data.
-
-        Raises:
-            DataMissing: see ``require_data``.
         """
         return require_data(self.profile)
 
@@ -108,9 +105,6 @@ def start(profile: str | None = None, seed: int = 0) -> Workbook:
 
     Returns:
         The profile and the device; the data are asked for by ``.data``.
-
-    Raises:
-        ValueError: for a name that is no profile.
     """
     chosen = get_profile(profile)
     seed_everything(seed)

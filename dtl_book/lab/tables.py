@@ -54,9 +54,6 @@ def table(frame: pd.DataFrame, text: str, digits: int = 3, index: bool | None = 
         digits: decimals of floating-point columns.
         index: show the index (one that has a name as the first column); without it, only an index that has a name or is not
             0, 1, 2, … is shown.
-
-    Raises:
-        ValueError: when the sentence is missing.
     """
     if not text.strip():
         raise ValueError("a table needs its sentence: table(frame, 'what the rows are')")

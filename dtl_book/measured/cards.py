@@ -88,11 +88,7 @@ def _driver() -> str | None:
 
 
 def save_card(card: dict, path: Path) -> Path:
-    """Write a card as strict JSON with sorted keys, whole or not at all.
-
-    Raises:
-        ValueError: a number in it is not finite.
-    """
+    """Write a card as strict JSON with sorted keys, whole or not at all."""
     text = json.dumps(card, indent=1, sort_keys=True, allow_nan=False) + "\n"
     with written_whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -100,12 +96,7 @@ def save_card(card: dict, path: Path) -> Path:
 
 
 def load_card(path: str | Path) -> dict:
-    """Read a card.
-
-    Raises:
-        FileNotFoundError: there is none.
-        DamagedFile: it is no card, or not a whole one.
-    """
+    """Read a card."""
     path = Path(path)
     again = f"delete it and run `dtl measure {path.stem if path.stem in PARTS else 'all'}` again"
     try:
@@ -127,9 +118,6 @@ def memory_cards(root: Path | None = None) -> list[dict]:
 
     Args:
         root: the only folder of results to read; all of ``results_roots()`` if None, the last one counting.
-
-    Raises:
-        DamagedFile: see ``load_card``.
     """
     found = {}
     for place in [root] if root else results_roots():

@@ -41,10 +41,6 @@ def pack(out: Path, python: str, platform: str) -> str:
 
     Returns:
         What is there, how large it is, and the two lines that use it.
-
-    Raises:
-        ValueError: there is such a folder already, or it would be larger than 40 MiB.
-        RuntimeError: a package cannot be had; the message ends with what pip says.
     """
     from packaging.utils import parse_wheel_filename
 
@@ -110,9 +106,6 @@ def within(limit: int, sizes: dict[str, int]) -> tuple[list[str], list[str]]:
     Args:
         limit: bytes.
         sizes: name -> bytes, unpacked.
-
-    Raises:
-        ValueError: what cannot be missing is larger.
     """
     kept, dropped = list(sizes), []
     while (total := sum(sizes[name] for name in kept)) > limit:

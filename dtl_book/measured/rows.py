@@ -58,9 +58,6 @@ def fill_card(
         device, backbone: where and with which network; its weights are random.
         deadline: of ``time.monotonic``.
         specs: which rows; all if None.
-
-    Raises:
-        DamagedFile: the file that is there is no whole card.
     """
     specs = part.specs(device, backbone) if specs is None else list(specs)
     reasons = {spec["name"]: part.refuse(spec, device) for spec in specs}

@@ -40,10 +40,6 @@ def measure(
     Returns:
         Exit status: 0; 1 where a row failed (not where the device had too little memory); 2 where there is no CUDA device
         and none else was asked for.
-
-    Raises:
-        ValueError: no time at all, or an unknown backbone.
-        DamagedFile: a card that is there is not whole. Of several parts the others go on.
     """
     start = time.monotonic()
     if minutes <= 0:

@@ -154,9 +154,6 @@ def sync_notebooks(folder: Path | None = None) -> list[Path]:
 
     Returns:
         The notebooks that were changed.
-
-    Raises:
-        ValueError: for a notebook without a cell tagged ``setup``.
     """
     address, changed = project_address(), []
     for place, path in [(kind, info.path) for kind in KINDS for info in list_notebooks(kind, folder)]:

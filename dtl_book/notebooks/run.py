@@ -148,9 +148,6 @@ def write_site(out: Path | None = None, *, strict: bool = False, **settings: obj
         out: where to write; ``build/workbook`` of the project if None. Pages of notebooks that are gone go; other files stay.
         strict: take what Sphinx warns of as an error: a later Sphinx may warn of what this one does not.
         settings: others than those of ``site/conf.py``.
-
-    Raises:
-        RuntimeError: outside of a checkout; or Sphinx found something wrong, which it prints. The pages are written all the same.
     """
     if not paths.in_checkout():
         raise RuntimeError("the site is written from a checkout of the project; an installed package has none")

@@ -30,11 +30,7 @@ class Album:
         self._seen: dict[str, str] = {}
 
     def add(self, part: str, pixels: np.ndarray) -> str:
-        """Write one image, (H, W) or (H, W, 3) uint8, and return its path ``images/<part>/<number>.png``.
-
-        Raises:
-            RuntimeError: the same pixels are there already.
-        """
+        """Write one image, (H, W) or (H, W, 3) uint8, and return its path ``images/<part>/<number>.png``."""
         name = f"images/{part}/{self.counts.get(part, 0):05d}.png"
         content = hashlib.sha256(np.ascontiguousarray(pixels)).hexdigest()
         if content in self._seen:
@@ -87,9 +83,6 @@ def build_folder(
         target: the folder.
         task, version, seed, sizes: what its pixels and lists depend on.
         fill: adds the images and returns the text files by their paths in the folder.
-
-    Raises:
-        FileExistsError: the folder exists and was not built here.
     """
     wanted = {"task": task, "version": version, "seed": seed, "sizes": list(sizes)}
     if is_whole(target, wanted):

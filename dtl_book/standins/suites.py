@@ -124,10 +124,6 @@ def build_suite(profile: str, tasks: Sequence[str] | None = None, seed: int = 0)
 
     Returns:
         The folder of each that is there now: of a task, of the set typefaces, of the domains of digits.
-
-    Raises:
-        ValueError: an unknown profile or task.
-        FileNotFoundError: a task that was asked for by name needs a package that is not fetched.
     """
     if profile not in SIZES:
         raise ValueError(

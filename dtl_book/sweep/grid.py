@@ -59,10 +59,6 @@ def sweep_grid(grid: Grid, *, workers: int = 0, cluster: str | None = None, retr
 
     Returns:
         A result a run, those that chose a setting first.
-
-    Raises:
-        CannotFit: a method has no room on the device; nothing was run.
-        ValueError: a card is of another run of the same name.
     """
     curves = curves_of(grid)
     tried = {run: selection_runs(run, grid.lr, grid.drop_path) for run in curves}

@@ -51,9 +51,6 @@ def record(
         tasks: only these tasks of VTAB-1K; all if empty.
         parts: of ``PARTS``.
         workers: runs at a time, see ``open_workers``.
-
-    Raises:
-        ValueError: an unknown part.
     """
     if unknown := set(parts) - set(PARTS):
         raise ValueError(f"nothing is called {', '.join(sorted(unknown))} here: choose from {', '.join(PARTS)}")
@@ -85,9 +82,6 @@ def ablate(
         seeds: of initialisation and order; ``SEEDS`` if None.
         lr: for all; the one that was chosen for DTL on this task if None.
         workers: see ``open_workers``.
-
-    Raises:
-        FileNotFoundError: no learning rate was chosen for DTL on this task yet.
     """
     name = get_profile(profile).name
     task = task or task_of(name)
@@ -114,9 +108,6 @@ def measure_pitfalls(
         seeds: of initialisation and order; ``SEEDS`` if None.
         lr: for all; the one that was chosen for the method on the task if None.
         workers: see ``open_workers``.
-
-    Raises:
-        FileNotFoundError: no learning rate was chosen for a method on a task yet.
     """
     name = get_profile(profile).name
     runs = []

@@ -33,12 +33,7 @@ class Result:
 
 
 def recorded(run: Run) -> RunCard | None:
-    """Return the card of a run that has been run, else None.
-
-    Raises:
-        DamagedFile: it is not whole.
-        ValueError: the run on the card had another learning rate, drop path, length, batch or protocol than is asked for.
-    """
+    """Return the card of a run that has been run, else None."""
     if not run.card().exists():
         return None
     card = load_card(run.card())
@@ -63,10 +58,6 @@ def run_all(runs: Iterable[Run], pool: Workers, *, retries: int = 1) -> list[Res
         runs: the runs; the results have their order.
         pool: of ``open_workers``.
         retries: further tries of a run that failed.
-
-    Raises:
-        DamagedFile: a card is not whole.
-        ValueError: a card is of another run of the same name (nothing is run then), or retries are negative.
     """
     if retries < 0:
         raise ValueError(f"retries is {retries}: 0 tries each run once")

@@ -59,10 +59,6 @@ def open_workers(workers: int = 0, cluster: str | None = None, program: Sequence
         cluster: address of a Ray cluster, whose machines have this package and the data (``DTL_DATA``); or "local" for a
             Ray that is started on this machine, whose ports other machines can reach while it runs.
         program: of a process that does the work, after Python.
-
-    Raises:
-        RuntimeError: Ray is not installed, or there is no cluster at the address.
-        ValueError: a negative number of workers.
     """
     if workers < 0:
         raise ValueError(f"workers is {workers}: 0 runs in this process, n in so many processes at a time")

@@ -76,11 +76,7 @@ def both_means(accuracies: pd.DataFrame, groups: Mapping[str, tuple[str, ...]]) 
 
 
 def final_cards(profile: str = "laptop", root: Path | None = None) -> pd.DataFrame:
-    """Return the final cards of VTAB-1K, each task under its folder's name (three official ones have another).
-
-    Raises:
-        ValueError: a run is recorded under both of its task's names.
-    """
+    """Return the final cards of VTAB-1K, each task under its folder's name (three official ones have another)."""
     cards, official = load_cards(profile, root=root), official_tasks()
     under = cards["task"]
     cards["task"] = [official[task]["folder"] if task in official else task for task in under]

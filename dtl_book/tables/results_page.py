@@ -25,9 +25,6 @@ def put_between(marks: Marks, text: str, page: Path | None = None) -> Path:
         marks: the lines before and after.
         text: what goes between them.
         page: the project's RESULTS.md if None.
-
-    Raises:
-        ValueError: the file has no such marks.
     """
     page = page or project_dir() / "RESULTS.md"
     whole = page.read_text(encoding="utf-8")
@@ -46,9 +43,6 @@ def recorded_tables(profile: str = "laptop") -> list[tuple[Marks, str]]:
 
     Args:
         profile: whose cards.
-
-    Raises:
-        FileNotFoundError: a benchmark is not recorded.
     """
     tables = {
         "results": benchmarks.results_markdown(profile),
@@ -69,9 +63,6 @@ def write_results(profile: str = "laptop", page: Path | None = None) -> Path:
     Args:
         profile: whose cards.
         page: another file than the project's RESULTS.md.
-
-    Raises:
-        ValueError: the page lacks marks.
     """
     for marks, text in recorded_tables(profile):
         put_between(marks, text, page)
