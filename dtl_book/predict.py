@@ -1,4 +1,4 @@
-"""Classes for image files, from one adapter file or several."""
+"""Predict classes of image files, with one adapter file or several."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def predict(
     batch_size: int = 32,
     device: str | None = None,
 ) -> pd.DataFrame:
-    """The most probable classes of each image.
+    """Predict the most probable classes of each image.
 
     Args:
         adapter: file written by ``DTL.save_adapter``, or several of one backbone. The backbone is loaded by name.

@@ -1,4 +1,4 @@
-"""Fetches the VTAB-1K archive from a hub: resumed where it broke off, verified, put in place whole."""
+"""Fetch the VTAB-1K archive from a hub: resumed where it broke off, verified, put in place whole."""
 
 from __future__ import annotations
 
@@ -27,22 +27,18 @@ DAMAGED = (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, gzip.BadG
 def fetch_vtab(
     repo: str = VTAB_REPO, revision: str = "main", target: str | Path | None = None, endpoint: str | None = None
 ) -> Path:
-    """Download a dataset repository's archives and unpack them as a VTAB-1K folder.
+    """Download a dataset repository's archives, unpack them as a VTAB-1K folder, and return the folder.
 
-    A download that was broken off goes on where it stopped. When all is there, a second call does nothing and asks no
-    network.
+    An interrupted download resumes where it stopped. When everything is there, a second call uses no network.
 
     Args:
         repo: "owner/name" of a dataset repository with .zip or .tar archives.
-        revision: branch, tag or commit. What it points to is recorded in ``fetched.json``.
+        revision: branch, tag or commit. Its commit is recorded in ``fetched.json``.
         target: the ``vtab-1k`` folder; by default the paper profile's.
         endpoint: another hub; by default ``HF_ENDPOINT``, else the public one.
 
-    Returns:
-        The folder, which now holds a folder for each task.
-
     Raises:
-        FetchError: no network, no such repository, a damaged or unsafe archive, too little room; with what to do.
+        FetchError: no network, no such repository, a damaged or unsafe archive, too little room.
         FileExistsError: the folder holds something else.
     """
     target = Path(target or paths.vtab_dir("paper"))
@@ -88,7 +84,7 @@ def _read_record(folder: Path) -> dict:
 
 
 def _task_roots(folder: Path) -> list[Path]:
-    """Return the folders whose sub-folders hold list files. The images below are not walked through."""
+    """Return the folders whose sub-folders hold list files, without walking through the images below."""
     roots = set()
     for here, below, files in os.walk(folder):
         if set(files) & set(SPLITS.values()):
@@ -98,7 +94,7 @@ def _task_roots(folder: Path) -> list[Path]:
 
 
 def _unpack(archive: Path, folder: Path) -> None:
-    """Unpack an archive of someone else. Nothing of it lands outside the folder, see ``zipfile`` and tarfile's filter."""
+    """Unpack an untrusted archive. ``zipfile`` and tarfile's filter let nothing of it land outside the folder."""
     try:
         if archive.suffix.lower() == ".zip":
             with zipfile.ZipFile(archive) as file:

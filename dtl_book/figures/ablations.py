@@ -1,4 +1,4 @@
-"""What notebook 12 shows: accuracy (recorded) and memory (planned) against M, rank, beta and kernel. Works with any subset of cards."""
+"""Pictures of notebook 12: accuracy (recorded) and memory (planned) against M, rank, beta and kernel. Any subset of cards will do."""
 
 from __future__ import annotations
 
@@ -54,25 +54,19 @@ LEAST_SPAN = 10  # points on the axis of accuracy: a smaller span would make a m
 
 @dataclass(frozen=True)
 class Source:
-    """A task of VTAB-1K on this disk.
-
-    Attributes:
-        profile: whose task and network.
-        root: the folder of the tasks.
-        task: its name.
-    """
+    """A task of VTAB-1K on this disk: whose profile it is, the folder of the tasks, and its name."""
 
     profile: Profile
     root: Path
     task: str
 
     def open(self, split: str, transform: object = None) -> VTAB1k:
-        """A split of the task, see ``VTAB1k``."""
+        """Open a split of the task, see ``VTAB1k``."""
         return VTAB1k(self.root, self.task, split, transform)
 
 
 def find_task(profile: Profile) -> Source:
-    """The task of the ablations in a profile. Where the official ones are absent it says so and gives the laptop's."""
+    """Return a profile's task for the ablations. Where the official ones are absent, say so and return the laptop's."""
     try:
         root = require_data(profile)
     except DataMissing:
@@ -91,14 +85,14 @@ def find_task(profile: Profile) -> Source:
 
 
 def recorded_settings(root: Path | None = None) -> list[tuple[str, str]]:
-    """(profile, task) pairs that have cards of ablations, and the laptop's in any case."""
+    """Return the (profile, task) pairs that have cards of ablations, and the laptop's in any case."""
     folder = root or paths.results_dir()
     found = [(p, t) for p in PROFILES if any((folder / p / GROUP).glob("*/*.json")) for t in ablated_tasks(p, root)]
     return list(dict.fromkeys([*found, ("laptop", TASK)]))
 
 
 def recorded_for(profile: str, root: Path | None = None) -> tuple[str, str]:
-    """The profile's (profile, task) if it has cards of ablations, else the laptop's, which it says."""
+    """Return the profile's (profile, task) if it has cards of ablations, else say so and return the laptop's."""
     mine = [pair for pair in recorded_settings(root) if pair[0] == profile]
     if not mine:
         print(f"No ablation of the profile {profile} is recorded: what follows is the laptop's, under its own setting.")
@@ -108,13 +102,13 @@ def recorded_for(profile: str, root: Path | None = None) -> tuple[str, str]:
 def draw_ablation(
     quantities: Sequence[str] = tuple(VALUES), task: str = TASK, profile: str = "laptop", root: Path | None = None
 ) -> tuple[Figure, str]:
-    """A row for each varied quantity: left the recorded accuracy of the profile's network, right the planned memory of a ViT-B/16.
+    """Draw a row for each varied quantity: left the recorded accuracy of the profile's network, right the planned memory of a ViT-B/16.
 
     Left the band is the spread of the paper's value; a hollow marker has fewer than three seeds and no bar.
 
     Args:
         quantities: keys of ``VALUES``.
-        task, profile, root: whose cards, see ``ablation_table``.
+        task, profile, root: see ``ablation_table``.
 
     Returns:
         The figure, and a sentence with both settings.
@@ -189,7 +183,7 @@ def _legend() -> list:
 
 
 def difference_table(profile: str = "laptop", task: str = TASK, root: Path | None = None) -> pd.DataFrame:
-    """``paired_with_paper`` as texts: columns varied, less the paper's value (points), seeds, seeds below the paper's value."""
+    """Return ``paired_with_paper`` as texts: columns varied, less the paper's value (points), seeds, seeds below the paper's value."""
     rows = []
     for row in paired_with_paper(profile, task, root).itertuples(index=False):
         varied, value, seeds, lower, mean, spread = row
@@ -200,7 +194,7 @@ def difference_table(profile: str = "laptop", task: str = TASK, root: Path | Non
 
 
 def explore_ablations(root: Path | None = None) -> VBox:
-    """Two lists, of what is varied and of the settings that have cards, over ``draw_ablation`` and its table."""
+    """Return ``draw_ablation`` and its table below two lists: what is varied, and the settings that have cards."""
 
     def show(name: str, where: tuple[str, str]) -> None:
         profile, task = where

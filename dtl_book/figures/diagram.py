@@ -22,7 +22,7 @@ INK = "#1b1f24"
 def side_network_counts(
     inject_from: int, depth: int = 12, dim: int = 768, rank: int = 2, kernel: int = 0, tap_from: int = 0
 ) -> pd.DataFrame:
-    """What a choice of M costs on a ViT. The parameters are counted on a real side network, built without memory.
+    """Return what a choice of M costs on a ViT, counted on a real side network, built without memory: columns what, count.
 
     Args:
         inject_from: M, the first block after which the side state is added, from 0.
@@ -31,9 +31,6 @@ def side_network_counts(
         rank: r of the low-rank maps.
         kernel: of DTL+'s depthwise convolution; 0 for DTL.
         tap_from: first block that is tapped.
-
-    Returns:
-        Rows of what and how many.
     """
     with torch.device("meta"):
         csn = CompactSideNetwork(
@@ -58,7 +55,7 @@ def side_network_counts(
 def draw_side_network(
     inject_from: int = 6, depth: int = 12, rank: int = 2, kernel: int = 0, tap_from: int = 0
 ) -> Figure:
-    """The backbone from top to bottom, the side state beside it: taps, low-rank maps, gate, injections.
+    """Draw the backbone from top to bottom, the side state beside it: taps, low-rank maps, gate, injections.
 
     Args:
         inject_from, depth, rank, kernel, tap_from: as in ``side_network_counts``.
@@ -113,7 +110,7 @@ def _block(ax: Axes, i: int, inject_from: int) -> None:
 
 
 def _tap(ax: Axes, i: int, tap_from: int, rank: int) -> None:
-    """From the block's input through its low-rank map into h, which grows by ``rank`` dimensions and is drawn thicker."""
+    """Draw the block's input through its low-rank map into h, which gains ``rank`` dimensions and gets thicker."""
     y, count = -i + 1 - TAP, i - tap_from + 1
     half = 0.012 + 0.006 * count
     ax.fill_between([SIDE - half, SIDE + half], y - 1, y, color=STATE, lw=0, zorder=2)
@@ -127,7 +124,7 @@ def _tap(ax: Axes, i: int, tap_from: int, rank: int) -> None:
 
 
 def _injection(ax: Axes, i: int) -> None:
-    """From h through the gate to the sum after the block."""
+    """Draw the way from h through the gate to the sum after the block."""
     y = -i - INJECT
     _arrow(ax, (SIDE, y), (BACKBONE + 0.1, y), GATE)
     ax.plot(3.25, y, marker="o", ms=11, mfc=GATE, mec=INK, mew=1.0, zorder=5)

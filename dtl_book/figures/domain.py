@@ -1,4 +1,4 @@
-"""What notebook 11 shows: the domains as pictures, and what was recorded on them. Says what is missing or was not run."""
+"""Pictures and tables of notebook 11: the domains, and what was recorded on them. What is missing or not run is named."""
 
 from __future__ import annotations
 
@@ -31,15 +31,10 @@ from .vtab_plots import draw_scores
 
 
 def open_domains(profile: Profile) -> dict[str, DomainShift]:
-    """The test images of the domains that are on the disk, the source first; and a sentence on those that are not.
+    """Return the domains on the disk, the source first: domain -> test images without a transform. Name those that are missing.
 
-    The tiny domains of ``smoke`` are drawn here when they are missing.
-
-    Args:
-        profile: whose data.
-
-    Returns:
-        domain -> images without a transform. Empty without the source, for then nothing can be trained.
+    Without the source nothing can be trained, so the result is empty then. The tiny domains of ``smoke`` are built here
+    when they are missing.
     """
     from ..standins.suites import build_suite  # not at the top: reading notebooks needs no data code
 
@@ -66,12 +61,9 @@ class Sample(Dataset):
     """Every k-th image of a data set, so that a live run takes seconds. Can be stored by ``PrefixCache``.
 
     Args:
-        data: the images, in the order of their classes.
+        data: the images, in the order of their classes; its own transform is not applied.
         most: about how many to keep.
-        transform: as in ``DomainShift``, whose own is not applied.
-
-    Attributes:
-        digest: the data's, and the step.
+        transform: as in ``DomainShift``.
     """
 
     def __init__(self, data: DomainShift, most: int, transform=None):
@@ -90,13 +82,9 @@ class Sample(Dataset):
 def sample_domains(
     domains: dict[str, DomainShift], info: BackboneInfo, most: int = 100, invert: bool = False
 ) -> dict[str, Sample]:
-    """A sample of every domain, with the transform that the benchmark's runs are tested with.
+    """Return about ``most`` images of every domain, with the transform of the benchmark's tests.
 
-    Args:
-        domains: what ``open_domains`` gave.
-        info: image size and normalisation.
-        most: about how many images of each.
-        invert: turn dark into light and light into dark first.
+    With ``invert`` dark becomes light and light becomes dark first.
     """
     samples = {}
     for name, data in domains.items():
@@ -107,12 +95,7 @@ def sample_domains(
 
 
 def domain_sheet(domains: dict[str, DomainShift], columns: int = 8) -> Figure:
-    """A row of images for each domain, the same classes below each other.
-
-    Args:
-        domains: what ``open_domains`` gave.
-        columns: images a row.
-    """
+    """Draw a row of images for each domain, with the same class in each column."""
     classes = sorted(set.intersection(*(set(d.targets) for d in domains.values())))
     chosen = [classes[i] for i in np.unique(np.linspace(0, len(classes) - 1, columns).round().astype(int))]
     shape = (len(domains), len(chosen))
@@ -144,10 +127,9 @@ def recorded_domains(profile: str = "laptop", root: Path | None = None, column: 
 
 
 def source_rates(profile: str = "laptop", root: Path | None = None) -> pd.DataFrame:
-    """Accuracy (percent) on the source's validation images for every learning rate that was tried.
+    """Return the accuracy (percent) on the source's validation images: a row per method, a column per learning rate.
 
-    Returns:
-        A row per method, a column per learning rate; "not run" where it was not. One column of "not run" where none was.
+    What was not run says "not run"; where nothing was, there is one column of that.
     """
     cards = load_cards(profile, "domain", purpose="select", root=root)
     rates = sorted(set(cards["lr"]))
@@ -162,7 +144,7 @@ def source_rates(profile: str = "laptop", root: Path | None = None) -> pd.DataFr
 
 
 def authors_rates() -> pd.DataFrame:
-    """The learning rate of the authors' scripts for each domain: columns domain, DTL, DTL+. Source: ``recipes.csv``."""
+    """Return the learning rate of the authors' scripts (``recipes.csv``) for each domain: columns domain, DTL, DTL+."""
     rows = authors_table()
     rows = rows[rows["benchmark"] == "domain_generalization"]
     grid = rows.pivot(index="dataset", columns="method", values="lr")

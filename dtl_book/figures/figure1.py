@@ -31,10 +31,9 @@ LABELS = {  # label -> shift in points; markers lie close together
 
 
 def figure1_table() -> pd.DataFrame:
-    """The readings, best accuracy first.
+    """Return the readings (``resources/figure1_readings.csv``), best accuracy first.
 
-    Returns:
-        Columns method, parameters (M), accuracy (%), ± points, memory (GB). Source: ``resources/figure1_readings.csv``.
+    Columns are method, parameters (M), accuracy (%), ± points, memory (GB).
     """
     read = pd.read_csv(RESOURCES / "figure1_readings.csv")
     frame = pd.DataFrame(
@@ -50,7 +49,7 @@ def figure1_table() -> pd.DataFrame:
 
 
 def draw_figure1() -> Figure:
-    """Accuracy against GPU memory, the area of a marker after the parameters, DTL and DTL+ in colour.
+    """Draw accuracy against GPU memory; the area of a marker is the number of parameters, DTL and DTL+ are in colour.
 
     The bars are the uncertainty of the reading, not a spread over runs. Full fine-tuning has 2,000 times DTL's
     parameters: its circle would cover the picture, so it is dashed and smaller than it should be.

@@ -1,4 +1,4 @@
-"""Pictures of the parts of the side network: the gate, and how few directions the side state has."""
+"""Pictures of two parts of the side network: the gate, and how few directions the side state has."""
 
 from __future__ import annotations
 
@@ -16,12 +16,7 @@ DASHES = ("-", "--", "-.", ":")  # a colour never stands alone
 
 
 def draw_gate(betas: tuple[float, ...] = (10.0, 30.0, 100.0), reach: float = 0.15) -> Figure:
-    """The swish gate for several beta beside ReLU, and how far each lies from it.
-
-    Args:
-        betas: steepness of each curve, at most four.
-        reach: both axes run over h from -reach to reach.
-    """
+    """Draw the swish gate for up to four beta beside ReLU, and its distance from ReLU, for h from -reach to reach."""
     h = torch.linspace(-reach, reach, 2001, dtype=torch.float64)
     fig, (above, below) = plt.subplots(2, 1, figsize=(6.4, 6.6))
     above.plot(h, h.relu(), color="#000000", lw=1.4, label="ReLU")
@@ -38,7 +33,7 @@ def draw_gate(betas: tuple[float, ...] = (10.0, 30.0, 100.0), reach: float = 0.1
 
 
 def draw_spectrum(tensors: dict[str, Tensor], rank: int) -> Figure:
-    """The singular values of tokens, largest first: how many directions they really have.
+    """Draw the singular values of tokens, largest first: how many directions they really have.
 
     Args:
         tensors: label -> tokens (..., d); each is read as a matrix with a row per token.

@@ -20,12 +20,12 @@ FORWARD, BACKWARD = "#0072B2", "#D55E00"
 
 
 def _unit(largest: int) -> tuple[int, str, int]:
-    """Bytes of the axis's unit, its name, and the decimals that suit it."""
+    """Return the bytes of the axis's unit, its name, and the number of decimals."""
     return (GIB, "GiB", 2) if largest > 10 * GIB else (MIB, "MiB", 0)
 
 
 def draw_memory(plans: dict[str, MemoryPlan], gpu_gib: float | None = None) -> Figure:
-    """A bar for each plan: the bytes at the peak, by what they are for.
+    """Draw a bar for each plan: the bytes at the peak, by what they are for.
 
     Args:
         plans: label -> plan, from top to bottom.
@@ -69,7 +69,7 @@ def _draw_bar(ax, row: int, plan: MemoryPlan, unit: int, reach: float, digits: i
 
 
 def memory_sentence(plans: dict[str, MemoryPlan]) -> str:
-    """What ``draw_memory`` shows, in one sentence: its alternative text."""
+    """Describe ``draw_memory`` in one sentence: its alternative text."""
     full = next((p.peak_bytes for p in plans.values() if p.setting["method"] == "full"), None)
     parts = []
     for label, plan in plans.items():
@@ -91,7 +91,7 @@ class Stretch:
 
 
 def course(plan: MemoryPlan) -> list[Stretch]:
-    """The plan's profile under the short names of the picture's axis; the readout goes with the head."""
+    """Return the plan's profile under the short names of the picture's axis; the readout goes with the head."""
     most: dict[tuple[str, str], int] = {}
     for row in plan.profile:
         if row["phase"] == "end":
@@ -104,7 +104,7 @@ def course(plan: MemoryPlan) -> list[Stretch]:
 
 
 def draw_profile(plan: MemoryPlan) -> Figure:
-    """The most bytes alive in each stretch of a step: forward from left to right, backward from right to left.
+    """Draw the most bytes alive in each stretch of a step: forward from left to right, backward from right to left.
 
     Forward has circles and a full line, backward triangles and a dashed one, the optimizer's step a square.
     """
@@ -148,7 +148,7 @@ def draw_profile(plan: MemoryPlan) -> Figure:
 
 
 def profile_sentence(plan: MemoryPlan) -> str:
-    """What ``draw_profile`` shows, in words: its alternative text."""
+    """Describe ``draw_profile`` in words: its alternative text."""
     stretches = course(plan)
     there = [s for s in stretches if s.phase == "forward"]
     crossed = [int(s.place) for s in stretches if s.phase == "backward" and s.place.isdigit()]

@@ -17,17 +17,12 @@ from ..tables.cells import paired, percent
 
 
 def versus(first: str, second: str, profile: str = "laptop", root: Path | None = None) -> pd.DataFrame:
-    """Test accuracy of two methods on each task, over the seeds that both have.
-
-    Args:
-        first, second: keys of ``baselines.METHODS``.
-        profile: whose cards.
-        root: folder of the cards, if not the project's.
+    """Return the test accuracy of two methods on each task, over the seeds that both have.
 
     Returns:
-        A row per task of the profile: task, seeds, and in percent ``<A>``, ``<A> ±``, ``<B>``, ``<B> ±``, where A and B are
-        the methods' labels, difference (B less A) and ``difference ±``; ± is the standard deviation over the seeds. A task
-        that is not recorded for both has 0 seeds and no numbers.
+        A row per task of the profile: task, seeds, and in percent ``<A>``, ``<A> ±``, ``<B>``, ``<B> ±`` for the methods'
+        labels A and B, difference (B less A) and ``difference ±``; ± is the standard deviation over the seeds. A task that
+        is not recorded for both has 0 seeds and no numbers.
     """
     cards, rows = percent(final_cards(profile, root)), []
     a, b = METHOD_STYLES[first][0], METHOD_STYLES[second][0]
@@ -42,7 +37,7 @@ def versus(first: str, second: str, profile: str = "laptop", root: Path | None =
 
 
 def versus_sentence(frame: pd.DataFrame, first: str, second: str, setting: str) -> str:
-    """What ``versus`` shows, in one sentence with its setting."""
+    """Describe ``versus`` in one sentence with its setting."""
     a, b = METHOD_STYLES[first][0], METHOD_STYLES[second][0]
     done = frame[frame["seeds"] > 0]
     if done.empty:
@@ -55,7 +50,7 @@ def versus_sentence(frame: pd.DataFrame, first: str, second: str, setting: str) 
 
 
 def draw_versus(frame: pd.DataFrame, first: str, second: str) -> Figure:
-    """A pair of points for each recorded task, with the spread over the seeds."""
+    """Draw a pair of points for each recorded task, with the spread over the seeds."""
     done = frame[frame["seeds"] > 0].iloc[::-1]
     fig, ax = plt.subplots(figsize=(6.4, 1.5 + 0.55 * len(done)))
     for method, shift in ((first, 0.13), (second, -0.13)):
@@ -69,7 +64,7 @@ def draw_versus(frame: pd.DataFrame, first: str, second: str) -> Figure:
 
 
 def draw_seeds(histories: Mapping[str, Sequence[pd.DataFrame]], scores: Mapping[str, Sequence[float]]) -> Figure:
-    """Left, the training loss over the epochs: a thin line for each seed, the mean with markers. Right, each seed's accuracy.
+    """Draw training loss (left; a thin line for each seed, the mean with markers) and each seed's accuracy (right).
 
     Args:
         histories: method (a key of ``METHOD_STYLES``) -> ``FitRecord.history`` of each seed.
@@ -95,12 +90,7 @@ def draw_seeds(histories: Mapping[str, Sequence[pd.DataFrame]], scores: Mapping[
 
 
 def seeds_table(histories: Mapping[str, Sequence[pd.DataFrame]], scores: Mapping[str, Sequence[float]]) -> pd.DataFrame:
-    """Loss and accuracy over the seeds: a row per method, mean and standard deviation.
-
-    Args:
-        histories: as for ``draw_seeds``.
-        scores: method -> accuracy of each seed, in [0, 1].
-    """
+    """Return mean and standard deviation of loss and accuracy over the seeds, a row per method; see ``draw_seeds``."""
     rows = []
     for method, seeds in histories.items():
         loss = pd.Series([history["loss"].iloc[-1] for history in seeds])

@@ -1,4 +1,7 @@
-"""Pictures of two models' predictions on the same images: which changed, and how sure each model was."""
+"""Pictures of two models' predictions on the same images: which changed, and how sure each model was.
+
+``images`` are data sets without a transform, which yield (PIL image, label); ``before`` and ``after`` are the predictions.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +20,7 @@ GOOD, BAD = "#0072B2", "#B33C00"
 
 
 def flips(labels: np.ndarray, before: np.ndarray, after: np.ndarray) -> dict[str, np.ndarray]:
-    """Image numbers in four groups, by who is right.
-
-    Args:
-        labels, before, after: (n,) class numbers: the truth and two models' predictions.
+    """Group the images by who is right.
 
     Returns:
         "put right", "put wrong", "both right", "both wrong" -> increasing indices. Together they are all images.
@@ -31,7 +31,7 @@ def flips(labels: np.ndarray, before: np.ndarray, after: np.ndarray) -> dict[str
 
 
 def flips_table(groups: dict[str, np.ndarray], before: str, after: str) -> pd.DataFrame:
-    """The four groups as a two-by-two table of image counts: rows ``before``, columns ``after``."""
+    """Return the four groups as a two-by-two table of image counts: rows ``before``, columns ``after``."""
     count = {name: len(indices) for name, indices in groups.items()}
     return pd.DataFrame(
         {
@@ -43,14 +43,7 @@ def flips_table(groups: dict[str, np.ndarray], before: str, after: str) -> pd.Da
 
 
 def plot_images(images: Dataset, indices: Sequence[int], class_names: Sequence[str], columns: int = 6) -> Figure:
-    """Images with their true class above each.
-
-    Args:
-        images: yields (PIL image, label); a data set without a transform.
-        indices: which.
-        class_names: name of each class.
-        columns: images a row.
-    """
+    """Draw images with the true class above each."""
     rows = -(-len(indices) // columns)
     fig, axes = plt.subplots(rows, columns, figsize=(6.4, 1.45 * rows), squeeze=False)
     for ax in axes.flat:
@@ -71,14 +64,9 @@ def plot_flips(
     columns: int = 6,
     rows: int = 2,
 ) -> Figure:
-    """Images that the second model puts right (above) and wrong (below), with both predictions over each.
+    """Draw images that the second model puts right (above) and wrong (below), with both predictions over each.
 
-    Args:
-        images: yields (PIL image, label); a data set without a transform.
-        groups: of ``flips``.
-        before, after: (n,) predictions.
-        class_names: name of each class.
-        columns, rows: images shown of each kind, at most; the first ones of the group.
+    ``groups`` are those of ``flips``; of each, the first ``columns * rows`` images are shown.
     """
     fig = plt.figure(figsize=(6.4, 0.75 + 3.1 * rows))
     kinds = {"put right": ("wrong before, right after", GOOD), "put wrong": ("right before, wrong after", BAD)}
@@ -95,19 +83,16 @@ def plot_flips(
 
 
 def _mistakes(labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.ndarray:
-    """(classes, classes) counts of wrong answers: row the truth, column the answer; the right ones are 0."""
+    """Count wrong answers, (classes, classes): row the truth, column the answer; the diagonal is 0."""
     counts = confusion_matrix(labels, predictions, labels=range(classes))
     np.fill_diagonal(counts, 0)
     return counts
 
 
 def plot_mistakes(labels: np.ndarray, predictions: dict[str, np.ndarray], class_names: Sequence[str]) -> Figure:
-    """Which classes are taken for which, a grid for each model on one scale of colours. Right answers are left out.
+    """Draw which classes are mistaken for which, a grid for each model on one scale of colours. Right answers are left out.
 
-    Args:
-        labels: (n,) the truth.
-        predictions: model -> (n,) predictions.
-        class_names: name of each class. With 12 or fewer the counts are written into the cells, else colours are explained.
+    With 12 or fewer classes the counts are written into the cells, else the colours are explained.
     """
     grids = {name: _mistakes(labels, answers, len(class_names)) for name, answers in predictions.items()}
     most = max(1, *(grid.max() for grid in grids.values()))
@@ -125,7 +110,7 @@ def plot_mistakes(labels: np.ndarray, predictions: dict[str, np.ndarray], class_
 def mistakes_table(
     labels: np.ndarray, predictions: dict[str, np.ndarray], class_names: Sequence[str], top: int = 3
 ) -> pd.DataFrame:
-    """The most frequent mistakes of each model: a row a place, a column a model ("4 taken for 9: 12 images")."""
+    """Return the most frequent mistakes of each model: a row a place, a column a model ("4 taken for 9: 12 images")."""
     columns = {}
     for name, answers in predictions.items():
         grid = _mistakes(labels, answers, len(class_names))
@@ -143,15 +128,9 @@ def mistakes_table(
 def plot_prediction(
     image, label: int, before: Tensor, after: Tensor, class_names: Sequence[str], names: tuple[str, str], top: int = 5
 ) -> Figure:
-    """One image, and the most probable classes of two models as bars.
+    """Draw one image, and the most probable classes of two models as bars.
 
-    Args:
-        image: PIL image.
-        label: its class.
-        before, after: (classes,) probabilities.
-        class_names: name of each class.
-        names: of the two models.
-        top: classes shown.
+    ``before`` and ``after`` are (classes,) probabilities, ``names`` those of the models.
     """
     fig, axes = plt.subplots(1, 3, figsize=(6.4, 3.0), width_ratios=(1.1, 1, 1))
     axes[0].imshow(image)

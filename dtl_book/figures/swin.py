@@ -1,4 +1,4 @@
-"""Pictures and counts of a Swin: its stages, which maps reach an injection, and what each block is worth in bytes."""
+"""Pictures and counts of a Swin: its stages, which maps reach an injection, and the bytes of each block."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def side_network(
     kernel: int = 0,
     tap_from: int = 0,
 ) -> CompactSideNetwork:
-    """The side network of a Swin without memory behind it, to be counted.
+    """Return the side network of a Swin without memory behind it, to be counted.
 
     Args:
         inject_from: M, the first block after which the side state is added, from 0 through all stages.
@@ -49,14 +49,7 @@ def side_network(
 
 
 def side_counts(inject_from: int, kernel: int = 0) -> pd.DataFrame:
-    """What a choice of M costs on a Swin-B, rank 4. Counted on a real side network, built without memory.
-
-    Args:
-        inject_from, kernel: as in ``side_network``.
-
-    Returns:
-        Rows of what and how many.
-    """
+    """Return what a choice of M costs on a Swin-B, rank 4, counted on a real side network: columns what, count."""
     csn = side_network(inject_from, kernel=kernel)
     rows = {
         "blocks that compute exactly what they computed before": inject_from + 1,
@@ -69,12 +62,7 @@ def side_counts(inject_from: int, kernel: int = 0) -> pd.DataFrame:
 
 
 def draw_side_states(inject_from: int = 14, rank: int = 4) -> Figure:
-    """The blocks of a Swin-B from left to right: the highest rank that ``h`` can have after each tap, and the injections.
-
-    Args:
-        inject_from: M.
-        rank: r of the low-rank maps.
-    """
+    """Draw the blocks of a Swin-B from left to right: the highest rank that ``h`` can have after each tap, and the injections."""
     csn = side_network(inject_from, rank=rank)
     fig, ax = plt.subplots(figsize=(6.4, 4.2))
     held, top = 0, rank * STAGES.count(2)
@@ -101,7 +89,7 @@ def draw_side_states(inject_from: int = 14, rank: int = 4) -> Figure:
 
 
 def _mark_stages(ax: Axes) -> None:
-    """Dotted lines between the stages, their numbers above the axes, and a tick for each block."""
+    """Draw dotted lines between the stages, their numbers above the axes, and a tick for each block."""
     for stage in sorted(set(STAGES)):
         first, count = STAGES.index(stage), STAGES.count(stage)
         if first:
@@ -115,7 +103,7 @@ def _mark_stages(ax: Axes) -> None:
 
 
 def draw_stages(grids: Sequence[int], widths: Sequence[int], window: int) -> Figure:
-    """The same image in each stage: its tokens (thin lines), its windows (thick), and what one token holds.
+    """Draw the same image in each stage: its tokens (thin lines), its windows (thick), and the size of a token.
 
     Args:
         grids: tokens along the side of the grid, by stage.
@@ -135,24 +123,15 @@ def draw_stages(grids: Sequence[int], widths: Sequence[int], window: int) -> Fig
 
 
 def by_stage(blocks: Mapping[str, int], stages: Sequence[int] = STAGES) -> pd.Series:
-    """Bytes by block, as a ``MemoryPlan`` has them, added up by stage.
-
-    Args:
-        blocks: "block 0", … -> bytes; other regions are left out.
-        stages: stage of each block; a Swin-B's.
-
-    Returns:
-        Bytes, indexed by stage.
-    """
+    """Add up a ``MemoryPlan``'s bytes by block ("block 0", …) by stage; other regions are left out."""
     each = [blocks.get(f"block {i}", 0) for i in range(len(stages))]
     return pd.Series(each).groupby(list(stages)).sum().rename_axis("stage")
 
 
 def draw_bytes(panels: Mapping[str, Mapping[str, int]]) -> Figure:
-    """What each block of a Swin-B keeps for backward, in MiB: a row of bars for each plan, on one scale.
+    """Draw what each block of a Swin-B keeps for backward, in MiB: a row of bars for each plan, on one scale.
 
-    Args:
-        panels: title -> ``MemoryPlan.saved_by_block``.
+    ``panels`` are title -> ``MemoryPlan.saved_by_block``.
     """
     fig, axes = plt.subplots(len(panels), 1, figsize=(6.4, 0.5 + 2.3 * len(panels)), sharex=True, squeeze=False)
     heights = {
@@ -170,11 +149,11 @@ def draw_bytes(panels: Mapping[str, Mapping[str, int]]) -> Figure:
 
 
 def draw_peaks(peaks: Mapping[int, int], chosen: int, lines: Mapping[str, int]) -> Figure:
-    """The peak of a training step of a Swin-B against M.
+    """Draw the peak of a training step of a Swin-B against M.
 
     Args:
         peaks: M -> bytes.
-        chosen: the M to mark, one of ``peaks``.
+        chosen: the M to mark.
         lines: label -> bytes of something to compare with, drawn across.
     """
     fig, ax = plt.subplots(figsize=(6.4, 4.0))
@@ -196,12 +175,7 @@ def draw_peaks(peaks: Mapping[int, int], chosen: int, lines: Mapping[str, int]) 
 
 
 def draw_moved(moved: Mapping[int, float], inject_from: int) -> Figure:
-    """How far each map's ``up`` has come from 0.
-
-    Args:
-        moved: block -> length.
-        inject_from: M.
-    """
+    """Draw how far each block's ``up`` has come from 0."""
     fig, ax = plt.subplots(figsize=(6.4, 3.5))
     top = max(moved.values())
     for i, value in moved.items():

@@ -23,7 +23,7 @@ CLASS_COLOURS = "#0173B2 #C77C00 #027357 #C44E00 #A6487D #8A5A2B #6B6B6B #7A7000
 
 
 def curves_table(records: Mapping[str, FitRecord]) -> pd.DataFrame:
-    """Loss and accuracy of the training batches in the first and the last epoch, and the time: a row per method."""
+    """Return loss and accuracy of the training batches in the first and the last epoch, and the time: a row per method."""
     rows = []
     for method, record in records.items():
         row = {"method": method_style(method)["label"]}
@@ -37,11 +37,7 @@ def curves_table(records: Mapping[str, FitRecord]) -> pd.DataFrame:
 
 
 def plot_curves(records: Mapping[str, FitRecord]) -> Figure:
-    """Loss (left) and accuracy (right) of the training batches over the epochs.
-
-    Args:
-        records: what ``fit`` returned, by method (a key of ``METHOD_STYLES``).
-    """
+    """Draw loss (left) and accuracy (right) of the training batches over the epochs, from method -> ``FitRecord``."""
     fig, axes = plt.subplots(1, 2, figsize=(6.4, 3.4))
     for method, record in records.items():
         for ax, column, factor in zip(axes, ("loss", "accuracy"), (1, 100), strict=True):
@@ -56,14 +52,7 @@ def plot_curves(records: Mapping[str, FitRecord]) -> Figure:
 
 @torch.no_grad()
 def readout_features(model: nn.Module, data: PrefixCache, images: int | None = None, batch_size: int = 64) -> Tensor:
-    """What the head reads, for the first images of a cache: (n, d), on the CPU.
-
-    Args:
-        model: ``DTL`` or a linear probe, with ``suffix`` and ``head``.
-        data: its prefix cache.
-        images: how many; all if None.
-        batch_size: images a step.
-    """
+    """Return what the head reads, for the first images of a prefix cache, or all: (n, d), on the CPU."""
     n, parts, device = min(images or len(data), len(data)), [], model.head.weight.device
     model.eval()
     hook = model.head.register_forward_pre_hook(lambda _, inputs: parts.append(inputs[0].float().cpu()))
@@ -77,19 +66,14 @@ def readout_features(model: nn.Module, data: PrefixCache, images: int | None = N
 
 
 def neighbour_agreement(features: Tensor, labels: Tensor | np.ndarray) -> float:
-    """Fraction of images whose nearest other image, in all d dimensions, is of the same class.
-
-    Args:
-        features: (n, d).
-        labels: (n,) integers.
-    """
+    """Return the fraction of images whose nearest other image, in all d dimensions, is of the same class."""
     nearest = NearestNeighbors(n_neighbors=1).fit(features.numpy()).kneighbors(return_distance=False)[:, 0]
     labels = np.asarray(labels)
     return float((labels[nearest] == labels).mean())
 
 
 def plot_features(panels: Mapping[str, Tensor], labels: Tensor | np.ndarray, seed: int = 0) -> Figure:
-    """A t-SNE map for each set of features, one above the other. Each image is drawn as the number of its class.
+    """Draw a t-SNE map for each set of features, one above the other. Each image is drawn as the number of its class.
 
     Distances between far groups, and the axes, have no meaning; who lies next to whom has.
 

@@ -1,4 +1,4 @@
-"""What notebook 09 shows of the benchmark itself: its tasks, its folders, and the rows that the literature reports for it."""
+"""Pictures and tables of notebook 09 on the benchmark itself: its tasks, its folders, and the rows of the literature."""
 
 from __future__ import annotations
 
@@ -38,19 +38,14 @@ MODELS = {  # the official task that each task of the laptop suite was made afte
 
 @dataclass(frozen=True)
 class Suite:
-    """A VTAB-1K folder on this disk.
-
-    Attributes:
-        profile: whose it is.
-        root: the folder, which holds a folder a task.
-    """
+    """A VTAB-1K folder on this disk: whose profile's, and its path."""
 
     profile: Profile
     root: Path
 
 
 def find_suite(profile: Profile) -> Suite:
-    """The VTAB-1K folder of a profile. Where the official one is absent it says so and gives the laptop's."""
+    """Return the VTAB-1K folder of a profile. Where the official one is absent, say so and return the laptop's."""
     if profile.name == "paper" and not any(vtab_dir(profile.name).glob("*/train800.txt")):
         profile = get_profile("laptop")
         print("The official VTAB-1K is not here (data/README.md says where it comes from): what needs it is not run.")
@@ -65,11 +60,11 @@ TEST_SIZE_SOURCES = {  # sources of a test size, for readers who do not know the
 
 
 def benchmark_table() -> pd.DataFrame:
-    """The 19 official tasks. Source: ``resources/vtab_tasks.csv``.
+    """Return the 19 official tasks (``resources/vtab_tasks.csv``).
 
     Returns:
-        Columns group, task, folder, classes, test images, where the test size is from. "recall": the size was remembered
-        from a catalogue and not counted, so it has to be checked against the data.
+        Columns group, task, folder, classes, test images, test size from. "recall": the size was remembered from a
+        catalogue and not counted, so it has to be checked against the data.
     """
     tasks = pd.read_csv(VTAB_TASKS)
     recalled = tasks["test_n_source"].str.contains("recall")
@@ -89,10 +84,9 @@ def benchmark_table() -> pd.DataFrame:
 
 
 def authors_settings() -> pd.DataFrame:
-    """What the authors' scripts set for each of the 19 tasks on ViT-B/16. Source: ``resources/recipes.csv``.
+    """Return what the authors' scripts (``resources/recipes.csv``) set for each of the 19 tasks on ViT-B/16.
 
-    Returns:
-        Columns task, "DTL: lr, drop path" and "DTL+: lr, drop path" (texts), kernel (of DTL+).
+    Columns are task, "DTL: lr, drop path" and "DTL+: lr, drop path" (texts), kernel (of DTL+).
     """
     rows, tasks = authors_table(), pd.read_csv(VTAB_TASKS)
     rows = rows[(rows["benchmark"] == "vtab-1k") & rows["backbone"].str.startswith("vit")]
@@ -105,12 +99,7 @@ def authors_settings() -> pd.DataFrame:
 
 
 def folder_table(root: Path, task: str) -> pd.DataFrame:
-    """The list files of a task's folder, and the first line of each.
-
-    Args:
-        root: a VTAB-1K folder.
-        task: the folder's name.
-    """
+    """Return the list files of a task's folder, and the first line of each."""
     rows = []
     for name in SPLITS.values():
         text, entries = read_list(root / task / name)
@@ -120,14 +109,11 @@ def folder_table(root: Path, task: str) -> pd.DataFrame:
 
 
 def suite_table(root: Path) -> pd.DataFrame:
-    """The tasks of a built suite.
-
-    Args:
-        root: a VTAB-1K folder.
+    """Return the tasks of a built suite.
 
     Returns:
-        Columns group, task, in the manner of, classes, test, and two baselines in percent of the test images: guess (one over
-        the classes) and one class (always the most frequent one of the training list).
+        Columns group, task, in the manner of, classes, test, and two baselines in percent of the test images: guess (one
+        over the classes) and one class (always the most frequent one of the training list).
     """
     official = pd.read_csv(VTAB_TASKS).set_index("folder")["group"]
     groups = {task: group for group, tasks in GROUPS.items() for task in tasks}
@@ -143,13 +129,7 @@ def suite_table(root: Path) -> pd.DataFrame:
 
 
 def contact_sheet(root: Path, each: int = 2, split: str = "test") -> Figure:
-    """Images of every task, from its first class (left) to its last (right).
-
-    Args:
-        root: a VTAB-1K folder.
-        each: images a task.
-        split: list file without its ending.
-    """
+    """Draw ``each`` images of every task, from its first class (left) to its last (right)."""
     tasks = [VTAB1k(root, task, split) for task in tasks_in(root)]
     rows = -(-len(tasks) // 3)
     fig = plt.figure(figsize=(4.1, 1.3 * rows))
@@ -165,15 +145,14 @@ def contact_sheet(root: Path, each: int = 2, split: str = "test") -> Figure:
 
 
 def literature_rows() -> pd.DataFrame:
-    """Per-task accuracy (%) of 13 methods on the official VTAB-1K, with the source of each row: ``vtab_vit_rows.csv``."""
+    """Return the per-task accuracy (%) of 13 methods on the official VTAB-1K, with the source of each row (``vtab_vit_rows.csv``)."""
     return pd.read_csv(RESOURCES / "vtab_vit_rows.csv")
 
 
 def literature_means() -> pd.DataFrame:
-    """Two averages of each row of ``literature_rows``, computed from the 19 accuracies; best mean of groups first.
+    """Return two averages of each row of ``literature_rows`` over the 19 accuracies; best mean of groups first.
 
-    Returns:
-        Columns method, natural, specialized, structured, mean of groups, its rank, mean of 19, its rank, source.
+    Columns are method, natural, specialized, structured, mean of groups, its rank, mean of 19, its rank, source.
     """
     rows, tasks = literature_rows(), pd.read_csv(VTAB_TASKS)
     groups = {group: tuple(tasks.loc[tasks["group"] == group, "script_name"]) for group in GROUP_NAMES}
@@ -187,11 +166,7 @@ def literature_means() -> pd.DataFrame:
 
 
 def draw_literature(methods: Sequence[str] = ("Linear", "LoRA", "DTL")) -> Figure:
-    """The accuracy of a few methods on each of the 19 tasks, in three groups.
-
-    Args:
-        methods: values of the column method of ``literature_rows``.
-    """
+    """Draw the accuracy of some methods of ``literature_rows`` on each of the 19 tasks, in three groups."""
     rows, tasks = literature_rows().set_index("method"), pd.read_csv(VTAB_TASKS)
     styles = {label: (color, marker) for label, color, marker in METHOD_STYLES.values()}
     styles |= {"Linear": METHOD_STYLES["linear"][1:], "Full": METHOD_STYLES["full"][1:]}

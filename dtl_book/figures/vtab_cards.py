@@ -1,4 +1,4 @@
-"""The recorded results as tables. Every table works with no card, some cards, or all of them, and says which."""
+"""The recorded results as tables. Each works with no card, some cards, or all of them, and says which."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LABELS = {method: METHOD_STYLES[method][0] for method in COMPARED}
 
 
 def recorded_profile(profile: Profile, root: Path | None = None) -> Profile:
-    """Whose recorded runs are shown: the profile's own, where it has final ones; else the laptop's, and it says so."""
+    """Return the profile whose recorded runs are shown: its own, where it has final ones, else the laptop's, with a message."""
     laptop = get_profile("laptop")
     if profile.name == laptop.name or len(load_cards(profile.name, root=root)):
         return profile
@@ -30,12 +30,12 @@ def recorded_profile(profile: Profile, root: Path | None = None) -> Profile:
 
 
 def shown_methods(profile: str = "laptop", root: Path | None = None) -> tuple[str, ...]:
-    """The methods that are recorded in full; while none is, all that a recording runs."""
+    """Return the methods that are recorded in full; while there are none, all that a recording runs."""
     return tuple(means_by_seed(profile, root)) or COMPARED
 
 
 def recorded_status(profile: str = "laptop", root: Path | None = None) -> str:
-    """One sentence or two: how many final runs are recorded, and which methods are not whole yet."""
+    """Return one or two sentences: how many final runs are recorded, and which methods are incomplete."""
     means, each = means_by_seed(profile, root), len(tasks_of(profile)) * len(SEEDS)
     if load_cards(profile, root=root).empty:
         return f"None of the {len(COMPARED) * each} final runs is recorded here: `dtl record` makes the cards."
@@ -57,12 +57,9 @@ def recorded_table(profile: str = "laptop", root: Path | None = None) -> pd.Data
 
 
 def rates_table(profile: str = "laptop", root: Path | None = None) -> pd.DataFrame:
-    """The learning rate that val200 chose for each task and method, and by how many points it beat the next best.
+    """Return the learning rate that val200 chose for each task and method, and by how many points it beat the next best.
 
-    Where several drop paths were tried, the chosen one stands with it.
-
-    Returns:
-        A row per task, a column per method; "not run" where a learning rate of the grid is missing.
+    Where several drop paths were tried, the chosen one is given too. "not run" where a learning rate of the grid is missing.
     """
     cards = load_cards(profile, purpose="select", root=root)
     rows = []
@@ -83,11 +80,7 @@ def rates_table(profile: str = "laptop", root: Path | None = None) -> pd.DataFra
 
 
 def differences_table(method: str = "dtl", profile: str = "laptop", root: Path | None = None) -> pd.DataFrame:
-    """By how many points a method is ahead of each other one that is shown, paired by seed: a row per task.
-
-    Returns:
-        Columns task and "less <label>": mean ± standard deviation over the seeds that both have; "not run" without any.
-    """
+    """Return by how many points a method is ahead of each other one that is shown, paired by seed: a row per task."""
     columns = {}
     for other in (m for m in shown_methods(profile, root) if m != method):
         rows = versus(other, method, profile, root)[["difference", "difference ±", "seeds"]].itertuples(index=False)
@@ -96,7 +89,7 @@ def differences_table(method: str = "dtl", profile: str = "laptop", root: Path |
 
 
 def balanced_table(task: str, profile: str = "laptop", root: Path | None = None) -> pd.DataFrame:
-    """Accuracy and balanced accuracy of each method on one task, in percent, mean ± standard deviation over the seeds."""
+    """Return accuracy and balanced accuracy of each method on one task, in percent, mean ± standard deviation over the seeds."""
     cards, rows = final_cards(profile, root), []
     for method in shown_methods(profile, root):
         mine = cards[(cards["task"] == task) & (cards["method"] == method)]
@@ -110,13 +103,13 @@ def balanced_table(task: str, profile: str = "laptop", root: Path | None = None)
 
 
 def recorded_card(task: str, method: str = "linear", seed: int = 0, profile: str = "laptop") -> RunCard | None:
-    """A final card of the recorded grid; None where it was not recorded."""
+    """Return a final card of the recorded grid; None where it was not recorded."""
     path = recorded_path(card_path(profile, "vtab-1k", task, method, seed))
     return load_card(path) if path.is_file() else None
 
 
 def card_table(card: RunCard) -> pd.DataFrame:
-    """A card, field by field: long texts cut, the epochs counted, DTL's settings left out where the method has none."""
+    """Return a card, field by field: long texts cut, the epochs counted, DTL's settings left out where the method has none."""
     hidden = () if card.method.startswith("dtl") else ("config",)
 
     def short(value: object) -> str:
@@ -136,7 +129,7 @@ def card_table(card: RunCard) -> pd.DataFrame:
 
 
 def compare_cards(recorded: RunCard | None, live: RunCard) -> pd.DataFrame:
-    """A recorded card and a run of now: what has to be the same, then what came out."""
+    """Return a recorded card beside a new run: first what has to be the same, then the results."""
     names = ("backbone_sha256", "data_digest", "parameters", "classes", "lr", "seed", "threads", "accuracy", "loss")
     then = card_table(recorded).set_index("field")["value"] if recorded else {}
     now = card_table(live).set_index("field")["value"]

@@ -1,4 +1,4 @@
-"""The field's pitfalls as pictures: what JPEG takes from an image, and what each pitfall did to the accuracy."""
+"""Common pitfalls as pictures: what JPEG takes from an image, and what each pitfall did to the accuracy."""
 
 from __future__ import annotations
 
@@ -28,16 +28,9 @@ SHORT = {
 
 
 def draw_pitfalls(profile: str = "laptop", root: Path | None = None) -> tuple[Figure, str]:
-    """The change of the test accuracy by each pitfall: a panel per task, the spread over the seeds as bars.
+    """Draw the change of the test accuracy by each pitfall: a panel per task, the spread over the seeds as bars.
 
-    A run that is not there has the words "not run" on its line.
-
-    Args:
-        profile: whose cards.
-        root: folder of the results, if not the project's.
-
-    Returns:
-        The figure and its sentence, with the setting.
+    A run that is not there has the words "not run" on its line. Return a sentence with the setting, too.
     """
     rows = pitfalls_table(profile, root).set_index(["task", "method", "pitfall"])
     y = dict(zip(PITFALL_VARIANTS, np.arange(len(PITFALL_VARIANTS))[::-1], strict=True))
@@ -72,12 +65,7 @@ def draw_pitfalls(profile: str = "laptop", root: Path | None = None) -> tuple[Fi
 
 
 def draw_jpeg(image: Image.Image, qualities: Sequence[int] = (75, 30), gain: int = 8) -> tuple[Figure, pd.DataFrame]:
-    """An image, what is left of it after JPEG, and what was lost.
-
-    Args:
-        image: RGB.
-        qualities: 1 to 95.
-        gain: the difference is drawn so many times as strong.
+    """Draw an image, what is left of it after JPEG, and what was lost, ``gain`` times as strong.
 
     Returns:
         The figure, and a row per quality: quality, bytes, mean error (of 255).

@@ -1,4 +1,4 @@
-"""The recorded results as pictures. Every picture works with no card, some cards, or all of them, and says what was not run."""
+"""The recorded results as pictures. Each works with no card, some cards, or all of them, and says what was not run."""
 
 from __future__ import annotations
 

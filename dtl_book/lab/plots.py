@@ -84,7 +84,7 @@ def method_style(method: str, size: float | None = None) -> dict[str, Any]:
 
 
 def caption(text: str) -> str:
-    """Return the sentence that stands with a picture or a table, as HTML. Looks the same in JupyterLab and on the page."""
+    """Return the sentence for a picture or a table, as HTML that looks the same in JupyterLab and on the page."""
     style = "font-size:0.95em;color:#444;text-align:left;margin:0.3em 0 0.6em;max-width:72ch"
     return f'<figcaption style="{style}">{html.escape(text)}</figcaption>'
 
@@ -96,10 +96,10 @@ def _rendered(figure: Figure) -> Image.Image:
 
 
 def png_of(figure: Figure) -> bytes:
-    """Return a figure as PNG bytes, without the time and the library's version, so that the same figure gives the same bytes.
+    """Return a figure as PNG bytes, without time and library version, so that the same figure gives the same bytes.
 
-    A drawing of lines and letters gets a palette of 128 colours: no eye sees it, and the file is less than half as large.
-    (With 64 a small marker took the colour of another.)
+    A drawing of lines and letters gets a palette of 128 colours: nobody sees the difference, and the file is less than half
+    as large. (With 64 a small marker took the colour of another.)
     """
     picture, buffer = _rendered(figure), io.BytesIO()
     if picture.getcolors(4000):  # more colours than that are photographs or a colour map, whose shading would suffer
@@ -124,11 +124,11 @@ def jpeg_of(figure: Figure) -> bytes:
 
 
 def show_figure(figure: Figure, alt: str, photographs: bool = False) -> None:
-    """Show a figure once, with a sentence under it that is also its alternative text, and closes it.
+    """Show a figure once, with a sentence under it that is also its alternative text, and close it.
 
     Args:
         figure: a matplotlib figure.
-        alt: one sentence that says what is to be seen, with its setting where it shows a result.
+        alt: one sentence that says what there is to see, with its setting where it shows a result.
         photographs: the figure is made of images rather than lines; stored as JPEG, or they fill the notebook.
     """
     if not alt.strip():

@@ -16,16 +16,7 @@ COLUMNS = ["method", "task", "seed", "split", "accuracy", "seconds"]
 
 
 def note_run(method: str, task: str, seed: int, split: str, accuracy: float, seconds: float) -> None:
-    """Note a run that was just trained. Does nothing unless the workbook's runner asks for it.
-
-    Args:
-        method: a key of ``baselines.METHODS``.
-        task: folder of the task.
-        seed: of the run.
-        split: list file that it was scored on.
-        accuracy: on that split, in [0, 1].
-        seconds: of training.
-    """
+    """Note a run that was just trained, with its accuracy in [0, 1]. Does nothing unless the workbook's runner asks for it."""
     folder = os.environ.get(FOLDER_VARIABLE)
     if not folder:
         return
@@ -35,7 +26,7 @@ def note_run(method: str, task: str, seed: int, split: str, accuracy: float, sec
 
 
 def trained_in(folder: Path) -> pd.DataFrame:
-    """Return the runs that notebooks noted (``note_run``) below a folder, a row each, in the order of noting.
+    """Return the runs that notebooks noted (``note_run``) in a folder, a row each, in the order of noting.
 
     A file that cannot be read is left out; a key of ``COLUMNS`` that it lacks is missing in its row.
     """

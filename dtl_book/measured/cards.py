@@ -1,4 +1,4 @@
-"""The cards of what was measured: what they say of device and code, how they are written, read and searched."""
+"""The cards of measurements: what they record of device and code, and how they are written, read and searched."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ def device_name(device: torch.device) -> str:
 
 
 def code_digests(part: str = "memory") -> dict[str, str]:
-    """Return path -> digest (see ``experiments.code_digests.digest_of``) of each file that a part's numbers pass through."""
+    """Return path -> digest of each file that a part's numbers depend on."""
     found = {path for pattern in (*CODE, *PART_CODE.get(part, ())) for path in PACKAGE.parent.glob(pattern)}
     names = sorted(path.relative_to(PACKAGE.parent).as_posix() for path in found)
     return {name: digest_of(name, PACKAGE.parent) for name in names}
 
 
 def header_of(part: str, device: torch.device, backbone: str) -> dict:
-    """Return what a card of one of ``PARTS`` says of itself before its first row."""
+    """Return what a card of one of ``PARTS`` records before its first row."""
     cuda = device.type == "cuda"
     return {
         "part": part, "device": device_name(device), "device_type": device.type,
@@ -78,7 +78,7 @@ def _version(name: str) -> str | None:
 
 
 def _driver() -> str | None:
-    """Return the driver's version: as nvidia-smi says it, else as the number that CUDA has for it."""
+    """Return the driver's version: from nvidia-smi, else CUDA's number for it."""
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=20).stdout.split()[0]
@@ -88,7 +88,7 @@ def _driver() -> str | None:
 
 
 def save_card(card: dict, path: Path) -> Path:
-    """Write a card as strict JSON with sorted keys, whole or not at all."""
+    """Write a card as strict JSON with sorted keys, whole or not at all. A number that is not finite is an error."""
     text = json.dumps(card, indent=1, sort_keys=True, allow_nan=False) + "\n"
     with written_whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -114,11 +114,7 @@ def load_card(path: str | Path) -> dict:
 
 
 def memory_cards(root: Path | None = None) -> list[dict]:
-    """Return the memory cards of CUDA devices, the one that was written last first.
-
-    Args:
-        root: the only folder of results to read; all of ``results_roots()`` if None, the last one counting.
-    """
+    """Return the memory cards of CUDA devices in ``results_roots()``, or in ``root`` alone; the latest first."""
     found = {}
     for place in [root] if root else results_roots():
         found |= {path.parent.name: path for path in measured_dir(place).glob("*/memory.json")}
@@ -127,7 +123,7 @@ def memory_cards(root: Path | None = None) -> list[dict]:
 
 
 def plan_setting(method: str, setting: dict) -> dict:
-    """Return keyword arguments of ``plan_training``, with its defaults and made for JSON, so that equal ones compare equal."""
+    """Return all arguments of ``plan_training``, defaults included, made for JSON, so that equal settings compare equal."""
     parameters = inspect.signature(plan_training).parameters.values()
     full = {p.name: p.default for p in parameters if p.default is not p.empty} | setting
     if method in ("dtl", "dtl+"):

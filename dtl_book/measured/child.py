@@ -1,4 +1,4 @@
-"""A Python process of its own, which may fail, hang or be killed, and costs one row then."""
+"""Run Python in a process of its own, which may fail, hang or be killed at the cost of one row."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TO_STOP = 5.0  # seconds that a process has to end its own children before it is
 def run_python(
     arguments: list[str], device: torch.device, deadline: float, cwd: Path | None = None, **environment: str
 ) -> tuple[int | None, str]:
-    """Run Python, with this package importable from wherever it is and this device alone.
+    """Run Python with this package importable, on this device alone.
 
     Args:
         arguments: of Python.
@@ -28,7 +28,7 @@ def run_python(
         **environment: further variables.
 
     Returns:
-        Its exit status, None where it was stopped; and what it said.
+        Its exit status, None where it was stopped; and its output.
     """
     before = os.environ.get("PYTHONPATH")
     path = os.pathsep.join([str(Path(__file__).resolve().parents[2]), *([before] if before else [])])
@@ -50,7 +50,7 @@ def run_python(
 
 
 def _stop(process: subprocess.Popen) -> None:
-    """End a process, if it has not ended: first politely, so that it ends a notebook's kernel, then with its group."""
+    """End a process that is still running: first politely, so that it ends a notebook's kernel, then with its group."""
     if process.poll() is not None:
         return
     process.send_signal(signal.SIGINT)

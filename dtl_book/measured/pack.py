@@ -1,4 +1,4 @@
-"""The packages that a GPU machine without a network lacks, in one folder that goes onto its PYTHONPATH."""
+"""The packages that a GPU machine without a network lacks, in one folder for its PYTHONPATH."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def pack(out: Path, python: str, platform: str) -> str:
 
     Args:
         out: the folder.
-        python: version of the machine's Python, such as "3.12". What a package needs for some versions alone is decided by
+        python: version of the machine's Python, such as "3.12". What a package needs only for some versions is decided by
             the Python that runs this.
         platform: a key of ``PLATFORMS``.
 
@@ -101,12 +101,7 @@ def _pip(python: str, *arguments: str) -> None:
 
 
 def within(limit: int, sizes: dict[str, int]) -> tuple[list[str], list[str]]:
-    """Return which packages stay below a size together, and which of ``OPTIONAL`` had to go, the largest first.
-
-    Args:
-        limit: bytes.
-        sizes: name -> bytes, unpacked.
-    """
+    """Return which packages (name -> unpacked bytes) stay below a limit, and which of ``OPTIONAL`` had to go, the largest first."""
     kept, dropped = list(sizes), []
     while (total := sum(sizes[name] for name in kept)) > limit:
         loose = [name for name in kept if name in OPTIONAL]

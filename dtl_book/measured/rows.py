@@ -1,4 +1,4 @@
-"""A card is filled row by row: what is known stays, what fails is noted, what the budget does not reach is named."""
+"""Fill a card row by row: finished rows are kept, failures are noted, and what the budget does not reach is listed."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Part:
     """What a card is about.
 
     Attributes:
-        specs: from device and backbone to what each row is, with its "name"; what is worth most comes first.
+        specs: from device and backbone to the rows' descriptions, each with a "name"; the most valuable come first.
         rows: from specs, device, backbone and deadline to the rest of each row, in order, with its "status". "not run" and
             a "reason" put it among those not run. It ends where the budget does.
         describe: what is printed of a finished row beside its name.
-        refuse: why a row cannot be on this device; empty where it can.
+        refuse: why a row cannot run on this device; empty where it can.
         summarize: from all rows to the card's summary.
     """
 
@@ -121,7 +121,7 @@ def _outcome(row: dict, describe: Callable[[dict], str]) -> str:
 
 
 def in_budget(specs: Sequence[dict], deadline: float) -> Iterator[dict]:
-    """Yield specs as long as the next one, if it took as long as those before it, would end in time."""
+    """Yield specs while the next one, if it takes as long as those before it, would end in time."""
     typical = 0.0
     for spec in specs:
         start = time.monotonic()
@@ -132,7 +132,7 @@ def in_budget(specs: Sequence[dict], deadline: float) -> Iterator[dict]:
 
 
 def attempt(work: Callable[..., dict], *arguments) -> dict:
-    """Return what the work returns, or what became of it: "out of memory" or "failed", with the error's text."""
+    """Return the result of the work, or its failure: "out of memory" or "failed", with the error's text."""
     try:
         return work(*arguments)
     except Exception as error:  # whatever it is, the rows after it can still be measured
@@ -146,7 +146,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def clean(device: torch.device) -> None:
-    """Give back what no one holds any more, so that the next row finds the device as the last one did."""
+    """Free unused memory, so that every row finds the device in the same state."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -1,4 +1,4 @@
-"""The parts one after the other, within a budget of minutes."""
+"""Run the parts one after the other, within a budget of minutes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def measure(
 
     Returns:
         Exit status: 0; 1 where a row failed (not where the device had too little memory); 2 where there is no CUDA device
-        and none else was asked for.
+        and no other was asked for.
     """
     start = time.monotonic()
     if minutes <= 0:

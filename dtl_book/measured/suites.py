@@ -1,4 +1,4 @@
-"""The tests that need a GPU, and the notebooks: each file in a process of its own, counted from pytest's own report."""
+"""Run the tests that need a GPU, and the notebooks: each file in a process of its own, counted from pytest's own report."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CPU_NOTEBOOKS = ("01_", "02_", "04_")  # a small choice for a machine without a 
 
 
 def gpu_tests() -> list[Path]:
-    """Return the files of tests that are marked ``gpu``: a bare machine may lack what the others import."""
+    """Return the test files with the mark ``gpu``: a bare machine may lack what the others import."""
     mark = re.compile(r"^(pytestmark = |@)pytest\.mark\.gpu\b", re.MULTILINE)
     files = sorted((CHECKOUT / "tests").rglob("test_*.py"))
     return [path for path in files if mark.search(path.read_text(encoding="utf-8"))]
@@ -41,7 +41,7 @@ def notebooks(device: torch.device) -> list[Path]:
 
 
 def file_specs(files: list[Path]) -> list[dict]:
-    """Return the rows: {"name", "digest"}, so that a file that was changed is run again."""
+    """Return the rows: {"name", "digest"}, so that a changed file is run again."""
     names = [f.relative_to(CHECKOUT).as_posix() if f.is_relative_to(CHECKOUT) else str(f) for f in files]
     return [{"name": name, "digest": sha256_of(f)[:12]} for name, f in zip(names, files, strict=True)]
 
@@ -80,12 +80,7 @@ def run_file(file: Path, options: list[str], device: torch.device, deadline: flo
 
 
 def read_report(path: Path) -> tuple[dict[str, int], list[dict[str, str]]]:
-    """Read pytest's report in JUnit's XML.
-
-    Returns:
-        Counts of "passed", "failed" and "skipped"; and {"test", "text"} of each failure, its last 40 lines. All 0 and
-        none where there is no report.
-    """
+    """Return the counts and failures, {"test", "text"}, of pytest's report in JUnit's XML; none where there is no report."""
     counts, failures = {"passed": 0, "failed": 0, "skipped": 0}, []
     if not path.is_file() or not path.stat().st_size:
         return counts, failures
@@ -101,7 +96,6 @@ def read_report(path: Path) -> tuple[dict[str, int], list[dict[str, str]]]:
 
 
 def describe_row(row: dict) -> str:
-    """Return what is printed of a file that was run."""
     counts = f"{row['passed']} passed, {row['failed']} failed, {row['skipped']} skipped, {row['seconds']:.0f} s"
     return "\n".join(
         [counts, *(f"  {f['test']}: {(f['text'].splitlines() or [''])[-1][:110]}" for f in row["failures"])]

@@ -1,7 +1,7 @@
 """Seconds of a training step, all kinds side by side in one run, as ratios to the plain DTL of the paper.
 
-Every round takes one step of every kind, in an order that is shuffled anew, so that whatever slows the machine slows all
-alike. A ratio is taken within its round. Random weights and images: neither changes the time.
+Every round takes one step of every kind in a new random order, so that whatever slows the machine slows all alike. A
+ratio is taken within its round. Random weights and images: neither changes the time.
 """
 
 from __future__ import annotations
@@ -53,11 +53,8 @@ KINDS: dict[str, dict] = {
 def time_specs(device: torch.device) -> list[dict]:
     """Return the rows: every kind in every precision of the device, compiled ones last.
 
-    CUDA has autocast in fp16 (with its scaler) and in bf16, a CPU fp32.
-
-    Returns:
-        Dicts {"name", "kind", "precision", "batch_size"}; the precision is that of the run, in which a backbone in bf16 is
-        beside the others without autocast.
+    CUDA has autocast in fp16 (with its scaler) and in bf16, a CPU fp32. A backbone in bf16 runs without autocast beside
+    the others.
     """
     rows = [
         {"name": f"{precision}: {kind}", "kind": kind, "precision": precision, "batch_size": BATCH}
@@ -70,7 +67,7 @@ def time_specs(device: torch.device) -> list[dict]:
 def time_rows(specs: list[dict], device: torch.device, backbone: str, deadline: float) -> Iterator[dict]:
     """Yield the rest of each row, timed in groups that fit the device, each with the plain DTL.
 
-    Each group takes its share of what is left, and at least three rounds.
+    Each group takes its share of the time that is left, and at least three rounds.
     """
     shape = load_backbone(backbone, image_size=image_size(backbone), pretrained=False)
     set_attention(shape, "fused")
@@ -86,7 +83,7 @@ def time_rows(specs: list[dict], device: torch.device, backbone: str, deadline: 
 
 
 def _groups(specs: list[dict], shape: nn.Module, device: torch.device) -> list[list[dict]]:
-    """Return rows that are timed side by side: of one precision, with room for all their models; a compiled one alone."""
+    """Return rows to time side by side: of one precision, with room for all their models; a compiled one alone."""
     groups: list[list[dict]] = []
     weights = sum(p.numel() * p.element_size() for p in shape.parameters())
     used, room, before = 0, _room(shape, device), None
@@ -114,7 +111,7 @@ def time_group(
 ) -> dict[str, dict]:
     """Time some rows of one precision and the plain DTL in rounds.
 
-    No round beyond the third is begun that would end after ``end``, and none at all where three would end after
+    No round beyond the third starts that would end after ``end``, and none at all where three would end after
     ``deadline``. The backbone lies on the CPU.
 
     Returns:
@@ -167,7 +164,7 @@ def _rounds(
 
 
 def _seconds(step: Callable[[], None], device: torch.device) -> float:
-    """Return those of one step: between two of CUDA's events, or by the clock."""
+    """Time one step: between two of CUDA's events, or by the clock."""
     if device.type != "cuda":
         start = time.perf_counter()
         step()
@@ -197,7 +194,7 @@ def make_step(
 ) -> Callable[[], None]:
     """Return a function that takes one whole step: forward, backward, AdamW.
 
-    The backbone is copied, and the batch lies on the device. "amp" has the gradient scaler. A backbone in bf16 runs without
+    The backbone is copied; the batch lies on the device. "amp" has the gradient scaler. A backbone in bf16 runs without
     autocast, whatever the precision.
     """
     device, extras = images.device, kind.get("extras", [])
@@ -241,7 +238,6 @@ def _model(kind: dict, shape: nn.Module) -> nn.Module:
 
 
 def describe_row(row: dict) -> str:
-    """Return what is printed of a measured row."""
     return (
         f"{1000 * row['seconds']:.1f} ms, {row['images_per_second']:.0f} images/s, {row['to_plain']:.2f} of plain DTL "
         f"({row['to_plain_low']:.2f} to {row['to_plain_high']:.2f})"

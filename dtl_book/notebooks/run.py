@@ -1,4 +1,4 @@
-"""Executing the notebooks, each in a fresh kernel, and having Sphinx write the site from what they gave."""
+"""Execute the notebooks, each in a fresh kernel, and have Sphinx write the site from their outputs."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def run_notebooks(
         folder: another folder than ``notebooks/``.
 
     Returns:
-        How each outcomes: name -> whether it ``failed``, and its ``status`` in words, ``ran in 35 s`` or ``failed in cell [7] …``.
+        Name -> whether it ``failed``, and its ``status`` in words, ``ran in 35 s`` or ``failed in cell [7] …``.
     """
     chosen, folder, out = get_profile(profile), folder or notebooks_dir(), out or default_out()
     infos = select(list_notebooks(folder=folder), names)
@@ -142,11 +142,11 @@ def _line(kind: str, message: str) -> str:
 
 
 def write_site(out: Path | None = None, *, strict: bool = False, **settings: object) -> None:
-    """Have Sphinx write the site, as ``sphinx-build site OUT`` does, from the outputs that the notebooks hold.
+    """Have Sphinx write the site, as ``sphinx-build site OUT`` does, from the outputs in the notebooks.
 
     Args:
-        out: where to write; ``build/workbook`` of the project if None. Pages of notebooks that are gone go; other files stay.
-        strict: take what Sphinx warns of as an error: a later Sphinx may warn of what this one does not.
+        out: where to write; ``build/workbook`` of the project if None. Pages of removed notebooks go; other files stay.
+        strict: treat Sphinx's warnings as errors: a later Sphinx may warn of what this one does not.
         settings: others than those of ``site/conf.py``.
     """
     if not paths.in_checkout():

@@ -91,7 +91,7 @@ def _layout(count: int, camera: _Camera, rng: np.random.Generator) -> list[Solid
 
 
 def _visible(solids: list[Solid], camera: _Camera, size: int = 112) -> bool:
-    """Return whether each solid shows enough of itself to be counted."""
+    """Return whether enough of each solid is visible for it to be counted."""
     _, index = primary(solids, camera.eye[:, None], camera.rays(size))
     return all((index == k).mean() >= MIN_VISIBLE for k in range(len(solids)))
 
@@ -102,7 +102,7 @@ def distance_bin(depth: float) -> int:
 
 
 def _scene(rng: np.random.Generator, count: int | None, nearest: int | None) -> tuple[list[Solid], _Camera]:
-    """Return a layout with so many objects and its nearest one in that bin; None leaves either free."""
+    """Return a layout with ``count`` objects and its nearest one in the bin ``nearest``; None leaves either free."""
     while True:
         camera = _Camera(np.array(EYE) + rng.uniform(-0.5, 0.5, size=3))
         solids = _layout(int(rng.choice(COUNTS)) if count is None else count, camera, rng)

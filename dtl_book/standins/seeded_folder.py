@@ -1,7 +1,7 @@
 """A folder of images and lists that is built from a seed: written whole or not at all, checked, never built twice.
 
 ``built.json`` in the folder says what it was built from and what it holds. All images are lossless PNG, and no picture
-stands in it twice.
+is in it twice.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ class Album:
         self._seen: dict[str, str] = {}
 
     def add(self, part: str, pixels: np.ndarray) -> str:
-        """Write one image, (H, W) or (H, W, 3) uint8, and return its path ``images/<part>/<number>.png``."""
+        """Write one image, (H, W) or (H, W, 3) uint8, and return its path ``images/<part>/<number>.png``.
+
+        The same pixels a second time are an error.
+        """
         name = f"images/{part}/{self.counts.get(part, 0):05d}.png"
         content = hashlib.sha256(np.ascontiguousarray(pixels)).hexdigest()
         if content in self._seen:
@@ -46,7 +49,7 @@ class Album:
         return name
 
     def close(self, texts: dict[str, str]) -> dict:
-        """Write the text files, by their paths in the folder. Return counts, bytes and the digest of all of it."""
+        """Write the text files, by their paths in the folder. Return counts, bytes and a digest of everything."""
         for name, text in texts.items():
             path = self.folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,7 +64,7 @@ class Album:
 
 
 def is_whole(folder: Path, wanted: dict) -> bool:
-    """Return whether a built folder is what ``wanted`` says and nothing of it is missing, cut short or edited."""
+    """Return whether a folder was built from ``wanted`` and nothing of it is missing, cut short or edited."""
     try:
         built = json.loads((folder / BUILT).read_text())
         if any(built[key] != value for key, value in wanted.items()):

@@ -1,9 +1,9 @@
-"""Build the laptop's and the smoke profile's data in the official layouts, from a seed; the VTAB tasks are made here.
+"""Build the data of the laptop and smoke profiles in the official layouts, from a seed. The VTAB tasks are made here.
 
 ``vtab-1k/<task>/`` holds ``train800.txt``, ``val200.txt``, ``train800val200.txt`` and ``test.txt`` with lines
 "<relative path> <label>", ``classes.txt`` with one class name a line, the images, and ``built.json``, which says what
-the folder was built from. All images are lossless PNG; no image stands in two splits. The few-shot and the domain
-stand-ins are made by ``typefaces.py`` and ``digits.py``.
+the folder was built from. All images are lossless PNG; no image is in two splits. The few-shot and domain stand-ins
+are made by ``typefaces.py`` and ``digits.py``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Draw = Callable[[int, np.random.Generator, int], np.ndarray]
 
 
 class Sizes(NamedTuple):
-    """How large a profile's suite is: images per split, and the side of a drawn image in pixels."""
+    """The size of a profile's suite: images per split, and the side of a drawn image in pixels."""
 
     train: int
     val: int
@@ -56,7 +56,7 @@ PACKAGE_OF = {"mnist": "mnist", "elpv": "elpv", "digits": "mnist"}  # key of the
 
 
 def _drawn(task: str, sizes: Sizes, seed: int) -> Images:
-    """Yield the images of a drawn task: classes as even as the counts allow, in a random order, each from its own seed."""
+    """Yield the images of a drawn task: evenly distributed classes in a random order, each image from its own seed."""
     draw, classes = (DRAWN | STAND_INS)[task]
     number = TASKS.index(task)
     wanted = []  # (split, label, seed of the image)
@@ -93,12 +93,11 @@ def _fill(album: Album, task: str, sizes: Sizes, seed: int, stand_in: bool) -> d
 
 
 def build_task(task: str, target: Path, sizes: Sizes, seed: int, stand_in: bool) -> bool:
-    """Build one VTAB task's folder, see ``build_folder``."""
     return build_folder(target, task, VERSION, seed, sizes, lambda album: _fill(album, task, sizes, seed, stand_in))
 
 
 def _build(name: str, profile: str, seed: int) -> tuple[Path, bool]:
-    """Build what goes by a name out of ``EVERYTHING``. Return its folder, and whether anything had to be done."""
+    """Build a name out of ``EVERYTHING``. Return its folder, and whether anything had to be done."""
     stand_in = profile == "smoke"
     if name == "typefaces":
         target = paths.few_shot_dir(profile) / name

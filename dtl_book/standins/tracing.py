@@ -1,7 +1,7 @@
 """A small ray tracer in numpy for solids on a floor: soft shadows, ambient occlusion, one mirror bounce.
 
-Spheres, cubes and cylinders stand on the floor. Points, directions and colours are arrays (3, n) in float32: one contiguous
-row for each coordinate or channel. ``scenes`` says what stands where; here is only how it is seen.
+Spheres, cubes and cylinders stand on the floor. Points, directions and colours are arrays (3, n) in float32: one
+contiguous row for each coordinate or channel. ``scenes`` decides what stands where.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Solid:
 
     @property
     def half(self) -> float:
-        """Return half the height, which is the height of the centre."""
+        """Half the height, which is the height of the centre."""
         return self.radius / np.sqrt(2) if self.kind == "cube" else self.radius
 
     @property
@@ -49,7 +49,7 @@ class Solid:
 
     @property
     def bound(self) -> float:
-        """Return the radius of the sphere about the centre that holds the solid."""
+        """The radius of the sphere about the centre that holds the solid."""
         return {"sphere": self.radius, "cube": self.half * np.sqrt(3), "cylinder": self.radius * np.sqrt(2)}[self.kind]
 
     def rotated(self, v: np.ndarray, back: bool = False) -> np.ndarray:
@@ -114,10 +114,8 @@ class Light:
     """A square lamp that faces the origin.
 
     Attributes:
-        place: (3,) position.
         power: irradiance at the origin, for a surface that faces the lamp.
         side: edge of the lamp; a larger one throws softer shadows.
-        shadows: whether it throws any.
     """
 
     place: tuple[float, float, float]
@@ -152,7 +150,7 @@ def primary(solids: Sequence[Solid], eye: np.ndarray, rays: np.ndarray) -> tuple
 
 
 def _may_meet(solid: Solid, origin: np.ndarray, rays: np.ndarray) -> np.ndarray:
-    """Return whether rays come as near to the solid as its bounding sphere: cheap, and rejects most of them."""
+    """Return whether rays meet the solid's bounding sphere: a cheap test that rejects most of them."""
     to = solid.centre[:, None] - origin
     along = dot(to, rays)
     return (along > -solid.bound) & (dot(to, to) - along * along < np.float32(solid.bound**2))

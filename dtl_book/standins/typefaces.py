@@ -1,9 +1,9 @@
 """Typefaces: which font face drew this letter? A few-shot set of fine-grained classes, in the layout of FGFS.
 
 The 22 classes are the Latin text faces that ship with matplotlib: roman, sans serif, typewriter, upright, slanted, light
-and bold. The letters of training, validation and test are disjoint, so a face must be told by its serifs, weight, slant
-and proportions and not by the outline of one letter. Size, place, turn and the greys of ink and paper vary alike for all
-faces, and each face is set at the same height of capitals, so nothing else tells the class.
+and bold. The letters of training, validation and test are disjoint, so a face must be recognised by its serifs, weight,
+slant and proportions and not by the outline of one letter. Size, place, turn and the greys of ink and paper vary alike
+for all faces, and each face is set at the same height of capitals, so nothing else reveals the class.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ LETTERS = {"train": "CcHhiJjOoQqUuVvwXxYyZz", "val": "DdlmPpSs", "test": "AaBbEe
 
 @dataclass(frozen=True)
 class Look:
-    """Between what limits a printed character varies.
+    """The limits between which a printed character varies.
 
     Attributes:
         capitals: height of the face's H over the picture's side.
@@ -80,7 +80,7 @@ LETTER = Look(capitals=(0.51, 0.61), shift=0.03, turn=4.0, ink=(0, 90), paper=(1
 
 
 class Sizes(NamedTuple):
-    """How large a profile's set is: faces (the first so many), pictures of each letter in each face, side in pixels."""
+    """The size of a profile's set: faces (the first ones), pictures of each letter in each face, side in pixels."""
 
     faces: int
     val: int
@@ -101,14 +101,9 @@ def _face(face: str) -> tuple[ImageFont.FreeTypeFont, float]:
 
 
 def glyph(face: str, character: str, capitals: float, place: tuple[float, float], side: int) -> Image.Image:
-    """Return a character in white on black, its ink centred on ``place``.
+    """Return a character of a face in white on black, (side, side) pixels, its ink centred on ``place``.
 
-    Args:
-        face: key of ``FACES``.
-        character: one character.
-        capitals: height of the face's H, pixels.
-        place: centre of the ink, pixels from the upper left.
-        side: of the picture, pixels.
+    ``capitals`` is the height of the face's H in pixels.
     """
     font, ratio = _face(face)
     font = font.font_variant(size=capitals / ratio)

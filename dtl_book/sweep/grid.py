@@ -1,4 +1,4 @@
-"""Grids of runs, each setting chosen on validation images, and the grids that the recorded results are made of."""
+"""Grids of runs, with settings chosen on validation images, and lists of runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .workers import open_workers
 
 
 def tasks_of(profile: Profile, benchmark: Benchmark = "vtab-1k") -> tuple[str, ...]:
-    """Return the tasks of a profile: the official ones for ``paper``, else those that are built; the domains' source."""
+    """Return the tasks of a profile: the official ones for ``paper``, else those that are built; for domain the source."""
     official = profile.name == "paper"
     if benchmark == "few-shot":
         return tuple(SETS) if official else ("typefaces",)
@@ -50,15 +50,9 @@ def curves_of(grid: Grid) -> list[Run]:
 
 
 def sweep_grid(grid: Grid, *, workers: int = 0, cluster: str | None = None, retries: int = 1) -> list[Result]:
-    """Run what is missing of a grid, say beforehand what it will be, and write a card a run and one summary.
+    """Run what is missing of a grid, print the plan beforehand, and write a card per run and one summary.
 
-    Args:
-        grid: what is run.
-        workers, cluster: see ``open_workers``.
-        retries: see ``run_all``.
-
-    Returns:
-        A result a run, those that chose a setting first.
+    Return a result per run, those that chose a setting first. Where a method does not fit the device nothing is run.
     """
     curves = curves_of(grid)
     tried = {run: selection_runs(run, grid.lr, grid.drop_path) for run in curves}
@@ -96,7 +90,7 @@ def sweep_grid(grid: Grid, *, workers: int = 0, cluster: str | None = None, retr
 
 
 def sweep_runs(runs: Sequence[Run], folder: Path, *, workers: int = 0) -> list[Result]:
-    """Run what is missing of a list, say beforehand what it will be, and write one summary into ``folder``."""
+    """Run what is missing of a list, print the plan beforehand, and write one summary into ``folder``."""
     missing = [run for run in runs if recorded(run) is None]
     with open_workers(workers if missing else 0) as pool:
         if missing:

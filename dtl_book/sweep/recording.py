@@ -1,4 +1,4 @@
-"""The recorded results: benchmarks, ablations, pitfalls and a backbone in bf16. Each goes on where it was stopped."""
+"""Record the results: benchmarks, ablations, pitfalls and a backbone in bf16. Each continues where it was stopped."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def ablate(
     profile: str | None = None, task: str | None = None, seeds: Sequence[int] | None = None, *, lr: float | None = None,
     workers: int = 0,
 ) -> list[Result]:  # fmt: skip
-    """Record what each part of DTL is worth: M, rank, beta and kernel, one at a time. Return a result a run.
+    """Record what each part of DTL is worth: M, rank, beta and kernel, one at a time. Return a result per run.
 
     The paper's own configuration is DTL's in the table of VTAB-1K.
 
@@ -98,16 +98,10 @@ def measure_pitfalls(
     profile: str | None = None, tasks: Sequence[str] = (), seeds: Sequence[int] | None = None, *, lr: float | None = None,
     workers: int = 0,
 ) -> list[Result]:  # fmt: skip
-    """Record the same run with one of the field's pitfalls. Return a result a run.
+    """Record the same run with each of the pitfalls. Return a result per run.
 
-    The runs without one are those of the table of VTAB-1K.
-
-    Args:
-        profile: see ``get_profile``.
-        tasks: of VTAB-1K; the profile's two (``pitfall_tasks``) if empty.
-        seeds: of initialisation and order; ``SEEDS`` if None.
-        lr: for all; the one that was chosen for the method on the task if None.
-        workers: see ``open_workers``.
+    The runs without one are those of the table of VTAB-1K. Arguments are as in ``ablate``; the tasks are the profile's two
+    (``pitfall_tasks``) if none is given.
     """
     name = get_profile(profile).name
     runs = []
@@ -127,7 +121,7 @@ def measure_pitfalls(
 def record_bf16(profile: str = "laptop", tasks: Sequence[str] = BF16_TASKS) -> None:
     """Train DTL with the frozen backbone in bf16, with the learning rates that were chosen in fp32.
 
-    Beside the cards it writes, per task, how far the logits of one trained model move when its backbone is cast.
+    It also records, per task, how far the logits of one trained model move when its backbone is cast.
     """
     for task in tasks:
         lr = best_setting(Run(task, "dtl", profile=profile)).lr
@@ -144,7 +138,7 @@ def record_bf16(profile: str = "laptop", tasks: Sequence[str] = BF16_TASKS) -> N
 
 @torch.no_grad()
 def _save_logits(run: Run, trained: torch.nn.Module) -> None:
-    """The trained side network and head on both backbones, over val200: differences of the logits."""
+    """Compare the logits of the trained side network and head on both backbones, over val200."""
     ready = prepare(Run(run.task, run.method, profile=run.profile, purpose="select", config=trained.config))
     whole, device = ready.model, pick_device()
     own = {n: p for n, p in trained.state_dict().items() if not n.startswith("backbone.")}

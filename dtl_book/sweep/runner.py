@@ -1,4 +1,4 @@
-"""Runs a list on workers: what is recorded is left alone, what fails is tried again and then recorded as failed."""
+"""Run a list on workers: what is recorded is left alone, what fails is tried again and then recorded as failed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .workers import Outcome, Workers
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a run."""
+    """The outcome of a run."""
 
     run: Run
     card: RunCard | None  # None where it failed
@@ -33,7 +33,10 @@ class Result:
 
 
 def recorded(run: Run) -> RunCard | None:
-    """Return the card of a run that has been run, else None."""
+    """Return the card of a run that is recorded, else None.
+
+    It is an error if the run on the card had another learning rate, drop path, length, batch or protocol.
+    """
     if not run.card().exists():
         return None
     card = load_card(run.card())
@@ -48,16 +51,11 @@ def recorded(run: Run) -> RunCard | None:
 
 
 def run_all(runs: Iterable[Run], pool: Workers, *, retries: int = 1) -> list[Result]:
-    """Run what has no card yet, and write the cards as they come.
+    """Run what has no card yet, and write the cards as they come. The results have the order of the runs.
 
     A run that fails, or whose process dies, is tried again after the others (it continues from its last whole epoch). After
-    its last try it is recorded as failed, with its log; the next sweep tries it anew. The stored prefixes of a task are
-    removed with its last run.
-
-    Args:
-        runs: the runs; the results have their order.
-        pool: of ``open_workers``.
-        retries: further tries of a run that failed.
+    ``retries`` further tries it is recorded as failed, with its log; the next sweep tries it anew. The stored prefixes of a
+    task are removed with its last run. If a card belongs to another run of the same name, nothing is run.
     """
     if retries < 0:
         raise ValueError(f"retries is {retries}: 0 tries each run once")
@@ -98,7 +96,7 @@ def run_all(runs: Iterable[Run], pool: Workers, *, retries: int = 1) -> list[Res
 
 
 def _record_failure(run: Run, tried: list[Outcome]) -> Path:
-    """Write what became of each try, and beside it the log of all of them. Return the log's path."""
+    """Write the outcome of each try, and beside it the log of all of them. Return the log's path."""
     log = run.failure.with_suffix(".log")
     with written_whole(log) as temporary:
         parts = [f"--- try {i} of {len(tried)}: {o.error}\n{o.log}" for i, o in enumerate(tried, 1)]
@@ -113,7 +111,7 @@ def _record_failure(run: Run, tried: list[Outcome]) -> Path:
 
 
 def _forget_failure(run: Run) -> None:
-    """Take away the record of a failure, and the folders that it leaves empty."""
+    """Remove the record of a failure, and the folders that it leaves empty."""
     for path in (run.failure, run.failure.with_suffix(".log")):
         path.unlink(missing_ok=True)
     for folder in (run.failure.parent, *list(run.failure.parents)[1:3]):

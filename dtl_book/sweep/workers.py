@@ -1,4 +1,4 @@
-"""Where runs happen: in this process, in processes of this machine, or on Ray; what kills a run kills nothing else."""
+"""Where runs happen: in this process, in processes of this machine, or on Ray. What kills a run kills nothing else."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Workers:
-    """Takes work, a few pieces at a time."""
+    """Takes a few pieces of work at a time."""
 
     submit: Callable[[str, Any, str], Future[Outcome]]  # of a key of ``WORK``, what it takes (JSON), and its log's name
     slots: Callable[[], int]  # pieces at a time, as of now: a cluster may grow
@@ -54,8 +54,8 @@ def open_workers(workers: int = 0, cluster: str | None = None, program: Sequence
     """Yield workers; what is running at the end is ended.
 
     Args:
-        workers: 0: this process; n: so many processes at a time, spread over the CUDA devices where there are any. On a
-            cluster: runs at a time, 0 for as many as fit.
+        workers: 0: this process; n: n processes at a time, spread over the CUDA devices where there are any. On a cluster:
+            runs at a time, 0 for as many as fit.
         cluster: address of a Ray cluster, whose machines have this package and the data (``DTL_DATA``); or "local" for a
             Ray that is started on this machine, whose ports other machines can reach while it runs.
         program: of a process that does the work, after Python.
@@ -156,7 +156,7 @@ def cuda_devices() -> list[str]:
 
 @contextmanager
 def _ray(address: str, workers: int, environment: dict[str, str], program: Sequence[str]) -> Iterator[Workers]:
-    """One CPU a run and, where there are GPUs, one GPU."""
+    """Yield workers on Ray: one CPU a run and, where there are GPUs, one GPU."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
@@ -199,7 +199,7 @@ def _ray(address: str, workers: int, environment: dict[str, str], program: Seque
 
 
 def _check_reachable(address: str) -> None:
-    """Look whether anyone answers at "host:port": Ray itself would try for minutes."""
+    """Check that something answers at "host:port": Ray itself would try for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
         try:

@@ -64,7 +64,7 @@ def of_tasks(groups: Mapping[str, tuple[str, ...]]) -> str:
 
 
 def both_means(accuracies: pd.DataFrame, groups: Mapping[str, tuple[str, ...]]) -> pd.DataFrame:
-    """Return two averages that are both called the accuracy on VTAB-1K. They are other numbers, so each has its name.
+    """Return two averages that are both called the accuracy on VTAB-1K. They differ, so each has its own name.
 
     Returns:
         For each row of ``accuracies``: the mean of each group, the mean of these means ("mean of groups", the paper's), and
@@ -76,7 +76,10 @@ def both_means(accuracies: pd.DataFrame, groups: Mapping[str, tuple[str, ...]]) 
 
 
 def final_cards(profile: str = "laptop", root: Path | None = None) -> pd.DataFrame:
-    """Return the final cards of VTAB-1K, each task under its folder's name (three official ones have another)."""
+    """Return the final cards of VTAB-1K, each task under its folder's name (three official ones have another).
+
+    A run that is recorded under both names is an error.
+    """
     cards, official = load_cards(profile, root=root), official_tasks()
     under = cards["task"]
     cards["task"] = [official[task]["folder"] if task in official else task for task in under]
@@ -112,7 +115,7 @@ def results_table(profile: str = "laptop", root: Path | None = None) -> pd.DataF
 def results_markdown(profile: str = "laptop", root: Path | None = None) -> str:
     """Return the table of VTAB-1K with its setting: a row per method, a column per task, and both means.
 
-    A method is in as soon as all of its runs are recorded; the others are named below, with the runs that they have.
+    Methods without all of their runs are only named below, with the runs that they have.
     """
     table, means, groups = results_table(profile, root), means_by_seed(profile, root), groups_of(profile)
     setting, missing, averages = get_profile(profile).setting, not_whole(profile, root), (OF_GROUPS, of_tasks(groups))
@@ -144,7 +147,7 @@ def few_shot_table(profile: str = "laptop", root: Path | None = None) -> pd.Data
 def few_shot_cells(table: pd.DataFrame, name: str) -> pd.DataFrame:
     """Return the cells of one set of ``few_shot_table``: a row per method, a column per number of shots.
 
-    The last column, lr, says at which numbers of shots the learning rate was which: "0.01 (4, 8), 0.001 (16)".
+    The last column, lr, lists the learning rates with their numbers of shots: "0.01 (4, 8), 0.001 (16)".
     """
     mine = table[table["set"] == name]
     grid = cell_grid(mine, "shots", SHOTS).rename(columns=_shots)
@@ -163,11 +166,10 @@ def _rates(by_shots: pd.Series) -> str:
 
 
 def tried_cells(name: str = "typefaces", profile: str = "laptop", root: Path | None = None) -> pd.DataFrame:
-    """Return what the choice of a learning rate saw on a set: the accuracy of each rate on the validation list.
+    """Return the accuracies on a set's validation list from which the learning rates were chosen.
 
-    Returns:
-        A row per method: method, and for each of ``SHOTS`` the percents in the order of the rates, as in "14.8 / 4.5"; "–" for
-        a rate that was not tried, and where nothing was.
+    A row per method: method, and for each of ``SHOTS`` the percents in the order of the rates, as in "14.8 / 4.5"; "–" for
+    a rate that was not tried.
     """
     cards = load_cards(profile, "few-shot", "select", root)
     cards = cards[cards["task"] == name]
@@ -181,7 +183,7 @@ def tried_cells(name: str = "typefaces", profile: str = "laptop", root: Path | N
 
 
 def few_shot_markdown(profile: str = "laptop", root: Path | None = None) -> str:
-    """Return the tables of few-shot learning, one a set, with their setting."""
+    """Return the tables of few-shot learning, one per set, with their setting."""
     table = few_shot_table(profile, root)
     if table.empty:
         network = get_profile(profile).network
@@ -191,7 +193,7 @@ def few_shot_markdown(profile: str = "laptop", root: Path | None = None) -> str:
 
 
 def few_shot_note(profile: str = "laptop", root: Path | None = None) -> str:
-    """Return one paragraph: what the numbers are, their setting, and how the runs on the cards were done."""
+    """Return one paragraph: what the numbers are, their setting, and how the recorded runs were done."""
     cards = load_cards(profile, "few-shot", root=root)
     text = (
         f"Test accuracy in percent, mean ± standard deviation over the {len(SEEDS)} split seeds. "
@@ -248,7 +250,7 @@ def domain_table(profile: str = "laptop", root: Path | None = None) -> pd.DataFr
 
 
 def target_means(profile: str = "laptop", root: Path | None = None) -> dict[str, pd.Series]:
-    """Return the mean over the targets, the source left out: method -> percent by seed. Only for a method recorded in full."""
+    """Return the mean over the targets, without the source, of each method recorded in full: method -> percent by seed."""
     grids = whole_grids(domain_scores(profile, root), "domain", domains_of(profile)[1:])
     return {method: grid.mean(axis=1) for method, grid in grids.items()}
 
@@ -256,8 +258,7 @@ def target_means(profile: str = "laptop", root: Path | None = None) -> dict[str,
 def domain_cells(profile: str = "laptop", root: Path | None = None, column: str = "mean") -> pd.DataFrame:
     """Return the cells of ``domain_table``: a row per method (the index), a column per domain, and the mean of the targets.
 
-    Args:
-        column: "mean", or "within", which has no mean of the targets.
+    ``column`` is "mean", or "within", which has no mean of the targets.
     """
     table, means = domain_table(profile, root), target_means(profile, root)
     if column == "within":

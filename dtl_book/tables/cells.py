@@ -1,7 +1,7 @@
 """From run cards to the cells of a table, for every table of accuracies.
 
-In all functions here and beside, ``profile`` says whose cards are read, and ``root`` is the only folder to read
-(``results_roots()`` if None). A spread is the standard deviation over the seeds, with n - 1.
+In all functions here and in the other modules, ``profile`` says whose cards are read, and ``root`` is the only folder to
+read (``results_roots()`` if None). A spread is the standard deviation over the seeds, with n - 1.
 """
 
 from __future__ import annotations
@@ -26,16 +26,13 @@ def percent(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def mean_sd(rows: pd.DataFrame, by: list[str], sort: bool = True, **more: tuple[str, str]) -> pd.DataFrame:
-    """Return mean and spread of the accuracy for each group of runs.
+    """Return mean, spread and number of runs (``seeds``) of the accuracy for each group of ``percent`` rows.
 
     Args:
         rows: of ``percent``.
         by: columns that make a group.
         sort: by these columns; else in the order of the rows.
         **more: further columns, as ``DataFrameGroupBy.agg`` takes them.
-
-    Returns:
-        The columns ``by``, mean, spread, seeds (how many), and those of ``more``.
     """
     score = {"mean": ("accuracy", "mean"), "spread": ("accuracy", "std"), "seeds": ("accuracy", "size")}
     return rows.groupby(by, sort=sort).agg(**score, **more).reset_index()
@@ -66,7 +63,7 @@ def cell(mean: float, spread: float, seeds: float, sign: str = "") -> str:
 
 
 def mean_cell(values: pd.Series) -> str:
-    """Return the ``cell`` of these values, one a seed."""
+    """Return the ``cell`` of these values, one per seed."""
     return cell(values.mean(), values.std(), len(values))
 
 
@@ -82,7 +79,7 @@ def cell_grid(table: pd.DataFrame, column: str, order: Iterable, texts: list[str
 
 
 def named(grid: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
-    """Return a grid of methods as readers see it: their names, and the number of trained parameters, first."""
+    """Return a grid of methods as readers see it: first their names and numbers of trained parameters."""
     counts = table.groupby("method")["parameters_without_head"].agg(["min", "max"])
 
     def count(method: str) -> str:  # the paper's kernel of DTL+ differs by task
@@ -106,7 +103,7 @@ def counted(there: int, whole: int, what: str) -> str:
 
 
 def describe_runs(cards: pd.DataFrame, tried: pd.DataFrame, chosen: str = "per task and method on val200") -> str:
-    """Return how runs were done, in words; where settings were chosen, also from what.
+    """Describe how runs were done, and from which settings theirs were chosen.
 
     Args:
         cards: of the final runs.

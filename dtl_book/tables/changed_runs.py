@@ -1,7 +1,6 @@
-"""The recorded runs that differ from those of VTAB-1K in one thing: ablations, the field's pitfalls, a backbone in bf16.
+"""The recorded runs that differ from those of VTAB-1K in one thing: ablations, common pitfalls, a backbone in bf16.
 
-A table is made of run cards alone, with planned memory beside the ablations. See ``cells`` for what ``profile`` and
-``root`` are.
+A table is made of run cards alone, with planned memory beside the ablations. See ``cells`` for ``profile`` and ``root``.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ TITLES = {
 
 
 def label_of(varied: str, value: float) -> str:
-    """Return a value as tables name it: "M = 4", "beta = ∞ (ReLU)"; the paper's own says so."""
+    """Return a value as tables name it: "M = 4", "beta = ∞ (ReLU)"; the paper's own is marked."""
     number = "∞ (ReLU)" if math.isinf(value) else f"{value:g}"
     return f"{LETTERS[varied]} = {number}{' (as in the paper)' if value == OWN[varied] else ''}"
 
@@ -56,7 +55,7 @@ def ablated_tasks(profile: str = "laptop", root: Path | None = None) -> tuple[st
 def ablation_runs(profile: str = "laptop", task: str = TASK, root: Path | None = None) -> pd.DataFrame:
     """Return every recorded final run: a row per varied value and seed.
 
-    The paper's own configuration is DTL's run in the benchmark's cards; it stands among the values of each quantity. A
+    The paper's own configuration is DTL's run in the benchmark's cards; it is one of the values of each quantity. A
     configuration that differs from it in more than one value is left out.
 
     Returns:
@@ -88,7 +87,7 @@ def _every(table: pd.DataFrame, by: list[str], rows: list[tuple]) -> pd.DataFram
 
 
 def paired_with_paper(profile: str = "laptop", task: str = TASK, root: Path | None = None) -> pd.DataFrame:
-    """Return each value less the paper's, within each seed first, in points of test accuracy.
+    """Return each value less the paper's, paired by seed, in points of test accuracy.
 
     Returns:
         Columns varied, value, seeds (that both have), lower (how many of them lie below the paper's value), difference
@@ -111,10 +110,7 @@ def _peak(config: DTLConfig, form: str) -> tuple[int, int]:
 
 
 def planned_memory(progress: bool = True) -> pd.DataFrame:
-    """Return the peak of a step of the paper's ViT-B/16 for every value of ``VALUES``, planned here and now (``PLANNED``).
-
-    Args:
-        progress: show a bar; some ten seconds, the first time.
+    """Plan the peak of a step of the paper's ViT-B/16 for every value of ``VALUES`` (``PLANNED``); some ten seconds, the first time.
 
     Returns:
         Columns varied, value, parameters (without the head), plain and default (bytes; the two forms of ``FORMS``).
@@ -147,7 +143,7 @@ def ablation_status(profile: str = "laptop", task: str = TASK, root: Path | None
 
 
 def ablation_note(profile: str = "laptop", task: str = TASK, root: Path | None = None) -> str:
-    """Return one paragraph: the two settings, which have to be read apart, and how the runs on the cards were done."""
+    """Return one paragraph: the two settings, which have to be read apart, and how the recorded runs were done."""
     runs = ablation_runs(profile, task, root)
     conditions = ""
     if len(runs):
@@ -171,9 +167,9 @@ def ablation_markdown(profile: str = "laptop", root: Path | None = None) -> str:
 
 
 def pitfall_pairs(profile: str = "laptop", root: Path | None = None) -> pd.DataFrame:
-    """Return every pair of a run with one switch turned and the run that is the same but for it.
+    """Return every pair of a run with one pitfall and the run that is otherwise the same.
 
-    A pair has one task, method, seed and backbone, and one recipe to the last value: whatever else differed would stand in
+    A pair has one task, method, seed and backbone, and one recipe to the last value: any other change would be part of
     the difference too.
 
     Returns:
@@ -192,7 +188,7 @@ def pitfall_pairs(profile: str = "laptop", root: Path | None = None) -> pd.DataF
 
 
 def pitfalls_table(profile: str = "laptop", root: Path | None = None) -> pd.DataFrame:
-    """Return what each pitfall does: a row for every pitfall, task and method that there is a run of.
+    """Return the effect of each pitfall: a row for every pitfall, task and method that can have a run.
 
     Returns:
         Columns pitfall, task, method, seeds (pairs), without, with, difference, and spread (of the difference), in percent.
@@ -239,7 +235,7 @@ def pitfalls_markdown(profile: str = "laptop", root: Path | None = None) -> str:
 
 
 def bf16_markdown(profile: str = "laptop", root: Path | None = None) -> str:
-    """Return what a frozen backbone in bf16 does to DTL: a row per task, with its accuracy beside that in fp32."""
+    """Return the effect of a frozen backbone in bf16 on DTL: a row per task, with its accuracy beside that in fp32."""
     fp32, bf16 = (load_cards(folder, root=root) for folder in (profile, grids.bf16_folder(profile)))
     setting = get_profile(profile).setting
     if bf16.empty:

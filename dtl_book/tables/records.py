@@ -18,7 +18,7 @@ def read_record(name: str, made_by: str, root: Path | None = None, shape: Callab
     Args:
         name: its path below the results.
         made_by: what makes it, for the messages; "{}" in it is the path.
-        root: folder of the results; ``results_dir()``, or what the package brought along, if None.
+        root: folder of the results; ``results_dir()``, or the package's copy, if None.
         shape: makes the answer of the parsed JSON, and fails on another record.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What many tasks cost, for RESULTS.md: from the recorded card of ``benchmarks/serving.py`` alone."""
+"""The cost of many tasks, for RESULTS.md: from the recorded card of ``benchmarks/serving.py`` alone."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def serving_table(card: dict) -> pd.DataFrame:
 
 
 def by_arithmetic(kind: str, tasks: int, blocks: int = 12, m: int = 6) -> float:
-    """Return the blocks that an image runs through for so many tasks, of those of separate models."""
+    """Return the blocks that an image runs through for this many tasks, relative to separate models."""
     shared, own = {SERVER: (m + 1, blocks - m - 1), KNOWN: (0, blocks - m - 1)}.get(kind, (0, blocks))
     return (shared + own * tasks) / (blocks * tasks)
 
