@@ -15,38 +15,25 @@ Entry = tuple[int, str, int]  # line number, relative path, label
 
 @dataclass
 class ListFile:
-    """A list of a set, as far as it can be read.
+    """A list of a set, as far as it can be read."""
 
-    Attributes:
-        name: for the report, e.g. ``test.txt``.
-        role: ``train``, ``val``, ``trainval`` or ``test``.
-        base: the folder that its paths start from.
-        bad: one phrase per malformed line.
-    """
-
-    name: str
+    name: str  # for the report, e.g. test.txt
     path: Path
-    role: str
-    base: Path
+    role: str  # train, val, trainval or test
+    base: Path  # the folder that its paths start from
     entries: list[Entry] = field(default_factory=list)
-    bad: list[str] = field(default_factory=list)
+    bad: list[str] = field(default_factory=list)  # one phrase per malformed line
 
 
 @dataclass
 class ImageSet:
-    """A task or data set: a folder with its lists.
-
-    Attributes:
-        labels: how many labels there are; None where nothing says it.
-        lossless: why JPEG would be a fault here; empty where it would not.
-        findings: what was found before any image was opened.
-    """
+    """A task or data set: a folder with its lists."""
 
     name: str
     lists: list[ListFile] = field(default_factory=list)
-    labels: int | None = None
-    lossless: str = ""
-    findings: list[Finding] = field(default_factory=list)
+    labels: int | None = None  # how many labels there are; None where nothing says it
+    lossless: str = ""  # why JPEG would be a fault here; empty where it would not
+    findings: list[Finding] = field(default_factory=list)  # what was found before any image was opened
 
     def add(self, severity: str, kind: str, count: int, message: str, lst: ListFile | None = None) -> None:
         """Note a finding of this set, or of one of its lists."""

@@ -37,40 +37,27 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was found.
+    """One thing that was found."""
 
-    Attributes:
-        severity: ``error``: a result would not be comparable; ``warning``: look at it; ``note``: good to know.
-        kind: a key of ``KINDS``.
-        where: the set, or "set/list".
-        count: the number of images, lines or classes concerned.
-        message: what is wrong, with examples, and what to do.
-    """
-
-    severity: str
-    kind: str
-    where: str
-    count: int
-    message: str
+    severity: str  # error: a result would not be comparable; warning: look at it; note: good to know
+    kind: str  # a key of KINDS
+    where: str  # the set, or "set/list"
+    count: int  # the number of images, lines or classes concerned
+    message: str  # what is wrong, with examples, and what to do
 
 
 @dataclass
 class Report:
-    """Outcome of ``check``.
-
-    Attributes:
-        sets: names of the folders that were checked.
-        lists, images: how many list files and different image files were read.
-        findings: errors first, then in the order of the folders.
-    """
+    """Outcome of ``check``."""
 
     benchmark: str
     root: str
-    sets: list[str] = field(default_factory=list)
+    sets: list[str] = field(default_factory=list)  # names of the folders that were checked
+    # how many list files and different image files were read
     lists: int = 0
     images: int = 0
     seconds: float = 0.0
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)  # errors first, then in the order of the folders
 
     @property
     def comparable(self) -> bool:

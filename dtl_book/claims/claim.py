@@ -20,21 +20,13 @@ VERDICTS = ("not supported", "not run", "different setting", "supported")
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check found.
+    """What a check found."""
 
-    Attributes:
-        verdict: one of ``VERDICTS``.
-        numbers: what was found, as a sentence with its numbers.
-        setting: backbone, images and precision, and whether it was planned or trained.
-        date: of the evidence, YYYY-MM-DD; today where it was computed just now.
-        stale: what has changed since the evidence was made; empty where nothing has.
-    """
-
-    verdict: str
-    numbers: str
-    setting: str
-    date: str
-    stale: tuple[str, ...] = ()
+    verdict: str  # one of VERDICTS
+    numbers: str  # what was found, as a sentence with its numbers
+    setting: str  # backbone, images and precision, and whether it was planned or trained
+    date: str  # of the evidence, YYYY-MM-DD; today where it was computed just now
+    stale: tuple[str, ...] = ()  # what has changed since the evidence was made; empty where nothing has
 
     def __post_init__(self):
         if self.verdict not in VERDICTS:
@@ -50,25 +42,17 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim of the paper.
+    """One claim of the paper."""
 
-    Attributes:
-        id: "C1" to "C12".
-        source: where the paper makes the claim.
-        supports, refutes: what would decide it, tolerance included.
-        notebooks: numbers of the notebooks that discuss it.
-        doubt: what a doubter should run next.
-        context: what others found, with its source; it decides nothing.
-    """
-
-    id: str
+    id: str  # "C1" to "C12"
     text: str
-    source: str
+    source: str  # where the paper makes the claim
+    # what would decide it, tolerance included
     supports: str
     refutes: str
-    notebooks: tuple[str, ...]
-    doubt: str
-    context: tuple[str, ...]
+    notebooks: tuple[str, ...]  # numbers of the notebooks that discuss it
+    doubt: str  # what a doubter should run next
+    context: tuple[str, ...]  # what others found, with its source; it decides nothing
     parts: tuple[Part, ...]
 
 

@@ -27,27 +27,16 @@ from ..paths import RESOURCES
 
 @dataclass(frozen=True)
 class GoldenCase:
-    """Inputs and outputs of the authors' code, in float64 on the CPU.
+    """Inputs and outputs of the authors' code, in float64 on the CPU."""
 
-    Attributes:
-        model: our ``DTL``, filled with the weights of their model.
-        images: (2, 3, 224, 224), standard normal, used as they are.
-        labels: (2,).
-        logits: (2, 10), theirs.
-        loss: mean cross-entropy, theirs.
-        gradients: name of a trained tensor of ``model`` -> norm of its gradient, theirs.
-        side_parameters: numbers in their side network.
-        side_parameters_with_gradient: how many of these got a gradient.
-    """
-
-    model: DTL
-    images: Tensor
-    labels: Tensor
-    logits: Tensor
-    loss: float
-    gradients: dict[str, float]
-    side_parameters: int
-    side_parameters_with_gradient: int
+    model: DTL  # our DTL, filled with the weights of their model
+    images: Tensor  # (2, 3, 224, 224), standard normal, used as they are
+    labels: Tensor  # (2,)
+    logits: Tensor  # (2, 10), theirs
+    loss: float  # mean cross-entropy, theirs
+    gradients: dict[str, float]  # name of a trained tensor of model -> norm of its gradient, theirs
+    side_parameters: int  # numbers in their side network
+    side_parameters_with_gradient: int  # how many of these got a gradient
 
 
 def golden_case(kind: Literal["vit", "swin"], plus: bool = False) -> GoldenCase:

@@ -26,19 +26,13 @@ COMPARED_FIELDS = ("weight_decay", "batch_size", "warmup_lr", "min_lr", "cooldow
 
 @dataclass(frozen=True)
 class Scores:
-    """The accuracies of one method on one task, set or source, or their mean over several.
+    """The accuracies of one method on one task, set or source, or their mean over several."""
 
-    Attributes:
-        values: in percent, by seed; NaN for a seed without a valid card.
-        cards: the valid ones.
-        missing: why this is incomplete: seeds without a card, and what is wrong with the cards that are there.
-        stale: what has changed since the cards were made.
-    """
-
-    values: np.ndarray
-    cards: tuple[RunCard, ...]
+    values: np.ndarray  # in percent, by seed; NaN for a seed without a valid card
+    cards: tuple[RunCard, ...]  # the valid ones
+    # why this is incomplete: seeds without a card, and what is wrong with the cards that are there
     missing: tuple[str, ...]
-    stale: tuple[str, ...]
+    stale: tuple[str, ...]  # what has changed since the cards were made
 
     @property
     def mean(self) -> float:

@@ -19,72 +19,53 @@ from ..paths import results_roots
 
 @dataclass(frozen=True)
 class RunCard:
-    """The record of one run.
+    """The record of one run."""
 
-    Attributes:
-        method: a key of ``baselines.METHODS``.
-        profile, benchmark, task: a laptop accuracy never stands beside a paper accuracy.
-        purpose: "final" (refitted on all training images, tested once) or "select" (a learning rate or drop path, scored on
-            val200).
-        train_split, test_split: list files.
-        recipe: the whole recipe, the method's config included.
-        data_digest: of the training list and of the test list.
-        parameters: trained ones, the head included; without it ``parameters_without_head``.
-        accuracy, balanced_accuracy, loss: on the test split, in [0, 1]; balanced is the mean over classes.
-        epochs: a row per epoch.
-        seconds: of training, without the prefix cache; ``cache_seconds`` is what this run spent on the cache.
-        peak_bytes: CUDA's; None where it was not measured.
-        cache: type on disk of the prefix cache, or None; ``cache_inexact`` says why it was not exact.
-        backbone_dtype: of the frozen weights and the tokens.
-        protocol: "authors" or "clean", see ``Profile``.
-        shots: training images a class, where the benchmark has shots.
-        kept_epoch: whose parameters were tested: the last, or the best on validation images.
-        targets: accuracies on further test sets by name, for a run on the source of domain generalization.
-        switches: pitfalls that were switched on, see ``Pitfalls``.
-        accuracy_within: accuracy over only the classes that occur, where these are not all (ImageNet-A, -R).
-        code: digests of the files that the run used, see ``code_of``; empty on older cards.
-        run: the ``Run`` that was asked for; empty on older cards.
-    """
-
-    method: str
+    method: str  # a key of baselines.METHODS
+    # a laptop accuracy never stands beside a paper accuracy
     profile: str
     benchmark: str
     task: str
+    # "final": refitted on all training images, tested once; "select": a setting that is tried, scored on val200
     purpose: str
-    train_split: str
+    train_split: str  # list files
     test_split: str
     seed: int
     lr: float
     readout: str
-    recipe: dict
+    recipe: dict  # the whole recipe, the method's config included
     backbone: str
     backbone_sha256: str
     image_size: list[int]
-    data_digest: dict[str, str]
+    data_digest: dict[str, str]  # of the training list and of the test list
     classes: int
-    parameters: int
+    parameters: int  # trained ones, the head included; without it parameters_without_head
     parameters_without_head: int
+    # on the test split, in [0, 1]; balanced is the mean over classes
     accuracy: float
     balanced_accuracy: float
     loss: float
-    epochs: list[dict]
-    seconds: float
+    epochs: list[dict]  # a row per epoch
+    seconds: float  # of training, without the prefix cache; cache_seconds is what this run spent on the cache
     cache_seconds: float
-    peak_bytes: int | None
-    cache: str | None
+    peak_bytes: int | None  # CUDA's; None where it was not measured
+    cache: str | None  # type on disk of the prefix cache, or None; cache_inexact says why it was not exact
     cache_inexact: str
     device: str
     threads: int
     precision: str
-    backbone_dtype: str = "float32"
-    protocol: str = "clean"
-    shots: int | None = None
-    kept_epoch: int | None = None
+    backbone_dtype: str = "float32"  # of the frozen weights and the tokens
+    protocol: str = "clean"  # "authors" or "clean", see Profile
+    shots: int | None = None  # training images a class, where the benchmark has shots
+    kept_epoch: int | None = None  # whose parameters were tested: the last, or the best on validation images
+    # accuracies on further test sets by name, for a run on the source of domain generalization
     targets: dict[str, dict] = field(default_factory=dict)
+    # accuracy over only the classes that occur, where these are not all (ImageNet-A, -R)
     accuracy_within: float | None = None
-    switches: dict = field(default_factory=dict)
+    switches: dict = field(default_factory=dict)  # pitfalls that were switched on, see Pitfalls
+    # digests of the files that the run used, see code_of; empty on older cards
     code: dict[str, str] = field(default_factory=dict)
-    run: dict = field(default_factory=dict)
+    run: dict = field(default_factory=dict)  # the Run that was asked for; empty on older cards
     versions: dict[str, str] = field(
         default_factory=lambda: {p: version(p) for p in ("torch", "torchvision", "timm", "numpy")}
     )

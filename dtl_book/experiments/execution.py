@@ -29,21 +29,14 @@ STORED_TEST_BYTES = 16 * GIB
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run before its first step.
-
-    Attributes:
-        info: the backbone's identity.
-        data: the images, with the transforms of the backbone.
-        model: initialised from the seed, on the CPU.
-        options: of ``baselines.build``, as the model was built.
-    """
+    """A run before its first step."""
 
     run: Run
     recipe: Recipe
-    info: BackboneInfo
-    data: RunData
-    model: nn.Module
-    options: dict
+    info: BackboneInfo  # the backbone's identity
+    data: RunData  # the images, with the transforms of the backbone
+    model: nn.Module  # initialised from the seed, on the CPU
+    options: dict  # of baselines.build, as the model was built
 
     @property
     def cacheable(self) -> bool:

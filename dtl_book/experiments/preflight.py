@@ -45,35 +45,23 @@ class Speed:
 
 @dataclass(frozen=True)
 class Preflight:
-    """The plan of a run.
-
-    Attributes:
-        data: split -> (images, digest), the training split first.
-        passes: over the training images.
-        planned_bytes: peak of a training step from images, as ``plan_training`` counts it.
-        free_bytes: of the device, for each of the runs that share it; None where unknown.
-        share: runs that share the device.
-        reserve_gib: of the free memory, left for what is not counted.
-        cached: whether the prefix is run once and stored.
-        fit: the largest batch, where this one does not fit.
-        speed: of a few timed steps; None where none was taken.
-        stored_bytes: on disk, of the prefix of the training and of the test images; 0 where none is stored.
-    """
+    """The plan of a run."""
 
     run: Run
     backbone: BackboneInfo
-    data: dict[str, tuple[int, str]]
+    data: dict[str, tuple[int, str]]  # split -> (images, digest), the training split first
     device: str
     precision: str
     batch_size: int
-    passes: int
-    planned_bytes: int
-    free_bytes: int | None
-    share: int
-    reserve_gib: float
-    cached: bool
-    fit: BatchFit | None = None
-    speed: Speed | None = None
+    passes: int  # over the training images
+    planned_bytes: int  # peak of a training step from images, as plan_training counts it
+    free_bytes: int | None  # of the device, for each of the runs that share it; None where unknown
+    share: int  # runs that share the device
+    reserve_gib: float  # of the free memory, left for what is not counted
+    cached: bool  # whether the prefix is run once and stored
+    fit: BatchFit | None = None  # the largest batch, where this one does not fit
+    speed: Speed | None = None  # of a few timed steps; None where none was taken
+    # on disk, of the prefix of the training and of the test images; 0 where none is stored
     stored_bytes: tuple[int, int] = (0, 0)
 
     def seconds(

@@ -8,32 +8,22 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Profile:
-    """One row of the profile table.
+    """One row of the profile table."""
 
-    Attributes:
-        name: ``smoke``, ``laptop`` or ``paper``.
-        backbone: name for ``load_backbone``.
-        image_size: side of the square input, pixels.
-        epochs: passes over the training images in a recorded run.
-        least_steps: a set too small for this many steps in these epochs gets more epochs.
-        few_shot_steps: the same for few-shot sets. The laptop's 100 are what the authors' 100 epochs take at one shot.
-        protocol: "authors": their recipe for the task, and for few-shot the best epoch on the validation list; "clean":
-            learning rates (and drop paths of DTL, where a grid of them is given) chosen on validation images from one grid
-            for all methods, and the last epoch.
-        network: a phrase for captions and tables of any benchmark.
-        images: what VTAB-1K's tasks train on, where that is worth mentioning.
-    """
-
-    name: str
-    backbone: str
-    image_size: int
-    epochs: int
+    name: str  # smoke, laptop or paper
+    backbone: str  # name for load_backbone
+    image_size: int  # side of the square input, pixels
+    epochs: int  # passes over the training images in a recorded run
     batch_size: int
-    least_steps: int
+    least_steps: int  # a set too small for this many steps in these epochs gets more epochs
+    # the same for few-shot sets. The laptop's 100 are what the authors' 100 epochs take at one shot
     few_shot_steps: int
+    # "authors": their recipe for the task, and for few-shot the best epoch on the validation list; "clean": learning
+    # rates (and drop paths of DTL, where a grid of them is given) chosen on validation images from one grid for all
+    # methods, and the last epoch
     protocol: str
-    network: str
-    images: str = ""
+    network: str  # a phrase for captions and tables of any benchmark
+    images: str = ""  # what VTAB-1K's tasks train on, where that is worth mentioning
 
     @property
     def setting(self) -> str:

@@ -23,19 +23,14 @@ FOLDER_SPLITS = {"final": ("trainval", "test"), "select": ("train", "val")}
 
 @dataclass(frozen=True)
 class RunData:
-    """The data sets of a run.
-
-    Attributes:
-        targets: further test sets by name: the domains to which a source is transferred.
-        validation: for choosing the epoch to keep; None where the last one is kept.
-        shots: images a class, where the benchmark has shots.
-    """
+    """The data sets of a run."""
 
     train: Dataset
     test: Dataset
+    # further test sets by name: the domains to which a source is transferred
     targets: dict[str, Dataset] = field(default_factory=dict)
-    validation: Dataset | None = None
-    shots: int | None = None
+    validation: Dataset | None = None  # for choosing the epoch to keep; None where the last one is kept
+    shots: int | None = None  # images a class, where the benchmark has shots
 
     @property
     def names(self) -> tuple[str, str]:

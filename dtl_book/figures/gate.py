@@ -16,8 +16,8 @@ from dtl_core.memory import MIB, MemoryPlan
 from ..lab.plots import PALETTE
 
 MARKS = ("o", "s", "^", "D", "v")
+DASHES = ("-", "--", "-.", ":")  # a colour never stands alone
 REACH = 0.15  # h runs from -REACH to REACH
-GREY = "#6B6B6B"
 # what a step of DTL holds for backward, told apart by the operation that made it
 PARTS = {
     "tokens (sums)": ("#999999", "", ("aten.add",)),
@@ -60,6 +60,23 @@ def corner_facts(beta: float) -> pd.DataFrame:
         ("ReLU − swish, at most", CORNER / beta, W / beta),
     ]
     return pd.DataFrame(rows, columns=["what", "at h", "value"])
+
+
+def draw_gate(betas: tuple[float, ...] = (10.0, 30.0, 100.0)) -> Figure:
+    """Draw the swish gate for up to four beta beside ReLU, and its distance from ReLU."""
+    h = torch.linspace(-REACH, REACH, 2001, dtype=torch.float64)
+    fig, (above, below) = plt.subplots(2, 1, figsize=(6.4, 6.6))
+    above.plot(h, h.relu(), color="#000000", lw=1.4, label="ReLU")
+    for beta, color, dash in zip(betas, PALETTE, DASHES, strict=False):
+        above.plot(h, swish(h, beta), color=color, ls=dash, label=rf"$\beta$ = {beta:g}")
+        below.plot(h, h.relu() - swish(h, beta), color=color, ls=dash)
+        top = (h.relu() - swish(h, beta)).max().item()
+        below.annotate(f"{top:.4f}", (1.278 / beta, top), xytext=(6, 4), textcoords="offset points", color=color)
+    above.set(title="swish(h)")
+    above.legend(loc="upper left", handlelength=2.2)
+    below.set(xlabel="h", title="ReLU(h) − swish(h)")
+    below.set_ylim(top=1.15 * below.get_ylim()[1])
+    return fig
 
 
 def draw_corner(beta: float) -> Figure:

@@ -58,9 +58,8 @@ def _draw_bar(ax, row: int, plan: MemoryPlan, unit: int, reach: float, digits: i
     left = 0.0
     for kind in KINDS:
         width = plan.by_kind[kind] / unit
-        ax.barh(
-            row, width, left=left, height=0.64, color=COLOURS[kind], hatch=HATCHES[kind], edgecolor="#333333", lw=0.6
-        )
+        style = {"color": COLOURS[kind], "hatch": HATCHES[kind], "edgecolor": "#333333", "lw": 0.6}
+        ax.barh(row, width, left=left, height=0.64, **style)
         if width > LEGIBLE * reach:
             box = {"facecolor": "white", "edgecolor": "none", "pad": 1.2, "alpha": 0.88}
             ax.text(left + width / 2, row, f"{width:,.{digits}f}", ha="center", va="center", fontsize=11, bbox=box)
@@ -123,26 +122,18 @@ def draw_profile(plan: MemoryPlan) -> Figure:
         mine = [s for s in stretches if s.phase == phase]
         ax.plot([x[s.place] for s in mine], [s.bytes / unit for s in mine], mark, color=color, ms=6.5, label=label)
     top = max(stretches, key=lambda s: s.bytes)
-    side = "right" if x[top.place] > len(places) / 2 else "left"
-    ax.annotate(
-        f"peak {top.bytes / unit:,.{digits}f} {name}",
-        (x[top.place], top.bytes / unit),
-        xytext=(-7 if side == "right" else 7, 7),
-        textcoords="offset points",
-        ha=side,
-        weight="bold",
-    )
+    left = x[top.place] > len(places) / 2  # of the peak there is more room
+    place = {"xytext": (-7 if left else 7, 7), "textcoords": "offset points", "ha": "right" if left else "left"}
+    text = f"peak {top.bytes / unit:,.{digits}f} {name}"
+    ax.annotate(text, (x[top.place], top.bytes / unit), weight="bold", **place)
     every = 1 if len(places) <= 16 else 3  # a deep backbone's labels would lie over each other
     ticks = [p for p in places if (int(p) % every == every - 1 if p.isdigit() else every == 1 or p in ("step", "loss"))]
     ax.set_xticks([x[p] for p in ticks], ticks, fontsize=11.5)
     for tick in ax.get_xticklabels():
         if not tick.get_text().isdigit():
             tick.set(rotation=45, ha="right", rotation_mode="anchor")
-    ax.set(
-        ylabel=f"{name} alive at most",
-        ylim=(0, 1.16 * top.bytes / unit),
-        xlabel="embedding, blocks by number, head, loss",
-    )
+    ax.set(ylabel=f"{name} alive at most", ylim=(0, 1.16 * top.bytes / unit))
+    ax.set_xlabel("embedding, blocks by number, head, loss")
     fig.legend(loc="outside lower left", ncols=2, fontsize=11.5, columnspacing=1.2)
     return fig
 

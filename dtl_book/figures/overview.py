@@ -73,15 +73,6 @@ def contact_sheet(root: Path, each: int = 4, split: str = "train800") -> Figure:
             image, label = data[index]
             ax.imshow(image)
             ax.set_title("\n".join(textwrap.wrap(data.class_names[label], 15)), fontsize=12)
-        row[0].text(
-            -0.12,
-            0.5,
-            data.task.replace("_", "\n"),
-            transform=row[0].transAxes,
-            rotation=90,
-            ha="right",
-            va="center",
-            fontsize=13,
-            weight="bold",
-        )
+        style = {"rotation": 90, "ha": "right", "va": "center", "fontsize": 13, "weight": "bold"}
+        row[0].text(-0.12, 0.5, data.task.replace("_", "\n"), transform=row[0].transAxes, **style)
     return fig

@@ -73,22 +73,13 @@ def draw_parts(frame: pd.DataFrame, xlabel: str) -> Figure:
     left = pd.Series(0.0, index=frame.columns)
     with mpl.rc_context({"hatch.linewidth": 0.7}):
         for (part, row), color, hatch in zip(frame.iterrows(), COLOURS, HATCHES, strict=False):
-            ax.barh(
-                list(frame.columns),
-                row,
-                left=left,
-                height=0.62,
-                color=color,
-                hatch=hatch,
-                edgecolor="white",
-                label=part,
-            )
+            style = {"color": color, "hatch": hatch, "edgecolor": "white", "label": part}
+            ax.barh(list(frame.columns), row, left=left, height=0.62, **style)
             for at, value in enumerate(row):
                 if value > 0.05 * longest:
                     box = {"facecolor": "white", "edgecolor": "none", "pad": 1.2, "alpha": 0.9}
-                    ax.text(
-                        left.iloc[at] + value / 2, at, f"{value:.0f}", ha="center", va="center", fontsize=11, bbox=box
-                    )
+                    place = {"ha": "center", "va": "center", "fontsize": 11, "bbox": box}
+                    ax.text(left.iloc[at] + value / 2, at, f"{value:.0f}", **place)
             left += row
     for at, total in enumerate(left):
         ax.annotate(f"{total:.0f}", (total, at), xytext=(5, 0), textcoords="offset points", va="center", weight="bold")
@@ -123,6 +114,3 @@ def draw_place(plans: Mapping[str, MemoryPlan]) -> Figure:
     )
     ax.tick_params(axis="x", labelsize=12)
     return fig
-
-
-__all__ = ["draw_held_by_block", "draw_parts", "draw_place", "held_by_block"]

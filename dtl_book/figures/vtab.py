@@ -68,19 +68,9 @@ def benchmark_table() -> pd.DataFrame:
     """
     tasks = pd.read_csv(VTAB_TASKS)
     recalled = tasks["test_n_source"].str.contains("recall")
-    return pd.DataFrame(
-        {
-            "group": tasks["group"],
-            "task": tasks["script_name"],
-            "folder": tasks["folder"],
-            "classes": tasks["classes"],
-            "test images": tasks["test_n"],
-            "test size from": tasks["test_n_source"]
-            .where(~recalled, "recall")
-            .str.partition(" (")[0]
-            .replace(TEST_SIZE_SOURCES),
-        }
-    )
+    sources = tasks["test_n_source"].where(~recalled, "recall").str.partition(" (")[0].replace(TEST_SIZE_SOURCES)
+    frame = tasks[["group", "script_name", "folder", "classes", "test_n"]].assign(source=sources)
+    return frame.set_axis(["group", "task", "folder", "classes", "test images", "test size from"], axis=1)
 
 
 def authors_settings() -> pd.DataFrame:

@@ -7,16 +7,6 @@ from .setup import DataMissing, Workbook, start
 from .tables import table
 
 __all__ = [
-    "METHOD_STYLES",
-    "PALETTE",
-    "DataMissing",
-    "Workbook",
-    "caption",
-    "check",
-    "method_style",
-    "note_run",
-    "report",
-    "show_figure",
-    "start",
-    "table",
-]
+    "METHOD_STYLES", "PALETTE", "DataMissing", "Workbook", "caption", "check", "method_style", "note_run", "report",
+    "show_figure", "start", "table",
+]  # fmt: skip

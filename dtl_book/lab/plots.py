@@ -43,33 +43,15 @@ PALETTE = ["#0072B2", "#D55E00", "#009E73", "#C77C00", "#A6487D", "#3A93C6", "#6
 
 def use_style() -> None:
     """Set matplotlib for pages and projectors: large letters, thick lines, a light grid."""
-    mpl.rcParams.update(
-        {
-            "figure.dpi": DPI,
-            "savefig.dpi": DPI,
-            "figure.figsize": (6.4, 3.8),
-            "figure.constrained_layout.use": True,
-            "figure.facecolor": "white",
-            "font.size": 13,
-            "axes.titlesize": 14,
-            "axes.labelsize": 13.5,
-            "xtick.labelsize": 13,
-            "ytick.labelsize": 13,
-            "legend.fontsize": 13,
-            "legend.frameon": False,
-            "lines.linewidth": 2.2,
-            "lines.markersize": 8,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.axisbelow": True,
-            "axes.grid": True,
-            "grid.color": "#E3E3E3",
-            "grid.linewidth": 0.8,
-            "axes.prop_cycle": mpl.cycler(color=PALETTE),
-            "image.cmap": "viridis",
-            "image.interpolation": "nearest",
-        }
-    )
+    mpl.rcParams.update({
+        "figure.dpi": DPI, "savefig.dpi": DPI, "figure.figsize": (6.4, 3.8), "figure.constrained_layout.use": True,
+        "figure.facecolor": "white", "image.cmap": "viridis", "image.interpolation": "nearest",
+        "font.size": 13, "axes.titlesize": 14, "axes.labelsize": 13.5, "xtick.labelsize": 13, "ytick.labelsize": 13,
+        "legend.fontsize": 13, "legend.frameon": False,
+        "lines.linewidth": 2.2, "lines.markersize": 8, "axes.prop_cycle": mpl.cycler(color=PALETTE),
+        "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True,
+        "axes.grid": True, "grid.color": "#E3E3E3", "grid.linewidth": 0.8,
+    })  # fmt: skip
 
 
 def method_style(method: str, size: float | None = None) -> dict[str, Any]:

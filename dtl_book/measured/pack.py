@@ -56,18 +56,8 @@ def pack(out: Path, python: str, platform: str) -> str:
         wheels = {name: (version, path) for (name, version), path in named.items() if name not in NODE}
         kept, dropped = within(LIMIT, {name: _unpacked_bytes(path) for name, (_, path) in wheels.items()})
         chosen = [str(wheels[name][1]) for name in kept]
-        _pip(
-            python,
-            "install",
-            "--quiet",
-            "--no-index",
-            "--no-deps",
-            "--no-compile",
-            "--target",
-            str(site),
-            *machine,
-            *chosen,
-        )
+        quiet = ("--quiet", "--no-index", "--no-deps", "--no-compile")
+        _pip(python, "install", *quiet, "--target", str(site), *machine, *chosen)
     for name in NOT_IMPORTED:
         shutil.rmtree(site / name, ignore_errors=True)
     size = sum(_on_disk(path.stat().st_size) for path in site.rglob("*") if path.is_file())
@@ -84,16 +74,8 @@ def pack(out: Path, python: str, platform: str) -> str:
 
 
 def _pip(python: str, *arguments: str) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        *arguments,
-        "--disable-pip-version-check",
-        "--no-input",
-        "--progress-bar",
-        "off",
-    ]
+    quiet = ("--disable-pip-version-check", "--no-input", "--progress-bar", "off")
+    command = [sys.executable, "-m", "pip", *arguments, *quiet]
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
     if done.returncode:
         reason = " ".join(done.stderr.strip().splitlines()[-2:])

@@ -37,16 +37,9 @@ RUNS = (  # the authors' recipes: clevr_count has drop path, caltech101 none, so
 
 def paper_specs() -> list[dict]:
     """Return the rows: {"name", "benchmark", "task", "method", "killed"}."""
-    return [
-        {
-            "name": f"{benchmark}: {task}, {method}",
-            "benchmark": benchmark,
-            "task": task,
-            "method": method,
-            "killed": not i,
-        }
-        for i, (benchmark, task, method) in enumerate(RUNS)
-    ]
+    names = ("benchmark", "task", "method")
+    specs = [{"name": "{}: {}, {}".format(*run), **dict(zip(names, run, strict=True))} for run in RUNS]
+    return [{**spec, "killed": spec is specs[0]} for spec in specs]
 
 
 def rehearse(specs: list[dict], device: torch.device, backbone: str, deadline: float) -> Iterator[dict]:

@@ -22,22 +22,17 @@ OVER = "the budget was over"
 
 @dataclass(frozen=True)
 class Part:
-    """What a card is about.
+    """What a card is about."""
 
-    Attributes:
-        specs: from device and backbone to the rows' descriptions, each with a "name"; the most valuable come first.
-        rows: from specs, device, backbone and deadline to the rest of each row, in order, with its "status". "not run" and
-            a "reason" put it among those not run. It ends where the budget does.
-        describe: what is printed of a finished row beside its name.
-        refuse: why a row cannot run on this device; empty where it can.
-        summarize: from all rows to the card's summary.
-    """
-
+    # from device and backbone to the rows' descriptions, each with a "name"; the most valuable come first
     specs: Callable[[torch.device, str], list[dict]]
+    # from specs, device, backbone and deadline to the rest of each row, in order, with its "status". "not run" and a
+    # "reason" put it among those not run. It ends where the budget does
     rows: Callable[[list[dict], torch.device, str, float], Iterator[dict]]
-    describe: Callable[[dict], str]
+    describe: Callable[[dict], str]  # what is printed of a finished row beside its name
+    # why a row cannot run on this device; empty where it can
     refuse: Callable[[dict, torch.device], str] = lambda spec, device: ""
-    summarize: Callable[[list[dict]], dict] | None = None
+    summarize: Callable[[list[dict]], dict] | None = None  # from all rows to the card's summary
 
 
 def fill_card(

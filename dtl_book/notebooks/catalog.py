@@ -30,18 +30,12 @@ _BAR = re.compile(r"(\d+%\|.*\||\d+\S*(it|s|B)?) ?.*\[\d+:\d+.*(it|s|B)(/s|/it)?
 
 @dataclass(frozen=True)
 class NotebookInfo:
-    """What the first cell of a notebook says.
-
-    Attributes:
-        title: the H1 without its number.
-        goal: the line after ``**Goal.**``, without markup; empty when there is none.
-        minutes: the first number before "minute"; None when there is none.
-    """
+    """What the first cell of a notebook says."""
 
     path: Path
-    title: str
-    goal: str
-    minutes: int | None
+    title: str  # the H1 without its number
+    goal: str  # the line after **Goal.**, without markup; empty when there is none
+    minutes: int | None  # the first number before "minute"; None when there is none
 
     @property
     def name(self) -> str:

@@ -19,24 +19,16 @@ AMBIENT = 0.17
 
 @dataclass(frozen=True)
 class Solid:
-    """One object that stands on the floor.
+    """One object that stands on the floor."""
 
-    Attributes:
-        kind: ``sphere``, ``cube`` or ``cylinder``.
-        radius: of the sphere or cylinder, which is twice as high; a cube's half edge is radius / sqrt(2), as in CLEVR.
-        x, y: where it stands.
-        angle: turn about the vertical, radians.
-        colour: linear RGB.
-        metal: a tinted mirror instead of a matt surface.
-    """
-
-    kind: str
+    kind: str  # sphere, cube or cylinder
+    # of the sphere or cylinder, which is twice as high; a cube's half edge is radius / sqrt(2), as in CLEVR
     radius: float
-    x: float
+    x: float  # where it stands
     y: float
-    angle: float
-    colour: tuple[float, float, float]
-    metal: bool
+    angle: float  # turn about the vertical, radians
+    colour: tuple[float, float, float]  # linear RGB
+    metal: bool  # a tinted mirror instead of a matt surface
 
     @property
     def half(self) -> float:
@@ -111,16 +103,11 @@ def _quadratic(a: np.ndarray, half_b: np.ndarray, c: np.ndarray) -> tuple[np.nda
 
 @dataclass(frozen=True)
 class Light:
-    """A square lamp that faces the origin.
-
-    Attributes:
-        power: irradiance at the origin, for a surface that faces the lamp.
-        side: edge of the lamp; a larger one throws softer shadows.
-    """
+    """A square lamp that faces the origin."""
 
     place: tuple[float, float, float]
-    power: float
-    side: float
+    power: float  # irradiance at the origin, for a surface that faces the lamp
+    side: float  # edge of the lamp; a larger one throws softer shadows
     shadows: bool
 
 

@@ -58,19 +58,12 @@ LETTERS = {"train": "CcHhiJjOoQqUuVvwXxYyZz", "val": "DdlmPpSs", "test": "AaBbEe
 
 @dataclass(frozen=True)
 class Look:
-    """The limits between which a printed character varies.
+    """The limits between which a printed character varies."""
 
-    Attributes:
-        capitals: height of the face's H over the picture's side.
-        shift: of the ink's centre from the picture's, over the side.
-        turn: degrees either way.
-        ink, paper: grey levels.
-    """
-
-    capitals: tuple[float, float]
-    shift: float
-    turn: float
-    ink: tuple[int, int]
+    capitals: tuple[float, float]  # height of the face's H over the picture's side
+    shift: float  # of the ink's centre from the picture's, over the side
+    turn: float  # degrees either way
+    ink: tuple[int, int]  # grey levels
     paper: tuple[int, int]
 
 

@@ -104,12 +104,8 @@ def summary_table(results: Sequence[Result]) -> pd.DataFrame:
             k: getattr(run, k)
             for k in ("profile", "benchmark", "purpose", "task", "shots", "where", "seed", "lr", "drop_path")
         }
-        row |= {
-            "method": run.label,
-            "state": "done" if card else "failed",
-            "tries": result.tries,
-            "error": result.error,
-        }
+        state = "done" if card else "failed"
+        row |= {"method": run.label, "state": state, "tries": result.tries, "error": result.error}
         for name in ("accuracy", "balanced_accuracy", "seconds", "lr") if card else ("accuracy",):
             row[name] = getattr(card, name, None)
         if card:

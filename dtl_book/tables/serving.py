@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -15,9 +17,9 @@ SERVER, KNOWN, SEPARATE = "MultiTask", "MultiTask, known images", "separate DTL 
 LORA, FULL = "LoRA (peft), switched", "full copies"
 
 
-def serving_card(root: Path | None = None) -> dict:
+def serving_card(root: Path | None = None, shape: Callable = dict) -> Any:
     """Return the recorded card; see ``read_record``."""
-    return read_record("benchmarks/serving.json", "python benchmarks/serving.py --out {}", root)
+    return read_record("benchmarks/serving.json", "python benchmarks/serving.py --out {}", root, shape)
 
 
 def serving_table(card: dict) -> pd.DataFrame:
