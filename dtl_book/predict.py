@@ -28,12 +28,7 @@ def predict(
 ) -> pd.DataFrame:
     """Predict the most probable classes of each image.
 
-    Args:
-        adapter: file written by ``DTL.save_adapter``, or several of one backbone. The backbone is loaded by name.
-        images: image files of any size and mode.
-        top: classes a row.
-        batch_size: images a step.
-        device: chosen if None.
+    ``adapter`` is a file written by ``DTL.save_adapter``, or several of one backbone, which is loaded by name.
 
     Returns:
         A row per image, or with several adapters per image and task: image, task (name of the adapter file, with several),

@@ -182,10 +182,8 @@ def planned(labels: Sequence[str], steps: Mapping | None = None, **changes) -> d
 def peaks(root: Path | None, labels: Sequence[str], steps: Mapping | None = None) -> Peaks:
     """Return the peaks of training steps in the paper's setting: measured if a card of today's code has all, else planned.
 
-    Args:
-        root: folder of the results; the project's if None.
-        labels: methods of Figure 1, in the form that the figure has them in.
-        steps: further ones by name: the method, and what it adds to the setting.
+    ``labels`` are methods in the form that Figure 1 has them in; ``steps`` further ones: name -> (method, what it adds to the
+    setting).
     """
     cards, plans = memory_cards(root), planned(labels, steps)
     wanted = {label: (label, figure_options(NAMES[label])) for label in labels} | (steps or {})

@@ -26,10 +26,7 @@ def templates(*folders: Path) -> jinja2.Environment:
 
 
 def claims_values(verdicts: Path | None = None) -> dict[str, object]:
-    """Return the values of ``claims.html.j2``, without titles and links of notebooks.
-
-    Args:
-        verdicts: the recorded verdicts; ``results/claims.json`` of the project if None. Without them no claim has one.
+    """Return the values of ``claims.html.j2``, without titles and links of notebooks. Unrecorded claims have no verdict.
 
     Raises:
         DamagedFile: the recorded verdicts are damaged.

@@ -54,10 +54,7 @@ def scores(
 ) -> Scores:
     """Return the valid final runs of one method on one task, over ``SEEDS``.
 
-    Args:
-        profile, benchmark, task, method, shots: of the runs.
-        config: that DTL and DTL+ must have, but for the kernel. Another M than the paper's is a run of the ablations.
-        root: folder of the results; ``results_dir()`` if None.
+    DTL and DTL+ must have ``config``, but for the kernel. Another M than the paper's is a run of the ablations.
     """
     group, label = benchmark, f"{method}-{shots}shot" if shots else method
     if config != DTLConfig():

@@ -56,13 +56,7 @@ class Judged:
 
 
 def judge(ids: tuple[str, ...] = (), root: Path | None = None, progress: bool = True) -> tuple[Judged, ...]:
-    """Check claims now, and return each with what was found.
-
-    Args:
-        ids: only these claims; all if empty.
-        root: folder of the results; ``results_dir()`` if None.
-        progress: show a bar.
-    """
+    """Check claims now, all or those of ``ids``, and return each with what was found."""
     claims = load_claims()
     if unknown := set(ids) - {c.id for c in claims}:
         raise ValueError(f"no claim is called {', '.join(sorted(unknown))}: choose from C1 to C{len(claims)}")

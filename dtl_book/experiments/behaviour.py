@@ -139,13 +139,7 @@ def _read(path: Path, _written: int) -> dict[str, dict]:
 
 
 def behaves_as(case: str, code: dict[str, str], now: dict[str, str]) -> bool:
-    """Return whether today's code computes the same numbers as the code of a card.
-
-    Args:
-        case: one of ``CASES``.
-        code: digests on the card, by file.
-        now: today's digests.
-    """
+    """Return whether today's code (digests ``now``) computes the same numbers in a case as the code of a card."""
     older = {name: digest for name, digest in code.items() if now.get(name) != digest}
     return any(
         case in behaviour["numbers"]
@@ -158,12 +152,7 @@ def behaves_as(case: str, code: dict[str, str], now: dict[str, str]) -> bool:
 def record_behaviour(code: dict[str, str], path: Path | None = None) -> Path | None:
     """Add today's digests to the id whose numbers today's code gives, or to a new id where it gives others.
 
-    Args:
-        code: today's digests, by file.
-        path: of the record; the project's if None.
-
-    Returns:
-        The file, or None where there was nothing to add.
+    Return the file, or None where there was nothing to add.
     """
     path = path or behaviour_path()
     behaviours, here = load_behaviours(path), {case: numbers_of(case) for case in CASES}

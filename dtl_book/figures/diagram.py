@@ -28,10 +28,7 @@ INK = "#1b1f24"
 def side_network_counts(inject_from: int, dim: int = 768, kernel: int = 0) -> pd.DataFrame:
     """Return what a choice of M costs on a ViT of 12 blocks, counted on a real side network, built without memory.
 
-    Args:
-        inject_from: M, the first block after which the side state is added, from 0.
-        dim: width d of the tokens.
-        kernel: of DTL+'s depthwise convolution; 0 for DTL.
+    M is the first block after which the side state is added, from 0; ``kernel`` that of DTL+, 0 for DTL.
     """
     options = {"rank": RANK, "tap_from": 0, "inject_from": inject_from, "beta": 100.0, "dwconv_kernel": kernel}
     with torch.device("meta"):
@@ -139,12 +136,7 @@ def _legend(fig: Figure) -> None:
 
 
 def draw_spectrum(tensors: dict[str, Tensor], rank: int) -> Figure:
-    """Draw the singular values of tokens, largest first: how many directions they really have.
-
-    Args:
-        tensors: label -> tokens (..., d); each is read as a matrix with a row per token.
-        rank: a bound to mark on the axis.
-    """
+    """Draw the singular values of tokens (label -> (..., d), a row per token), largest first, and mark a bound of the rank."""
     fig, ax = plt.subplots(figsize=(6.4, 3.8))
     for (label, x), color, dash in zip(tensors.items(), PALETTE, DASHES, strict=False):
         values = torch.linalg.svdvals(x.detach().flatten(0, -2).double()).numpy()

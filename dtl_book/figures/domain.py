@@ -58,12 +58,9 @@ def open_domains(profile: Profile) -> dict[str, DomainShift]:
 
 
 class Sample(Dataset):
-    """Every k-th image of a data set, so that a live run takes seconds. Can be stored by ``PrefixCache``.
+    """Every k-th image of a data set, about ``most`` in all, so that a live run takes seconds. Can be stored by ``PrefixCache``.
 
-    Args:
-        data: the images, in the order of their classes; its own transform is not applied.
-        most: about how many to keep.
-        transform: as in ``DomainShift``.
+    The images are in the order of their classes. ``transform`` replaces the data set's own.
     """
 
     def __init__(self, data: DomainShift, most: int, transform=None):

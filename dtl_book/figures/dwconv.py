@@ -28,13 +28,7 @@ def authors_kernels() -> pd.DataFrame:
 
 
 def patches_seen(kernel: int, grid: tuple[int, int], patch: tuple[int, int]) -> Tensor:
-    """Return which patches one output of the convolution depends on, according to autograd: (H, W) of booleans.
-
-    Args:
-        kernel: k.
-        grid: (H, W) of the patches.
-        patch: (row, column) of the output.
-    """
+    """Return which patches one output (row, column) of the convolution depends on, according to autograd: (H, W) of booleans."""
     conv = DepthwiseConv(1, kernel)
     torch.nn.init.ones_(conv.weight)
     x = torch.zeros(1, *grid, 1, requires_grad=True)
@@ -59,12 +53,7 @@ def draw_reach(kernels: Sequence[int] = (3, 4, 5), side: int = 7) -> Figure:
 
 
 def draw_filters(before: Tensor, after: Tensor, channels: int = 6) -> Figure:
-    """Draw the filters that training changed most: at the start, after training, and the change.
-
-    Args:
-        before, after: weights (d, 1, k, k).
-        channels: how many filters to show.
-    """
+    """Draw the filters, (d, 1, k, k), that training changed most: at the start, after training, and the change."""
     before, after = (w.detach().float().cpu()[:, 0].numpy() for w in (before, after))
     change = after - before
     chosen = np.argsort(-np.linalg.norm(change, axis=(1, 2)))[:channels]
@@ -112,13 +101,7 @@ def added_by_side(model: DTL, images: Tensor) -> dict[int, Tensor]:
 
 
 def draw_added(models: dict[str, DTL], image: Tensor, block: int) -> Figure:
-    """Draw an image, and for each model the length of what its side network adds to every patch after one block.
-
-    Args:
-        models: label -> a ``DTL`` on the same ViT.
-        image: (3, H, W), normalised.
-        block: an injecting block.
-    """
+    """Draw a normalised image, and for each DTL the length of what its side network adds to every patch after one block."""
     fig, axes = plt.subplots(1, 1 + len(models), figsize=(6.4, 2.1))
     picture = image.detach().cpu().float()
     picture = (picture - picture.min()) / (picture.max() - picture.min()).clamp(min=1e-6)

@@ -179,9 +179,7 @@ def paired_table(
 ) -> pd.DataFrame:
     """Return a method less another, paired by split seed, for every number of shots, in points of test accuracy.
 
-    Returns:
-        Columns shots, seeds (that both have), difference (mean), difference ± (standard deviation); missing where no seed
-        has both.
+    Columns are shots, seeds (that both have), difference (mean), difference ± (standard deviation).
     """
     cards, rows = percent(load_cards(profile, "few-shot", root=root)), []
     for shots in SHOTS:

@@ -25,12 +25,7 @@ def _unit(largest: int) -> tuple[int, str, int]:
 
 
 def draw_memory(plans: dict[str, MemoryPlan], gpu_gib: float | None = None) -> Figure:
-    """Draw a bar for each plan: the bytes at the peak, by what they are for.
-
-    Args:
-        plans: label -> plan, from top to bottom.
-        gpu_gib: memory of a GPU, marked where it lies near the bars.
-    """
+    """Draw a bar for each plan: the bytes at the peak, by what they are for. A GPU's memory is marked where it is near."""
     if not plans:
         raise ValueError("draw_memory needs at least one plan: draw_memory({'DTL': plan_training('dtl')})")
     largest = max(p.peak_bytes for p in plans.values())

@@ -54,13 +54,7 @@ def tasks_in(root: Path, most: int = 6) -> list[str]:
 
 
 def contact_sheet(root: Path, each: int = 4, split: str = "train800") -> Figure:
-    """Draw a row of labelled images for every task of ``tasks_in``.
-
-    Args:
-        root: the VTAB-1K folder of a profile.
-        each: images a row, of different classes where there are enough.
-        split: list file without its ending.
-    """
+    """Draw a row of labelled images for every task of ``tasks_in``, of different classes where there are enough."""
     tasks = [VTAB1k(root, task, split) for task in tasks_in(root)]
     fig, axes = plt.subplots(len(tasks), each, figsize=(6.4, 2.1 * len(tasks)), squeeze=False)
     for row, data in zip(axes, tasks, strict=True):

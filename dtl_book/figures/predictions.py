@@ -20,11 +20,7 @@ GOOD, BAD = "#0072B2", "#B33C00"
 
 
 def flips(labels: np.ndarray, before: np.ndarray, after: np.ndarray) -> dict[str, np.ndarray]:
-    """Group the images by who is right.
-
-    Returns:
-        "put right", "put wrong", "both right", "both wrong" -> increasing indices. Together they are all images.
-    """
+    """Group the images by who is right: "put right", "put wrong", "both right", "both wrong" -> increasing indices."""
     was, now = before == labels, after == labels
     groups = {"put right": ~was & now, "put wrong": was & ~now, "both right": was & now, "both wrong": ~was & ~now}
     return {name: np.flatnonzero(mask) for name, mask in groups.items()}

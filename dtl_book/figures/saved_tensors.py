@@ -21,14 +21,10 @@ REST = "after the blocks"
 
 
 def held_by_block(plans: Mapping[str, MemoryPlan]) -> pd.DataFrame:
-    """Return the bytes that steps hold for backward, by where they were made.
+    """Return the bytes that steps of methods on one backbone hold for backward, by where they were made.
 
-    Args:
-        plans: method (a key of ``METHOD_STYLES``) -> plan, all on one backbone.
-
-    Returns:
-        Rows embed, block 0 … block L - 1, side network, after the blocks; a column per method, under its label, which
-        sums to the plan's bytes by block.
+    Rows are embed, block 0 … block L - 1, side network, after the blocks; a column per method, under its label, which sums
+    to the plan's bytes by block.
     """
     depth = 1 + max(int(r.split()[1]) for p in plans.values() for r in p.by_block if r.startswith("block "))
     rows = ["embed", *(f"block {i}" for i in range(depth)), BESIDE, REST]

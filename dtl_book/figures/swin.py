@@ -27,11 +27,7 @@ COLOURS, HATCHES = ("#C9A227", "#C77C00", "#0072B2", "#A6487D"), ("..", "xx", ""
 def side_network(inject_from: int, rank: int = 4, kernel: int = 0, tap_from: int = 0) -> CompactSideNetwork:
     """Return the side network of a Swin-B without memory behind it, to be counted.
 
-    Args:
-        inject_from: M, the first block after which the side state is added, from 0 through all stages.
-        rank: r of the low-rank maps.
-        kernel: of DTL+'s depthwise convolutions; 0 for DTL.
-        tap_from: first block that is tapped, where its stage injects at all.
+    M (``inject_from``) counts from 0 through all stages. Blocks are tapped from ``tap_from`` where their stage injects at all.
     """
     if not tap_from <= inject_from < len(WIDTHS):
         raise ValueError(f"M = {inject_from}: choose a block from {tap_from} to {len(WIDTHS) - 1}")
@@ -95,10 +91,7 @@ def _mark_stages(ax: Axes) -> None:
 def draw_stages(grids: Sequence[int], widths: Sequence[int], window: int) -> Figure:
     """Draw the same image in each stage: its tokens (thin lines), its windows (thick), and the size of a token.
 
-    Args:
-        grids: tokens along the side of the grid, by stage.
-        widths: numbers in a token, by stage.
-        window: tokens along the side of a window.
+    ``grids`` and ``window`` are tokens along a side, ``widths`` the numbers in a token.
     """
     fig, axes = plt.subplots(1, len(grids), figsize=(6.4, 2.3))
     for stage, (ax, side, width) in enumerate(zip(axes, grids, widths, strict=True)):
@@ -137,13 +130,7 @@ def draw_bytes(panels: Mapping[str, Mapping[str, int]]) -> Figure:
 
 
 def draw_peaks(peaks: Mapping[int, int], chosen: int, lines: Mapping[str, int]) -> Figure:
-    """Draw the peak of a training step of a Swin-B against M.
-
-    Args:
-        peaks: M -> bytes.
-        chosen: the M to mark.
-        lines: label -> bytes of something to compare with, drawn across.
-    """
+    """Draw the peak of a training step of a Swin-B against M: ``peaks`` are M -> bytes, ``lines`` label -> bytes to compare with."""
     fig, ax = plt.subplots(figsize=(6.4, 4.0))
     most = max([*peaks.values(), *lines.values()]) / MIB
     for (label, size), dash in zip(lines.items(), ("--", "-.", ":"), strict=False):

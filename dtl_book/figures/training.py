@@ -73,14 +73,9 @@ def neighbour_agreement(features: Tensor, labels: Tensor | np.ndarray) -> float:
 
 
 def plot_features(panels: Mapping[str, Tensor], labels: Tensor | np.ndarray, seed: int = 0) -> Figure:
-    """Draw a t-SNE map for each set of features, one above the other. Each image is drawn as the number of its class.
+    """Draw a t-SNE map for each set of features (title -> (n, d)), each image as the number of its class.
 
     Distances between far groups, and the axes, have no meaning; who lies next to whom has.
-
-    Args:
-        panels: title -> features (n, d) of the same images.
-        labels: (n,) class numbers.
-        seed: of the map.
     """
     labels = np.asarray(labels)
     fig, axes = plt.subplots(len(panels), 1, figsize=(6.4, 4.4 * len(panels)), squeeze=False)

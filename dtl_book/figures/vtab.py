@@ -62,9 +62,7 @@ TEST_SIZE_SOURCES = {  # sources of a test size, for readers who do not know the
 def benchmark_table() -> pd.DataFrame:
     """Return the 19 official tasks (``resources/vtab_tasks.csv``).
 
-    Returns:
-        Columns group, task, folder, classes, test images, test size from. "recall": the size was remembered from a
-        catalogue and not counted, so it has to be checked against the data.
+    A test size from "recall" was remembered from a catalogue and not counted, so it has to be checked against the data.
     """
     tasks = pd.read_csv(VTAB_TASKS)
     recalled = tasks["test_n_source"].str.contains("recall")
@@ -99,11 +97,9 @@ def folder_table(root: Path, task: str) -> pd.DataFrame:
 
 
 def suite_table(root: Path) -> pd.DataFrame:
-    """Return the tasks of a built suite.
+    """Return the tasks of a built suite, with two baselines in percent of the test images.
 
-    Returns:
-        Columns group, task, in the manner of, classes, test, and two baselines in percent of the test images: guess (one
-        over the classes) and one class (always the most frequent one of the training list).
+    "guess" is one over the classes, "one class" always the most frequent one of the training list.
     """
     official = pd.read_csv(VTAB_TASKS).set_index("folder")["group"]
     groups = {task: group for group, tasks in GROUPS.items() for task in tasks}

@@ -94,9 +94,7 @@ def require_data(profile: Profile) -> Path:
 def start(profile: str | None = None, seed: int = 0) -> Workbook:
     """Prepare a notebook and print one line that says where it runs.
 
-    Args:
-        profile: a profile's name; without it ``DTL_PROFILE``, else ``laptop``.
-        seed: for Python, numpy and torch.
+    The profile is that of the name, else of ``DTL_PROFILE``, else ``laptop``; the seed is for Python, numpy and torch.
     """
     chosen = get_profile(profile)
     seed_everything(seed)

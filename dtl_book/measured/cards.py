@@ -138,13 +138,8 @@ def plan_setting(method: str, setting: dict) -> dict:
 def measured_peak(method: str, setting: dict, cards: Sequence[dict] | None = None) -> dict | None:
     """Return the measured row of one planned setting, or None where no card of today's code has it.
 
-    Args:
-        method: a key of ``baselines.METHODS``, or the figure's name for it ("DTL+").
-        setting: keyword arguments of ``plan_training``.
-        cards: where to look, in this order; ``memory_cards()`` if None.
-
-    Returns:
-        The row, with the card's "device", "versions" and "updated".
+    ``method`` may be the figure's name ("DTL+"); ``cards`` are searched in order. The row also has the card's "device",
+    "versions" and "updated".
     """
     method, code = NAMES.get(method, method), code_digests("memory")
     wanted = plan_setting(method, setting)

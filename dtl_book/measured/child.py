@@ -18,17 +18,9 @@ TO_STOP = 5.0  # seconds that a process has to end its own children before it is
 def run_python(
     arguments: list[str], device: torch.device, deadline: float, cwd: Path | None = None, **environment: str
 ) -> tuple[int | None, str]:
-    """Run Python with this package importable, on this device alone.
+    """Run Python with this package importable, on this device alone; on a CPU no CUDA device is visible to it.
 
-    Args:
-        arguments: of Python.
-        device: on a CPU no CUDA device is visible to it.
-        deadline: of ``time.monotonic``; then it is stopped.
-        cwd: where it runs.
-        **environment: further variables.
-
-    Returns:
-        Its exit status, None where it was stopped; and its output.
+    It is stopped at the ``deadline`` of ``time.monotonic``. Return its exit status, None where it was stopped, and its output.
     """
     before = os.environ.get("PYTHONPATH")
     path = os.pathsep.join([str(Path(__file__).resolve().parents[2]), *([before] if before else [])])

@@ -166,11 +166,9 @@ def describe_row(row: dict) -> str:
 
 
 def summarize(rows: list[dict]) -> dict[str, dict]:
-    """Return for each group, and for "all", how far the plans are off.
+    """Return for each group, and for "all", how far the plans are off: median and worst |ratio - 1| of the measured rows.
 
-    Returns:
-        Group -> {"rows", "median", "worst", "worst_row"}: |ratio - 1| of the measured rows, and the same without what was
-        left as "median_without_left" and "worst_without_left".
+    The same without what was left has the suffix "_without_left".
     """
     measured = [row for row in rows if row["status"] == "measured"]
     summary = {}

@@ -31,16 +31,9 @@ PLATFORMS = {  # tags of wheels, the newest first
 
 
 def pack(out: Path, python: str, platform: str) -> str:
-    """Gather the packages that the machine lacks and unpack them to ``out/site``.
+    """Gather the packages that the machine lacks, unpack them to ``out/site``, and return what is there and how to use it.
 
-    Args:
-        out: the folder.
-        python: version of the machine's Python, such as "3.12". What a package needs only for some versions is decided by
-            the Python that runs this.
-        platform: a key of ``PLATFORMS``.
-
-    Returns:
-        What is there, how large it is, and the two lines that use it.
+    What a package needs only for some versions of Python is decided by the Python that runs this.
     """
     from packaging.utils import parse_wheel_filename
 

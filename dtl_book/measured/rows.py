@@ -44,15 +44,9 @@ def fill_card(
     deadline: float,
     specs: Sequence[dict] | None = None,
 ) -> dict:
-    """Measure the rows that a card lacks one after the other, and write it after each.
+    """Measure the rows that a card lacks one after the other, all or those of ``specs``, and write it after each.
 
-    Args:
-        name: of the part, one of ``cards.PARTS``.
-        part: what is measured.
-        path: of the card.
-        device, backbone: where and with which network; its weights are random.
-        deadline: of ``time.monotonic``.
-        specs: which rows; all if None.
+    ``name`` is one of ``cards.PARTS``, ``deadline`` of ``time.monotonic``. The network's weights are random.
     """
     specs = part.specs(device, backbone) if specs is None else list(specs)
     reasons = {spec["name"]: part.refuse(spec, device) for spec in specs}

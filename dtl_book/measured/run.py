@@ -28,13 +28,13 @@ def measure(
     out: Path | None = None,
     backbone: str = "vit_base_patch16_224",
 ) -> int:
-    """Measure the parts in order of worth, and write a card for each.
+    """Measure the parts in order of worth, and write a card for each into a folder named after the device.
 
     Args:
         parts: some of ``PARTS``.
         device: "cuda", or "cpu" for what can be done without.
         minutes: for all parts together.
-        out: folder for the cards; ``measured_dir()`` if None. They lie in a folder named after the device.
+        out: folder for the cards; ``measured_dir()`` if None.
         backbone: a name for ``load_backbone``; random weights.
 
     Returns:

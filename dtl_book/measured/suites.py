@@ -57,9 +57,7 @@ def run_files(
 def run_file(file: Path, options: list[str], device: torch.device, deadline: float) -> dict:
     """Run pytest on one file of tests, or with nbval's options on a notebook.
 
-    Returns:
-        "status" ("passed", "failed", or "not run" with a "reason"), "passed", "failed", "skipped", "seconds", and
-        "failures": {"test", "text"} with the last lines of each.
+    Return "status" ("passed", "failed", or "not run" with a "reason"), counts, "seconds", and "failures": {"test", "text"}.
     """
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="dtl-measure-") as folder:

@@ -112,11 +112,8 @@ def time_group(
     """Time some rows of one precision and the plain DTL in rounds.
 
     No round beyond the third starts that would end after ``end``, and none at all where three would end after
-    ``deadline``. The backbone lies on the CPU.
-
-    Returns:
-        Name -> {"status", "seconds", "images_per_second", "to_plain", "to_plain_low", "to_plain_high", "rounds"}: the
-        median of the seconds, and median and quartiles of the ratios to the plain DTL in the same round.
+    ``deadline``. The backbone lies on the CPU. Return the rest of each row by name: the median of the seconds, and median and
+    quartiles of the ratios to the plain DTL in the same round.
     """
     precision = specs[0]["precision"]
     generator = torch.Generator().manual_seed(0)

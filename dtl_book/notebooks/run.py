@@ -102,8 +102,7 @@ def run_notebooks(
 def execute(notebook: nbformat.NotebookNode, folder: Path, env: dict[str, str], timeout: int, label: str) -> str:
     """Run a notebook in a fresh kernel, in place up to a cell that fails, with a progress bar over its code cells.
 
-    Returns:
-        ``failed in cell [7] “first line”: error``, with the number that JupyterLab would show; empty if it ran.
+    Return ``failed in cell [7] “first line”: error``, with the number that JupyterLab would show; empty if it ran.
     """
     code, begun, error = [cell for cell in notebook.cells if cell.cell_type == "code"], [], ""
     for cell in code:

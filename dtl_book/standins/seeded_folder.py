@@ -82,10 +82,8 @@ def build_folder(
 ) -> bool:
     """Build a folder, whole or not at all. Return False where it was there already.
 
-    Args:
-        target: the folder.
-        task, version, seed, sizes: what its pixels and lists depend on.
-        fill: adds the images and returns the text files by their paths in the folder.
+    Its pixels and lists depend on task, version, seed and sizes. ``fill`` adds the images and returns the text files by
+    their paths in the folder.
     """
     wanted = {"task": task, "version": version, "seed": seed, "sizes": list(sizes)}
     if is_whole(target, wanted):

@@ -114,15 +114,7 @@ def build_suite(profile: str, tasks: Sequence[str] | None = None, seed: int = 0)
 
     A second call does nothing. The laptop's mnist, digits and elpv need their fetched package. Where it is missing they
     are left out with a message, unless they were asked for by name. The smoke profile draws stand-ins for them and
-    needs no fetched file.
-
-    Args:
-        profile: ``laptop`` or ``smoke``.
-        tasks: names out of ``EVERYTHING``; all by default.
-        seed: same seed, same images and lists.
-
-    Returns:
-        The folder of each that is there now: of a task, of the set typefaces, of the domains of digits.
+    needs no fetched file. ``tasks`` are names out of ``EVERYTHING``. Return the folder of each that is there now.
     """
     if profile not in SIZES:
         raise ValueError(

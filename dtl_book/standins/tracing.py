@@ -112,12 +112,7 @@ class Light:
 
 
 def primary(solids: Sequence[Solid], eye: np.ndarray, rays: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return what each ray meets first.
-
-    Args:
-        solids: the objects.
-        eye: (3, 1) or (3, n), where the rays start.
-        rays: (3, n) unit directions.
+    """Return what each ray, (3, n) unit directions from ``eye`` (3, 1) or (3, n), meets first.
 
     Returns:
         distance (n,), FAR where nothing is met; and index (n,): of the object, -1 for the floor, -2 for the sky.
@@ -192,13 +187,10 @@ def shade(
     sample: np.ndarray,
     bounces: int = 1,
 ) -> np.ndarray:
-    """Return the colour that comes back along each ray, (3, n), linear.
+    """Return the colour that comes back along each ray, (3, n), linear; see ``primary``.
 
-    Args:
-        solids, eye, rays, distance, index: as in ``primary``.
-        lights: the lamps.
-        sample: (2, n) in [0, 1), the point of each lamp that a ray's shading point looks at.
-        bounces: mirror reflections that are followed.
+    ``sample`` (2, n) in [0, 1) is the point of each lamp that a ray's shading point looks at, ``bounces`` the mirror
+    reflections that are followed.
     """
     colour = np.empty_like(rays)
     sky = index == -2

@@ -45,12 +45,7 @@ def record(
 ) -> None:
     """Record the grids: per task and method a learning rate chosen on validation images with one seed, then three runs.
 
-    Args:
-        profile: whose data.
-        methods: of the three benchmarks.
-        tasks: only these tasks of VTAB-1K; all if empty.
-        parts: of ``PARTS``.
-        workers: runs at a time, see ``open_workers``.
+    ``methods`` are those of the three benchmarks, ``tasks`` of VTAB-1K (all if empty), ``parts`` of ``PARTS``.
     """
     if unknown := set(parts) - set(PARTS):
         raise ValueError(f"nothing is called {', '.join(sorted(unknown))} here: choose from {', '.join(PARTS)}")
@@ -74,14 +69,8 @@ def ablate(
 ) -> list[Result]:  # fmt: skip
     """Record what each part of DTL is worth: M, rank, beta and kernel, one at a time. Return a result per run.
 
-    The paper's own configuration is DTL's in the table of VTAB-1K.
-
-    Args:
-        profile: see ``get_profile``.
-        task: of VTAB-1K; the profile's own (``task_of``) if None.
-        seeds: of initialisation and order; ``SEEDS`` if None.
-        lr: for all; the one that was chosen for DTL on this task if None.
-        workers: see ``open_workers``.
+    The paper's own configuration is DTL's in the table of VTAB-1K. The learning rate is the one that was chosen for DTL on
+    this task if None is given.
     """
     name = get_profile(profile).name
     task = task or task_of(name)
@@ -100,8 +89,8 @@ def measure_pitfalls(
 ) -> list[Result]:  # fmt: skip
     """Record the same run with each of the pitfalls. Return a result per run.
 
-    The runs without one are those of the table of VTAB-1K. Arguments are as in ``ablate``; the tasks are the profile's two
-    (``pitfall_tasks``) if none is given.
+    The runs without one are those of the table of VTAB-1K. The learning rate is the one that was chosen for the method on the
+    task if None is given.
     """
     name = get_profile(profile).name
     runs = []

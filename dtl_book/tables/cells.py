@@ -28,11 +28,7 @@ def percent(rows: pd.DataFrame) -> pd.DataFrame:
 def mean_sd(rows: pd.DataFrame, by: list[str], sort: bool = True, **more: tuple[str, str]) -> pd.DataFrame:
     """Return mean, spread and number of runs (``seeds``) of the accuracy for each group of ``percent`` rows.
 
-    Args:
-        rows: of ``percent``.
-        by: columns that make a group.
-        sort: by these columns; else in the order of the rows.
-        **more: further columns, as ``DataFrameGroupBy.agg`` takes them.
+    Groups are sorted, or in the order of the rows. ``more`` are further columns, as ``DataFrameGroupBy.agg`` takes them.
     """
     score = {"mean": ("accuracy", "mean"), "spread": ("accuracy", "std"), "seeds": ("accuracy", "size")}
     return rows.groupby(by, sort=sort).agg(**score, **more).reset_index()
@@ -103,13 +99,7 @@ def counted(there: int, whole: int, what: str) -> str:
 
 
 def describe_runs(cards: pd.DataFrame, tried: pd.DataFrame, chosen: str = "per task and method on val200") -> str:
-    """Describe how runs were done, and from which settings theirs were chosen.
-
-    Args:
-        cards: of the final runs.
-        tried: of the runs that chose a setting; may be empty.
-        chosen: for what, and on which images.
-    """
+    """Describe how the final runs were done, and how and from what (``tried``, which may be empty) their settings were chosen."""
     grid = []
     drop_paths = (recipe["drop_path"] for recipe in tried["recipe"])
     for name, found in (("learning rate", tried["lr"]), ("drop path", drop_paths)):

@@ -19,12 +19,7 @@ def forms_of(method: str, recompute: str, checkpointing: bool) -> dict[str, dict
     """Return the forms of a method that are compared: label -> what it adds to the setting.
 
     A method whose gradient crosses the blocks has a plain form and one with gradient checkpointing. A DTL has a plain form,
-    as its authors run it, and lean forms, one with a cached prefix.
-
-    Args:
-        method: a key of ``baselines.METHODS``.
-        recompute: of the only form of a DTL, where checkpointing is asked for.
-        checkpointing: compare all with it, a form each.
+    as its authors run it, and lean forms, one with a cached prefix. With ``checkpointing`` each has only that form.
     """
     if checkpointing:
         return {f"{method}, checkpointing": _options(method, recompute)}

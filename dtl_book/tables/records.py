@@ -13,10 +13,10 @@ from ..paths import recorded_path, results_dir
 
 
 def read_record(name: str, made_by: str, root: Path | None = None, shape: Callable = dict) -> Any:
-    """Return a record.
+    """Return a record below the results.
 
     Args:
-        name: its path below the results.
+        name: its path.
         made_by: what makes it, for the messages; "{}" in it is the path.
         root: folder of the results; ``results_dir()``, or the package's copy, if None.
         shape: makes the answer of the parsed JSON, and fails on another record.
