@@ -17,14 +17,11 @@ from dtl_core.dtl import DTL
 from dtl_core.serving import MultiTask
 from dtl_core.training import pick_device
 
+BATCH = 32  # images a step
+
 
 def predict(
-    adapter: str | Path | Sequence[str | Path],
-    images: Sequence[str | Path],
-    *,
-    top: int = 3,
-    batch_size: int = 32,
-    device: str | None = None,
+    adapter: str | Path | Sequence[str | Path], images: Sequence[str | Path], *, top: int = 3, device: str | None = None
 ) -> pd.DataFrame:
     """Predict the most probable classes of each image.
 
@@ -64,7 +61,7 @@ def predict(
                         row[name] |= {f"class_{k + 1}": classes[c[k]], f"probability_{k + 1}": p[k]}
             waiting.clear()
 
-    for path in tqdm([Path(p) for p in images], desc="predicting", leave=False, disable=len(images) < 2 * batch_size):
+    for path in tqdm([Path(p) for p in images], desc="predicting", leave=False, disable=len(images) < 2 * BATCH):
         about = [{"image": str(path)} | ({"task": p.stem} if len(paths) > 1 else {}) | {"error": ""} for p in paths]
         rows += about
         try:
@@ -72,7 +69,7 @@ def predict(
         except (OSError, ValueError) as error:  # one bad file must not cost the answers for the others
             for row in about:
                 row["error"] = str(error)
-        if len(waiting) == batch_size:
+        if len(waiting) == BATCH:
             flush()
     flush()
     table = pd.DataFrame(rows)

@@ -40,12 +40,12 @@ def claims_values(verdicts: Path | None = None) -> dict[str, object]:
     return {"claims": load_claims(), "recorded": recorded, "counts": counts, "signs": SIGNS}
 
 
-def write_claims_html(path: Path | None = None, verdicts: Path | None = None) -> Path:
+def write_claims_html(path: Path | None = None) -> Path:
     """Write the claims as a self-contained page, ``build/claims.html`` of the project if no path is given."""
     path = path or paths.project_dir() / "build" / "claims.html"
     style = Markup((paths.CHECKOUT / "site" / "_static" / "workbook.css").read_text(encoding="utf-8"))
     page = templates().get_template("claims_alone.html.j2")
-    text = page.render(style=style, titles={}, links={}, **claims_values(verdicts))
+    text = page.render(style=style, titles={}, links={}, **claims_values())
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")

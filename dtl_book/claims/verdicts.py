@@ -126,6 +126,6 @@ def claims_markdown(path: Path | None = None) -> str:
     return "\n".join([*lines, "", note, *(["", " ".join(footnotes)] if footnotes else [])])
 
 
-def write_claims(path: Path | None = None, page: Path | None = None) -> Path:
+def write_claims() -> Path:
     """Put the table into RESULTS.md between its marks."""
-    return put_between(MARKS, claims_markdown(path), page)
+    return put_between(MARKS, claims_markdown())

@@ -167,14 +167,12 @@ def _planned_bytes(method: str, backbone: str, options: tuple, **setting) -> int
     return plan_training(method, backbone, **setting, **dict(options)).peak_bytes
 
 
-def preflight(
-    ready: Prepared, *, cached: bool, timed: bool = True, device: str | None = None, share: int = 1
-) -> Preflight:
+def preflight(ready: Prepared, *, cached: bool, timed: bool = True, share: int = 1) -> Preflight:
     """Plan a prepared run for ``share`` runs on one device and, if ``timed``, time a few steps of it.
 
     The steps change nothing of the model, which moves to the device; none is taken where the plan does not fit.
     """
-    where, recipe, run, data = pick_device(device), ready.recipe, ready.run, ready.data
+    where, recipe, run, data = pick_device(), ready.recipe, ready.run, ready.data
     precision = pick_precision(recipe.precision, where)
     setting = dict(
         image_size=ready.info.image_size, num_classes=data.train.classes,

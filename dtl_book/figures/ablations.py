@@ -29,18 +29,8 @@ from ..lab.plots import show_figure
 from ..lab.setup import DataMissing, require_data
 from ..lab.tables import table
 from ..lab.widgets import redraw_on
+from ..tables import changed_runs
 from ..tables.cells import NOT_RUN
-from ..tables.changed_runs import (
-    PLANNED,
-    ablated_tasks,
-    ablation_cells,
-    ablation_note,
-    ablation_status,
-    ablation_table,
-    label_of,
-    paired_with_paper,
-    planned_memory,
-)
 
 NAMES = {
     "inject_from": "M, the first injection",
@@ -87,7 +77,12 @@ def find_task(profile: Profile) -> Source:
 def recorded_settings(root: Path | None = None) -> list[tuple[str, str]]:
     """Return the (profile, task) pairs that have cards of ablations, and the laptop's in any case."""
     folder = root or paths.results_dir()
-    found = [(p, t) for p in PROFILES if any((folder / p / GROUP).glob("*/*.json")) for t in ablated_tasks(p, root)]
+    found = [
+        (p, t)
+        for p in PROFILES
+        if any((folder / p / GROUP).glob("*/*.json"))
+        for t in changed_runs.ablated_tasks(p, root)
+    ]
     return list(dict.fromkeys([*found, ("laptop", TASK)]))
 
 
@@ -108,7 +103,7 @@ def draw_ablation(
     with both settings, too.
     """
     quantities = list(quantities)
-    runs, plans = ablation_table(profile, task, root), planned_memory()
+    runs, plans = changed_runs.ablation_table(profile, task, root), changed_runs.planned_memory()
     shape, height = (len(quantities), 2), 1.5 + (2.15 if len(quantities) > 1 else 2.6) * len(quantities)
     fig, axes = plt.subplots(*shape, figsize=(6.4, height), squeeze=False)
     for (left, right), name in zip(axes, quantities, strict=True):
@@ -121,7 +116,7 @@ def draw_ablation(
     sentence = (
         f"One value varied at a time ({what}); a ring marks the paper's value. Left: test accuracy on {task}, mean over "
         f"{len(SEEDS)} seeds, bars and band one standard deviation, each axis with its own range; "
-        f"{get_profile(profile).setting}. {ablation_status(profile, task, root)} Right: peak of a training step, {PLANNED}."
+        f"{get_profile(profile).setting}. {changed_runs.ablation_status(profile, task, root)} Right: peak of a training step, {changed_runs.PLANNED}."
     )
     return fig, sentence
 
@@ -179,11 +174,11 @@ def _legend() -> list:
 def difference_table(profile: str = "laptop", task: str = TASK, root: Path | None = None) -> pd.DataFrame:
     """Return ``paired_with_paper`` as texts: columns varied, less the paper's value (points), seeds, seeds below the paper's value."""
     rows = []
-    for row in paired_with_paper(profile, task, root).itertuples(index=False):
+    for row in changed_runs.paired_with_paper(profile, task, root).itertuples(index=False):
         varied, value, seeds, lower, mean, spread = row
         text = f"{mean:+.1f}" + (f" ± {spread:.1f}" if seeds > 1 else "") if seeds else NOT_RUN
         below = f"{lower} of {seeds}" if seeds else "–"
-        rows.append((label_of(varied, value), text, f"{seeds} of {len(SEEDS)}", below))
+        rows.append((changed_runs.label_of(varied, value), text, f"{seeds} of {len(SEEDS)}", below))
     return pd.DataFrame(rows, columns=["varied", "less the paper's value", "seeds", "seeds below"])
 
 
@@ -193,9 +188,9 @@ def explore_ablations(root: Path | None = None) -> VBox:
     def show(name: str, where: tuple[str, str]) -> None:
         profile, task = where
         show_figure(*draw_ablation([name], task, profile, root))
-        cells = ablation_cells(profile, task, root)
-        table(cells[[v == name for v in ablation_table(profile, task, root)["varied"]]].reset_index(drop=True),
-              ablation_note(profile, task, root))  # fmt: skip
+        cells = changed_runs.ablation_cells(profile, task, root)
+        table(cells[[v == name for v in changed_runs.ablation_table(profile, task, root)["varied"]]].reset_index(drop=True),
+              changed_runs.ablation_note(profile, task, root))  # fmt: skip
 
     settings = [(f"{profile}: {task}", (profile, task)) for profile, task in recorded_settings(root)]
     quantity = Dropdown(options=[(label, name) for name, label in NAMES.items()], description="varied")

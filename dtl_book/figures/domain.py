@@ -76,10 +76,8 @@ class Sample(Dataset):
         return (image if self.transform is None else self.transform(image)), label
 
 
-def sample_domains(
-    domains: dict[str, DomainShift], info: BackboneInfo, most: int = 100, invert: bool = False
-) -> dict[str, Sample]:
-    """Return about ``most`` images of every domain, with the transform of the benchmark's tests.
+def sample_domains(domains: dict[str, DomainShift], info: BackboneInfo, invert: bool = False) -> dict[str, Sample]:
+    """Return about 100 images of every domain, with the transform of the benchmark's tests.
 
     With ``invert`` dark becomes light and light becomes dark first.
     """
@@ -87,14 +85,14 @@ def sample_domains(
     for name, data in domains.items():
         kind = CropTransform if official_domain(name) else eval_transform
         look = kind(info.image_size, info.mean, info.std)
-        samples[name] = Sample(data, most, v2.Compose([v2.functional.invert, look]) if invert else look)
+        samples[name] = Sample(data, 100, v2.Compose([v2.functional.invert, look]) if invert else look)
     return samples
 
 
-def domain_sheet(domains: dict[str, DomainShift], columns: int = 8) -> Figure:
+def domain_sheet(domains: dict[str, DomainShift]) -> Figure:
     """Draw a row of images for each domain, with the same class in each column."""
     classes = sorted(set.intersection(*(set(d.targets) for d in domains.values())))
-    chosen = [classes[i] for i in np.unique(np.linspace(0, len(classes) - 1, columns).round().astype(int))]
+    chosen = [classes[i] for i in np.unique(np.linspace(0, len(classes) - 1, 8).round().astype(int))]
     shape = (len(domains), len(chosen))
     fig, axes = plt.subplots(*shape, figsize=(6.4, 0.95 * len(domains)), squeeze=False)
     for row, (name, data) in zip(axes, domains.items(), strict=True):

@@ -36,9 +36,9 @@ def patches_seen(kernel: int, grid: tuple[int, int], patch: tuple[int, int]) -> 
     return x.grad[0, :, :, 0] != 0
 
 
-def draw_reach(kernels: Sequence[int] = (3, 4, 5), side: int = 7) -> Figure:
+def draw_reach(kernels: Sequence[int] = (3, 4, 5)) -> Figure:
     """Draw for each kernel the patches that the output of the middle patch sees."""
-    middle = (side // 2, side // 2)
+    side, middle = 7, (3, 3)
     fig, axes = plt.subplots(1, len(kernels), figsize=(6.4, 2.4))
     for ax, kernel in zip(axes, kernels, strict=True):
         seen = patches_seen(kernel, (side, side), middle).float().numpy()

@@ -17,18 +17,9 @@ COLUMNS = {"params_M_read": "parameters (M)", "acc_read": "accuracy (%)", "gpu_G
 AREA_PER_MILLION = 700.0  # square points
 LARGEST = 2.5  # millions; a larger marker is drawn at this size, dashed
 LABELS = {  # label -> shift in points; markers lie close together
-    "Full": (0, 25),
-    "BitFit": (12, -4),
-    "VPT-Deep": (16, -4),
-    "LST": (-28, 0),
-    "AdaptFormer": (-9, 27),
-    "LoRA": (13, -9),
-    "NOAH": (14, -1),
-    "FacT": (0, 12),
-    "SSF": (-6, 13),
-    "DTL": (12, -6),
-    "DTL+": (12, -5),
-}
+    "Full": (0, 25), "BitFit": (12, -4), "VPT-Deep": (16, -4), "LST": (-28, 0), "AdaptFormer": (-9, 27),
+    "LoRA": (13, -9), "NOAH": (14, -1), "FacT": (0, 12), "SSF": (-6, 13), "DTL": (12, -6), "DTL+": (12, -5),
+}  # fmt: skip
 
 
 def figure1_table() -> pd.DataFrame:

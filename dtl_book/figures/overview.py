@@ -19,14 +19,14 @@ from ..claims import load_claims
 from ..standins import TASKS
 
 
-def installation(package: str = "dtl-workbook") -> pd.DataFrame:
+def installation() -> pd.DataFrame:
     """Return each package that the workbook needs: columns package, wanted, here, fits (bool). The first row is Python.
 
     The extras for tests are left out, and whatever is missing or older of the extra ``workbook``: it makes pages and opens
     JupyterLab, and a notebook runs without it (on Colab, with the widgets that are there).
     """
     rows = [("python", ">=3.11", platform.python_version(), sys.version_info >= (3, 11))]
-    for line in requires(package) or []:
+    for line in requires("dtl-workbook") or []:
         need = Requirement(line)
         if need.marker and not any(need.marker.evaluate({"extra": extra}) for extra in ("", "workbook")):
             continue
@@ -53,9 +53,9 @@ def tasks_in(root: Path, most: int = 6) -> list[str]:
     return [task for task in TASKS if task in there] or there[:most]
 
 
-def contact_sheet(root: Path, each: int = 4, split: str = "train800") -> Figure:
+def contact_sheet(root: Path, each: int = 4) -> Figure:
     """Draw a row of labelled images for every task of ``tasks_in``, of different classes where there are enough."""
-    tasks = [VTAB1k(root, task, split) for task in tasks_in(root)]
+    tasks = [VTAB1k(root, task, "train800") for task in tasks_in(root)]
     fig, axes = plt.subplots(len(tasks), each, figsize=(6.4, 2.1 * len(tasks)), squeeze=False)
     for row, data in zip(axes, tasks, strict=True):
         step = max(1, data.classes // each)

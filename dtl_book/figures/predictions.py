@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 GOOD, BAD = "#0072B2", "#B33C00"
+COLUMNS = 6  # images a row
 
 
 def flips(labels: np.ndarray, before: np.ndarray, after: np.ndarray) -> dict[str, np.ndarray]:
@@ -38,10 +39,10 @@ def flips_table(groups: dict[str, np.ndarray], before: str, after: str) -> pd.Da
     )
 
 
-def plot_images(images: Dataset, indices: Sequence[int], class_names: Sequence[str], columns: int = 6) -> Figure:
+def plot_images(images: Dataset, indices: Sequence[int], class_names: Sequence[str]) -> Figure:
     """Draw images with the true class above each."""
-    rows = -(-len(indices) // columns)
-    fig, axes = plt.subplots(rows, columns, figsize=(6.4, 1.45 * rows), squeeze=False)
+    rows = -(-len(indices) // COLUMNS)
+    fig, axes = plt.subplots(rows, COLUMNS, figsize=(6.4, 1.45 * rows), squeeze=False)
     for ax in axes.flat:
         ax.axis("off")
     for ax, index in zip(axes.flat, indices, strict=False):
@@ -52,24 +53,18 @@ def plot_images(images: Dataset, indices: Sequence[int], class_names: Sequence[s
 
 
 def plot_flips(
-    images: Dataset,
-    groups: dict[str, np.ndarray],
-    before: np.ndarray,
-    after: np.ndarray,
-    class_names: Sequence[str],
-    columns: int = 6,
-    rows: int = 2,
+    images: Dataset, groups: dict[str, np.ndarray], before: np.ndarray, after: np.ndarray, class_names: Sequence[str]
 ) -> Figure:
     """Draw images that the second model puts right (above) and wrong (below), with both predictions over each.
 
-    ``groups`` are those of ``flips``; of each, the first ``columns * rows`` images are shown.
+    ``groups`` are those of ``flips``; of each, the first 12 images are shown.
     """
-    fig = plt.figure(figsize=(6.4, 0.75 + 3.1 * rows))
+    fig, rows = plt.figure(figsize=(6.4, 6.95)), 2
     kinds = {"put right": ("wrong before, right after", GOOD), "put wrong": ("right before, wrong after", BAD)}
     for part, (kind, (words, colour)) in zip(fig.subfigures(2, 1, hspace=0.03), kinds.items(), strict=True):
-        chosen = groups[kind][: columns * rows]
+        chosen = groups[kind][: COLUMNS * rows]
         part.suptitle(f"{words} ({len(chosen)} of {len(groups[kind])})", color=colour, fontsize=14, weight="bold")
-        axes = part.subplots(rows, columns)
+        axes = part.subplots(rows, COLUMNS)
         for ax in axes.flat:
             ax.axis("off")
         for ax, index in zip(axes.flat, chosen, strict=False):

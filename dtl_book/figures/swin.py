@@ -24,14 +24,14 @@ WIDTHS = [128 * 2**stage for stage in STAGES]
 COLOURS, HATCHES = ("#C9A227", "#C77C00", "#0072B2", "#A6487D"), ("..", "xx", "", "//")
 
 
-def side_network(inject_from: int, rank: int = 4, kernel: int = 0, tap_from: int = 0) -> CompactSideNetwork:
+def side_network(inject_from: int, kernel: int = 0, tap_from: int = 0) -> CompactSideNetwork:
     """Return the side network of a Swin-B without memory behind it, to be counted.
 
     M (``inject_from``) counts from 0 through all stages. Blocks are tapped from ``tap_from`` where their stage injects at all.
     """
     if not tap_from <= inject_from < len(WIDTHS):
         raise ValueError(f"M = {inject_from}: choose a block from {tap_from} to {len(WIDTHS) - 1}")
-    options = {"rank": rank, "tap_from": tap_from, "inject_from": inject_from, "beta": 100.0, "dwconv_kernel": kernel}
+    options = {"rank": 4, "tap_from": tap_from, "inject_from": inject_from, "beta": 100.0, "dwconv_kernel": kernel}
     with torch.device("meta"):
         return CompactSideNetwork(WIDTHS, STAGES, **options)
 
@@ -42,9 +42,9 @@ def side_counts(inject_from: int, kernel: int = 0) -> pd.DataFrame:
     return count_side_network(side_network(inject_from, kernel=kernel), inject_from, len(STAGES), maps, parameters)
 
 
-def draw_side_states(inject_from: int = 14, rank: int = 4) -> Figure:
+def draw_side_states(inject_from: int = 14) -> Figure:
     """Draw the blocks of a Swin-B from left to right: the highest rank that ``h`` can have after each tap, and the injections."""
-    csn = side_network(inject_from, rank=rank)
+    csn, rank = side_network(inject_from), 4
     fig, ax = plt.subplots(figsize=(6.4, 4.2))
     held, top = 0, rank * STAGES.count(2)
     for i, stage in enumerate(STAGES):

@@ -51,14 +51,14 @@ def plot_curves(records: Mapping[str, FitRecord]) -> Figure:
 
 
 @torch.no_grad()
-def readout_features(model: nn.Module, data: PrefixCache, images: int | None = None, batch_size: int = 64) -> Tensor:
+def readout_features(model: nn.Module, data: PrefixCache, images: int | None = None) -> Tensor:
     """Return what the head reads, for the first images of a prefix cache, or all: (n, d), on the CPU."""
     n, parts, device = min(images or len(data), len(data)), [], model.head.weight.device
     model.eval()
     hook = model.head.register_forward_pre_hook(lambda _, inputs: parts.append(inputs[0].float().cpu()))
     try:
-        for start in range(0, n, batch_size):
-            features, _ = data.__getitems__(list(range(start, min(start + batch_size, n))))
+        for start in range(0, n, 64):
+            features, _ = data.__getitems__(list(range(start, min(start + 64, n))))
             model.suffix(features.to(device))
     finally:
         hook.remove()
@@ -72,7 +72,7 @@ def neighbour_agreement(features: Tensor, labels: Tensor | np.ndarray) -> float:
     return float((labels[nearest] == labels).mean())
 
 
-def plot_features(panels: Mapping[str, Tensor], labels: Tensor | np.ndarray, seed: int = 0) -> Figure:
+def plot_features(panels: Mapping[str, Tensor], labels: Tensor | np.ndarray) -> Figure:
     """Draw a t-SNE map for each set of features (title -> (n, d)), each image as the number of its class.
 
     Distances between far groups, and the axes, have no meaning; who lies next to whom has.
@@ -81,7 +81,7 @@ def plot_features(panels: Mapping[str, Tensor], labels: Tensor | np.ndarray, see
     fig, axes = plt.subplots(len(panels), 1, figsize=(6.4, 4.4 * len(panels)), squeeze=False)
     for ax, (title, features) in zip(axes[:, 0], panels.items(), strict=True):
         perplexity = min(30.0, (len(features) - 1) / 3)
-        place = TSNE(2, perplexity=perplexity, init="pca", random_state=seed).fit_transform(features.numpy())
+        place = TSNE(2, perplexity=perplexity, init="pca", random_state=0).fit_transform(features.numpy())
         for label in np.unique(labels):
             here = place[labels == label]
             ax.scatter(

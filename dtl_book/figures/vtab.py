@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from dtl_core.data.vtab import TASKS_FILE as VTAB_TASKS
 from dtl_core.training import authors_table
 
 from ..experiments.profiles import Profile, get_profile
-from ..lab.plots import METHOD_STYLES
+from ..lab.plots import method_style
 from ..lab.setup import require_data
 from ..paths import RESOURCES, vtab_dir
 from ..tables.benchmarks import GROUPS, both_means
@@ -114,9 +113,9 @@ def suite_table(root: Path) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def contact_sheet(root: Path, each: int = 2, split: str = "test") -> Figure:
+def contact_sheet(root: Path, each: int = 2) -> Figure:
     """Draw ``each`` images of every task, from its first class (left) to its last (right)."""
-    tasks = [VTAB1k(root, task, split) for task in tasks_in(root)]
+    tasks = [VTAB1k(root, task, "test") for task in tasks_in(root)]
     rows = -(-len(tasks) // 3)
     fig = plt.figure(figsize=(4.1, 1.3 * rows))
     for part, data in zip(fig.subfigures(rows, 3, squeeze=False).flat, tasks, strict=False):
@@ -151,19 +150,17 @@ def literature_means() -> pd.DataFrame:
     return frame.sort_values("mean of groups", ascending=False, ignore_index=True)
 
 
-def draw_literature(methods: Sequence[str] = ("Linear", "LoRA", "DTL")) -> Figure:
-    """Draw the accuracy of some methods of ``literature_rows`` on each of the 19 tasks, in three groups."""
+def draw_literature() -> Figure:
+    """Draw the accuracy of three methods of ``literature_rows`` on each of the 19 tasks, in three groups."""
     rows, tasks = literature_rows().set_index("method"), pd.read_csv(VTAB_TASKS)
-    styles = {label: (color, marker) for label, color, marker in METHOD_STYLES.values()}
-    styles |= {"Linear": METHOD_STYLES["linear"][1:], "Full": METHOD_STYLES["full"][1:]}
+    methods = {"Linear": "linear", "LoRA": "lora", "DTL": "dtl"}  # in the file -> key of the style
     sizes = [(tasks["group"] == group).sum() for group in GROUP_NAMES]
     fig, axes = plt.subplots(3, 1, figsize=(6.4, 7.2), sharex=True, height_ratios=sizes)
     for ax, group in zip(axes, GROUP_NAMES, strict=True):
         names = tasks.loc[tasks["group"] == group, "script_name"].tolist()[::-1]
-        for method, shift in zip(methods, np.linspace(0.2, -0.2, len(methods)), strict=True):
-            color, marker = styles[method]
-            at = {"ls": "", "ms": 9, "color": color, "marker": marker, "label": method}
-            ax.plot(rows.loc[method, names].astype(float), np.arange(len(names)) + shift, **at)
+        for (method, key), shift in zip(methods.items(), np.linspace(0.2, -0.2, len(methods)), strict=True):
+            style = {"ls": "", "ms": 9, **method_style(key), "label": method}
+            ax.plot(rows.loc[method, names].astype(float), np.arange(len(names)) + shift, **style)
         ax.grid(axis="y", visible=False)
         ax.hlines(np.arange(len(names) - 1) + 0.5, 0, 102, color="#E3E3E3", lw=0.8)
         ax.set(yticks=range(len(names)), yticklabels=names, ylim=(-0.6, len(names) - 0.4), title=group, xlim=(0, 102))

@@ -45,23 +45,21 @@ def _to_html(frame: pd.DataFrame, options: dict) -> str:
         return safe.to_html(border=0, escape=False, formatters=formats, **options)
 
 
-def table(frame: pd.DataFrame, text: str, digits: int = 3, index: bool | None = None) -> None:
+def table(frame: pd.DataFrame, text: str, digits: int = 3) -> None:
     """Show a data frame with a sentence above it.
 
     Args:
-        frame: the rows; numbers are right-aligned, texts left-aligned and wrapped, missing values shown as a dash.
+        frame: the rows; numbers are right-aligned, texts left-aligned and wrapped, missing values shown as a dash. An
+            index is shown if it has a name, as the first column, or is not 0, 1, 2, ….
         text: one sentence: what the rows are, and the setting where they are results.
         digits: decimals of floating-point columns.
-        index: show the index (one that has a name as the first column); by default only one that has a name or is not
-            0, 1, 2, ….
     """
     if not text.strip():
         raise ValueError("a table needs its sentence: table(frame, 'what the rows are')")
-    if index is None:
-        index = not isinstance(frame.index, pd.RangeIndex) or frame.index.name is not None
-    if index and frame.index.name is not None:  # a column, or pandas gives the name a second row of the header
-        frame, index = frame.reset_index(), False
-    options = {"index": index, "float_format": lambda value: f"{value:,.{digits}f}", "na_rep": "–"}
+    if frame.index.name is not None:  # a column, or pandas gives the name a second row of the header
+        frame = frame.reset_index()
+    numbered = isinstance(frame.index, pd.RangeIndex)
+    options = {"index": not numbered, "float_format": f"{{:,.{digits}f}}".format, "na_rep": "–"}
     formats = dict(zip(frame.columns, _formats(frame), strict=True))
     # the sentence stands outside the box that scrolls, so that a phone shows it whole
     rows = _to_html(frame, options).replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}")  # one number, one line

@@ -55,6 +55,6 @@ def _stop(process: subprocess.Popen) -> None:
         process.wait()
 
 
-def last_lines(text: str, lines: int = 40) -> str:
-    """Return the end of a text."""
-    return "\n".join(text.rstrip().splitlines()[-lines:])
+def last_lines(text: str) -> str:
+    """Return the last 40 lines of a text."""
+    return "\n".join(text.rstrip().splitlines()[-40:])

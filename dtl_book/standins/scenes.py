@@ -90,9 +90,9 @@ def _layout(count: int, camera: _Camera, rng: np.random.Generator) -> list[Solid
     return solids
 
 
-def _visible(solids: list[Solid], camera: _Camera, size: int = 112) -> bool:
+def _visible(solids: list[Solid], camera: _Camera) -> bool:
     """Return whether enough of each solid is visible for it to be counted."""
-    _, index = primary(solids, camera.eye[:, None], camera.rays(size))
+    _, index = primary(solids, camera.eye[:, None], camera.rays(112))
     return all((index == k).mean() >= MIN_VISIBLE for k in range(len(solids)))
 
 

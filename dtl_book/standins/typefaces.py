@@ -27,29 +27,18 @@ VERSION = 1  # raise it when the pixels or the lists that a seed gives change
 # file: name. Left out: faces without Latin letters (the displays, STIX sizes and non-Unicode, cmex), with capitals only
 # (cmsy) and the face of last resort.
 FACES = {
-    "DejaVuSans": "DejaVu Sans",
-    "STIXGeneralItalic": "STIX General Italic",
-    "cmtt10": "Computer Modern Typewriter",
-    "DejaVuSerif-Bold": "DejaVu Serif Bold",
-    "DejaVuSans-Bold": "DejaVu Sans Bold",
-    "DejaVuSans-Oblique": "DejaVu Sans Oblique",
-    "DejaVuSans-BoldOblique": "DejaVu Sans Bold Oblique",
-    "DejaVuSansMono": "DejaVu Sans Mono",
-    "DejaVuSansMono-Bold": "DejaVu Sans Mono Bold",
+    "DejaVuSans": "DejaVu Sans", "STIXGeneralItalic": "STIX General Italic", "cmtt10": "Computer Modern Typewriter",
+    "DejaVuSerif-Bold": "DejaVu Serif Bold", "DejaVuSans-Bold": "DejaVu Sans Bold",
+    "DejaVuSans-Oblique": "DejaVu Sans Oblique", "DejaVuSans-BoldOblique": "DejaVu Sans Bold Oblique",
+    "DejaVuSansMono": "DejaVu Sans Mono", "DejaVuSansMono-Bold": "DejaVu Sans Mono Bold",
     "DejaVuSansMono-Oblique": "DejaVu Sans Mono Oblique",
-    "DejaVuSansMono-BoldOblique": "DejaVu Sans Mono Bold Oblique",
-    "DejaVuSerif": "DejaVu Serif",
-    "DejaVuSerif-Italic": "DejaVu Serif Italic",
-    "DejaVuSerif-BoldItalic": "DejaVu Serif Bold Italic",
-    "STIXGeneral": "STIX General",
-    "STIXGeneralBol": "STIX General Bold",
-    "STIXGeneralBolIta": "STIX General Bold Italic",
-    "cmr10": "Computer Modern Roman",
-    "cmb10": "Computer Modern Bold",
-    "cmti10": "Computer Modern Text Italic",
-    "cmmi10": "Computer Modern Math Italic",
+    "DejaVuSansMono-BoldOblique": "DejaVu Sans Mono Bold Oblique", "DejaVuSerif": "DejaVu Serif",
+    "DejaVuSerif-Italic": "DejaVu Serif Italic", "DejaVuSerif-BoldItalic": "DejaVu Serif Bold Italic",
+    "STIXGeneral": "STIX General", "STIXGeneralBol": "STIX General Bold",
+    "STIXGeneralBolIta": "STIX General Bold Italic", "cmr10": "Computer Modern Roman",
+    "cmb10": "Computer Modern Bold", "cmti10": "Computer Modern Text Italic", "cmmi10": "Computer Modern Math Italic",
     "cmss10": "Computer Modern Sans",
-}
+}  # fmt: skip
 # Both cases of a letter stand in one split, since c and C, say, are one outline. Left out: F, I, L and T, which two faces
 # draw alike (their ink differs by less than 6 % of what either inks); M and W, whose width would keep all letters small;
 # and digits, which cmmi10 borrows from cmr10.

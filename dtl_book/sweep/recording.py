@@ -11,21 +11,9 @@ from torch.utils.data import DataLoader
 from dtl_core.files import written_whole
 from dtl_core.training import pick_device
 
-from ..experiments import settings
+from ..experiments import grids, settings
 from ..experiments.cards import save_card
 from ..experiments.execution import execute, prepare
-from ..experiments.grids import (  # noqa: I001
-    ABLATIONS,
-    BF16_TASKS,
-    PITFALL_METHODS,
-    PITFALL_VARIANTS,
-    PITFALLS,
-    bf16_logits_path,
-    pitfall_applies,
-    pitfall_tasks,
-    task_of,
-    variants,
-)  # fmt: skip
 from ..experiments.profiles import get_profile
 from ..experiments.run import Run
 from ..experiments.settings import Grid, best_setting
@@ -56,7 +44,7 @@ def record(
         elif part == "pitfalls":
             measure_pitfalls(profile, workers=workers)
         elif part == "bf16":
-            record_bf16(profile, tasks or BF16_TASKS)
+            record_bf16(profile, tasks or grids.BF16_TASKS)
         else:
             asked = dict(tasks=tuple(tasks) if part == "vtab-1k" else (), methods=tuple(methods), benchmark=part)
             grid = Grid(profile=profile, seeds=settings.SEEDS, lr=settings.LEARNING_RATES, **asked)
@@ -64,23 +52,22 @@ def record(
 
 
 def ablate(
-    profile: str | None = None, task: str | None = None, seeds: Sequence[int] | None = None, *, lr: float | None = None,
-    workers: int = 0,
-) -> list[Result]:  # fmt: skip
+    profile: str | None = None, seeds: Sequence[int] | None = None, *, lr: float | None = None, workers: int = 0
+) -> list[Result]:
     """Record what each part of DTL is worth: M, rank, beta and kernel, one at a time. Return a result per run.
 
     The paper's own configuration is DTL's in the table of VTAB-1K. The learning rate is the one that was chosen for DTL on
     this task if None is given.
     """
     name = get_profile(profile).name
-    task = task or task_of(name)
+    task = grids.task_of(name)
     lr = lr or best_setting(Run(task, "dtl", profile=name)).lr
     runs = [
-        Run(task, "dtl", seed=seed, lr=lr, profile=name, config=config, group=ABLATIONS, variant=variant)
-        for variant, config in variants().items()
+        Run(task, "dtl", seed=seed, lr=lr, profile=name, config=config, group=grids.ABLATIONS, variant=variant)
+        for variant, config in grids.variants().items()
         for seed in seeds or settings.SEEDS
     ]
-    return sweep_runs(runs, results_dir() / name / ABLATIONS, workers=workers)
+    return sweep_runs(runs, results_dir() / name / grids.ABLATIONS, workers=workers)
 
 
 def measure_pitfalls(
@@ -94,20 +81,20 @@ def measure_pitfalls(
     """
     name = get_profile(profile).name
     runs = []
-    for task in tasks or pitfall_tasks(name):
-        for method in PITFALL_METHODS:
+    for task in tasks or grids.pitfall_tasks(name):
+        for method in grids.PITFALL_METHODS:
             base = Run(task, method, profile=name)
-            shared = dict(profile=name, lr=lr or best_setting(base).lr, group=PITFALLS)
+            shared = dict(profile=name, lr=lr or best_setting(base).lr, group=grids.PITFALLS)
             runs += [
                 Run(task, method, seed=seed, pitfalls=pitfalls, variant=variant, **shared)
-                for variant, pitfalls in PITFALL_VARIANTS.items()
-                if pitfall_applies(method, variant)
+                for variant, pitfalls in grids.PITFALL_VARIANTS.items()
+                if grids.pitfall_applies(method, variant)
                 for seed in seeds or settings.SEEDS
             ]
-    return sweep_runs(runs, results_dir() / name / PITFALLS, workers=workers)
+    return sweep_runs(runs, results_dir() / name / grids.PITFALLS, workers=workers)
 
 
-def record_bf16(profile: str = "laptop", tasks: Sequence[str] = BF16_TASKS) -> None:
+def record_bf16(profile: str = "laptop", tasks: Sequence[str] = grids.BF16_TASKS) -> None:
     """Train DTL with the frozen backbone in bf16, with the learning rates that were chosen in fp32.
 
     It also records, per task, how far the logits of one trained model move when its backbone is cast.
@@ -142,5 +129,5 @@ def _save_logits(run: Run, trained: torch.nn.Module) -> None:
         "largest_difference": float((bf16 - fp32).abs().max()), "largest_logit": float(fp32.abs().max()),
         "same_answer": float((bf16.argmax(1) == fp32.argmax(1)).float().mean()),
     }  # fmt: skip
-    with written_whole(bf16_logits_path(run.profile, run.task)) as temporary:
+    with written_whole(grids.bf16_logits_path(run.profile, run.task)) as temporary:
         temporary.write_text(json.dumps(note, indent=1) + "\n")
