@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import csv
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
-from dtl_core.files import written_whole
-
 from .. import paths
+from ..json_files import write_json
 
 SEVERITIES = ("error", "warning", "note")
 
@@ -80,9 +78,7 @@ class Report:
 
     def save(self, path: str | Path) -> Path:
         """Write the report as JSON, whole or not at all."""
-        with written_whole(path) as part:
-            part.write_text(json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        return Path(path)
+        return write_json(path, self.to_dict(), ensure_ascii=False)
 
     def to_text(self) -> str:
         """Return a table for people, what JPEG costs where it was found, and the outcome in one sentence."""

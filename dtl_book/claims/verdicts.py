@@ -9,8 +9,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from dtl_core.files import DamagedFile, written_whole
+from dtl_core.files import DamagedFile
 
+from ..json_files import write_json
 from ..paths import recorded_path, results_dir
 from ..tables.results_page import put_between
 from .accuracy import C4, C5, C6, C7, C8
@@ -81,11 +82,8 @@ def save_claims(judged: tuple[Judged, ...], path: Path | None = None) -> Path:
         both = zip(j.claim.parts, j.findings, strict=True)
         parts = [{"about": part.about, **vars(found), "command": part.command} for part, found in both]
         rows.append({**facts, "verdict": j.verdict, "summary": j.summary, "stale": j.stale, "parts": parts})
-    text = json.dumps({"created": today(), "claims": rows}, indent=1, ensure_ascii=False)
     path = path or results_dir() / "claims.json"
-    with written_whole(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
-    return path
+    return write_json(path, {"created": today(), "claims": rows}, ensure_ascii=False)
 
 
 def load_verdicts(path: Path | None = None) -> list[dict]:

@@ -25,10 +25,11 @@ from dtl_core.baselines import build
 from dtl_core.data.augment import LETTERS, CropTransform, train_transform
 from dtl_core.data.transforms import eval_transform
 from dtl_core.dtl import DTL, DTLConfig
-from dtl_core.files import DamagedFile, written_whole
+from dtl_core.files import DamagedFile
 from dtl_core.serving import MultiTask
 from dtl_core.training import Recipe, evaluate, fit, seed_everything
 
+from ..json_files import write_json
 from ..paths import recorded_path, results_dir
 
 METHODS = ("linear", "bitfit", "adaptformer", "lora", "dtl", "dtl+")  # those of which runs are recorded
@@ -174,6 +175,4 @@ def record_behaviour(code: dict[str, str], path: Path | None = None) -> Path | N
         n: [*known["code"].get(n, ()), *([d] if n in added else [])]
         for n, d in sorted({**known["code"], **code}.items())
     }
-    with written_whole(path) as temporary:
-        temporary.write_text(json.dumps(behaviours, indent=1) + "\n", encoding="utf-8")
-    return path
+    return write_json(path, behaviours)

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from dtl_core.files import DamagedFile, written_whole
+from dtl_core.files import DamagedFile
 
+from ..json_files import write_json
 from ..paths import results_roots
 
 
@@ -99,9 +100,7 @@ def _from_json(value: object) -> object:
 
 def save_card(card: RunCard, path: Path) -> Path:
     """Write a card as strict JSON, whole or not at all. A number that is not finite becomes "inf", "-inf" or "nan"."""
-    with written_whole(path) as temporary:
-        temporary.write_text(json.dumps(_to_json(asdict(card)), indent=1, allow_nan=False) + "\n")
-    return path
+    return write_json(path, _to_json(asdict(card)), allow_nan=False)
 
 
 def load_card(path: str | Path) -> RunCard:

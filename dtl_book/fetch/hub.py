@@ -13,9 +13,10 @@ import zlib
 from pathlib import Path
 
 from dtl_core.data.vtab import SPLITS
-from dtl_core.files import sha256_of, written_whole
+from dtl_core.files import sha256_of
 
 from .. import paths
+from ..json_files import write_json
 from .packages import FetchError
 
 VTAB_REPO = "XiN0919/VTAB-1k"  # the one that the README of V-PETL Bench leads to
@@ -65,8 +66,7 @@ def fetch_vtab(
             f"{', '.join(SPLITS.values())}, and {len(found) or 'none'} were found. Look into {fresh}, or choose another --repo"
         )
     facts = {path.name: {"sha256": sha256, "size": path.stat().st_size} for path, sha256 in archives.items()}
-    with written_whole(found[0] / RECORD) as part:
-        part.write_text(json.dumps({"repo": repo, "revision": revision, "commit": commit, "files": facts}, indent=1))
+    write_json(found[0] / RECORD, {"repo": repo, "revision": revision, "commit": commit, "files": facts})
     if target.is_dir():
         target.rmdir()  # empty, as was seen above
     found[0].rename(target)

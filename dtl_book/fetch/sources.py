@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from dtl_core.files import sha256_of, written_whole
+from dtl_core.files import sha256_of
 
 from .. import paths
+from ..json_files import write_json
 
 MANIFEST = "manifest.json"
 
@@ -60,8 +61,7 @@ def source(key: str) -> Source:
 def write_manifest(folder: Path, names: Iterable[str], **facts: str) -> None:
     """Write size and sha256 of a folder's files into its manifest."""
     files = {name: {"sha256": sha256_of(folder / name), "size": (folder / name).stat().st_size} for name in names}
-    with written_whole(folder / MANIFEST) as part:
-        part.write_text(json.dumps({**facts, "files": files}, indent=1))
+    write_json(folder / MANIFEST, {**facts, "files": files})
 
 
 def read_manifest(folder: Path) -> dict:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from dtl_core.files import written_whole
+from ..json_files import write_json
 
 FOLDER_VARIABLE = "DTL_TRAINED"  # set by the runner; in JupyterLab nothing is noted
 COLUMNS = ["method", "task", "seed", "split", "accuracy", "seconds"]
@@ -21,8 +21,7 @@ def note_run(method: str, task: str, seed: int, split: str, accuracy: float, sec
     if not folder:
         return
     facts = dict(zip(COLUMNS, (method, task, seed, split, accuracy, seconds), strict=True))
-    with written_whole(Path(folder) / f"{time.time_ns()}.json") as part:
-        part.write_text(json.dumps(facts))
+    write_json(Path(folder) / f"{time.time_ns()}.json", facts)
 
 
 def trained_in(folder: Path) -> pd.DataFrame:

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import torch
 
-from dtl_core.files import DamagedFile, written_whole
+from dtl_core.files import DamagedFile
 from dtl_core.memory import plan_training
 
 from ..experiments.code_digests import PACKAGE, digest_of
+from ..json_files import write_json
 from ..paths import results_dir, results_roots
 from ..tables.figure1 import NAMES
 
@@ -89,10 +90,7 @@ def _driver() -> str | None:
 
 def save_card(card: dict, path: Path) -> Path:
     """Write a card as strict JSON with sorted keys, whole or not at all. A number that is not finite is an error."""
-    text = json.dumps(card, indent=1, sort_keys=True, allow_nan=False) + "\n"
-    with written_whole(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    return path
+    return write_json(path, card, sort_keys=True, allow_nan=False)
 
 
 def load_card(path: str | Path) -> dict:

@@ -15,10 +15,11 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from tqdm import tqdm  # the plain bar: this runs in a terminal
 
-from dtl_core.files import DamagedFile, written_whole
+from dtl_core.files import DamagedFile
 
 from .. import paths
 from ..experiments.profiles import get_profile
+from ..json_files import write_json
 from ..lab.run_log import FOLDER_VARIABLE, trained_in
 from .catalog import NotebookInfo, clean_notebook, list_notebooks, notebooks_dir, read_notebook, write_notebook
 
@@ -93,8 +94,7 @@ def run_notebooks(
         print(f"\nWhat was trained:\n{cards.to_string(index=False, float_format='{:.3f}'.format, na_rep='–')}")
     print()
     run = {"setting": chosen.setting, "notebooks": outcomes, "trained": json.loads(cards.to_json(orient="records"))}
-    with written_whole(out / "run.json") as part:
-        part.write_text(json.dumps(run, indent=1), encoding="utf-8")
+    write_json(out / "run.json", run)
     write_site(out, notebooks_folder=folder.resolve(), run_folder=out.resolve())
     return outcomes
 

@@ -15,7 +15,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dtl_core.files import one_writer, written_whole
+from dtl_core.files import one_writer
+
+from ..json_files import write_json
 
 BUILT = "built.json"
 
@@ -99,8 +101,7 @@ def build_folder(
         fresh.mkdir()
         album = Album(fresh, task)
         facts = album.close(fill(album))
-        with written_whole(fresh / BUILT) as part:
-            part.write_text(json.dumps({**wanted, **facts}, indent=1))
+        write_json(fresh / BUILT, {**wanted, **facts})
         if target.exists():
             target.rename(old)  # at no moment half of it stands under its name
         fresh.rename(target)

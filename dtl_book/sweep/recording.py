@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 import torch
 from torch.utils.data import DataLoader
 
-from dtl_core.files import written_whole
 from dtl_core.training import pick_device
 
 from ..experiments import grids, settings
@@ -17,6 +15,7 @@ from ..experiments.execution import execute, prepare
 from ..experiments.profiles import get_profile
 from ..experiments.run import Run
 from ..experiments.settings import Grid, best_setting
+from ..json_files import write_json
 from ..paths import results_dir
 from .grid import sweep_grid, sweep_runs
 from .runner import Result
@@ -129,5 +128,4 @@ def _save_logits(run: Run, trained: torch.nn.Module) -> None:
         "largest_difference": float((bf16 - fp32).abs().max()), "largest_logit": float(fp32.abs().max()),
         "same_answer": float((bf16.argmax(1) == fp32.argmax(1)).float().mean()),
     }  # fmt: skip
-    with written_whole(grids.bf16_logits_path(run.profile, run.task)) as temporary:
-        temporary.write_text(json.dumps(note, indent=1) + "\n")
+    write_json(grids.bf16_logits_path(run.profile, run.task), note)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections import deque
 from collections.abc import Iterable
@@ -18,6 +17,7 @@ from dtl_core.files import written_whole
 from ..experiments.cards import RunCard, load_card, save_card
 from ..experiments.preflight import format_seconds
 from ..experiments.run import Run
+from ..json_files import write_json
 from ..paths import shown
 from .workers import Outcome, Workers
 
@@ -105,8 +105,7 @@ def _record_failure(run: Run, tried: list[Outcome]) -> Path:
         "run": asdict(run), "tries": [{"error": o.error, "seconds": o.seconds} for o in tried], "log": log.name,
         "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     }  # fmt: skip
-    with written_whole(run.failure) as temporary:
-        temporary.write_text(json.dumps(note, indent=1) + "\n")
+    write_json(run.failure, note)
     return log
 
 

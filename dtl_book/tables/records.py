@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dtl_core.files import DamagedFile, written_whole
+from dtl_core.files import DamagedFile
 
+from ..json_files import write_json
 from ..paths import recorded_path, results_dir
 
 
@@ -36,7 +37,4 @@ def read_record(name: str, made_by: str, root: Path | None = None, shape: Callab
 
 def write_record(name: str, value: object, root: Path | None = None) -> Path:
     """Write a record, whole or not at all, and return its path."""
-    path = (root or results_dir()) / name
-    with written_whole(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    return path
+    return write_json((root or results_dir()) / name, value, ensure_ascii=False)
