@@ -18,7 +18,7 @@ ROLES = {"train800": "train", "val200": "val", "train800val200": "trainval", "te
 SIZES = {"train800": 800, "val200": 200, "train800val200": 1000}
 BUILT_PARTS = {"train800": ("train",), "val200": ("val",), "train800val200": ("train", "val"), "test": ("test",)}
 SHOT_LIST = re.compile(r"train_meta\.list\.num_shot_([0-9]+)\.seed_([0-9]+)")
-# where images lie in the folder of a set: the authors' archive, NOAH, and archives as their makers pack them
+# where images are in the folder of a set: the authors' archive, NOAH, and archives as their makers pack them
 IMAGES = ("", "images", "jpg", "data/images")
 TRAIN_IMAGES, TEST_IMAGES = ("images/train", "train", ""), ("", "images/val", "val", "images")
 PETS_TWICE = "Every line stands twice, as in the field's own 1-shot list of Oxford Pets: an epoch is twice as long."
@@ -84,7 +84,7 @@ def _read_vtab_lists(s: ImageSet, folder: Path) -> None:
 
 
 def fewshot_sets(root: Path, only: Collection[str] = ()) -> list[ImageSet]:
-    """Return the sets of a few-shot folder; lists lie in ``<set>/annotations`` or ``few-shot_split/<set>/annotations``."""
+    """Return the sets of a few-shot folder; lists are in ``<set>/annotations`` or ``few-shot_split/<set>/annotations``."""
     sets = []
     for row, folder, lists in _listed(root, "fewshot", only):
         if lists is None:

@@ -25,7 +25,7 @@ REMEDIES = {
     "unreadable_image": "cannot be read as an image: unpack the archive again, or fetch it again",
     "truncated_image": "cut short: unpack the archive again, or fetch it again",
 }
-Key = bytes | str  # digest of an image; one without pixels stands for itself by its path
+Key = bytes | str  # digest of an image; one without pixels is represented by its path
 
 
 class ImageFact(NamedTuple):

@@ -31,7 +31,7 @@ class ImageSet:
 
     name: str
     lists: list[ListFile] = field(default_factory=list)
-    labels: int | None = None  # how many labels there are; None where nothing says it
+    labels: int | None = None  # how many labels there are; None where unknown
     lossless: str = ""  # why JPEG would be a fault here; empty where it would not
     findings: list[Finding] = field(default_factory=list)  # what was found before any image was opened
 

@@ -23,7 +23,7 @@ class RunCard:
     """The record of one run."""
 
     method: str  # a key of baselines.METHODS
-    # a laptop accuracy never stands beside a paper accuracy
+    # laptop and paper accuracies are never mixed
     profile: str
     benchmark: str
     task: str

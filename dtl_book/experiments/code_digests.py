@@ -16,7 +16,7 @@ from . import behaviour
 
 PACKAGE = Path(dtl_core.__file__).resolve().parent
 # the network, what the images go through, the steps and the score: the same for every method. What is assembled of them
-# (recipe, config, switches, data) stands on the card by value
+# (recipe, config, pitfalls, data) is on the card by value
 SHARED = (
     "backbones.py", "blocks.py", "data/transforms.py", "training/evaluate.py", "training/loop.py", "training/recipe.py",
 )  # fmt: skip

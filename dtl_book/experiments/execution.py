@@ -74,12 +74,7 @@ def prepare(run: Run) -> Prepared:
 
 
 def execute(
-    run: Run,
-    *,
-    cache: bool = True,
-    prefixes: Path | None = None,
-    keep_checkpoint: bool = True,
-    progress: bool = True,
+    run: Run, *, cache: bool = True, prefixes: Path | None = None, keep_checkpoint: bool = True, progress: bool = True
 ) -> tuple[RunCard, nn.Module]:
     """Train one method on one task, test it once, and return the card, which is not written, and the model.
 

@@ -128,7 +128,7 @@ class Run:
         return f"{self.task}, {self.shots} shots" if self.shots else self.task
 
     def card(self, root: Path | None = None) -> Path:
-        """Return where the card lies, below ``root`` or the recorded results.
+        """Return the path of the card below ``root`` or the recorded results.
 
         Runs with a backbone in bfloat16 have a folder beside the profile's: they never stand among the others.
         """
@@ -139,7 +139,7 @@ class Run:
 
     @property
     def failure(self) -> Path:
-        """Where a failed run is recorded; its log lies beside that, as ``.log``."""
+        """Where a failed run is recorded; its log is beside that, as ``.log``."""
         profile, *rest = self.card().relative_to(results_dir()).parts
         return results_dir().joinpath(profile, "failed", *rest)
 

@@ -18,7 +18,7 @@ from ..lab.plots import PALETTE
 from .gate import DASHES
 
 DEPTH, RANK = 12, 2  # blocks of a ViT-B/16; r of the low-rank maps
-BACKBONE, SIDE = 2.0, 5.0  # where the two columns stand, in units of which a block's row is 1 high
+BACKBONE, SIDE = 2.0, 5.0  # x of the two columns; the row of a block is 1 high
 BOX = 0.23  # half the height of a block
 INJECT, TAP = 0.39, 0.61  # below a block's middle: its injection, then the tap of the next block
 FROZEN, CROSSED, STATE, GATE = "#D7DADF", "#CFE3F3", "#009E73", "#D55E00"

@@ -141,7 +141,7 @@ def draw_curves(name: str = "typefaces", profile: str = "laptop", root: Path | N
         hollow = {k: style[k] for k in ("color", "marker", "ms")}
         ax.plot(x[~whole], y[~whole], ls="", mfc="white", zorder=5, **hollow)
     highest = 100.0
-    if len(table):  # in whole tens: the curves may lie low, and would be one band
+    if len(table):  # in whole tens: low curves would merge into one band
         highest = min(100, 10 * np.ceil(((table["mean"] + table["spread"].fillna(0)).max() + 1) / 10))
         ax.axhline(100 / cards.loc[cards["task"] == name, "classes"].iloc[0], color="#555555", ls=":", label="guessing")
         fig.legend(loc="outside upper center", ncols=3)

@@ -12,11 +12,11 @@ from ..paths import RESOURCES
 SOURCE = "pixel reading of Figure 1 (ViT-B/16, VTAB-1K, batch 32)"
 MEMORY_ERROR = 0.03  # GB, of the reading
 ACCURACY_ERROR = 0.06  # points
-WIDE_ERRORS = {"BitFit": 0.2, "VPT-Deep": 0.2}  # points: other markers of the figure lie over theirs
+WIDE_ERRORS = {"BitFit": 0.2, "VPT-Deep": 0.2}  # points: other markers of the figure cover theirs
 COLUMNS = {"params_M_read": "parameters (M)", "acc_read": "accuracy (%)", "gpu_GB_read": "memory (GB)"}
 AREA_PER_MILLION = 700.0  # square points
 LARGEST = 2.5  # millions; a larger marker is drawn at this size, dashed
-LABELS = {  # label -> shift in points; markers lie close together
+LABELS = {  # label -> shift in points; markers are close together
     "Full": (0, 25), "BitFit": (12, -4), "VPT-Deep": (16, -4), "LST": (-28, 0), "AdaptFormer": (-9, 27),
     "LoRA": (13, -9), "NOAH": (14, -1), "FacT": (0, 12), "SSF": (-6, 13), "DTL": (12, -6), "DTL+": (12, -5),
 }  # fmt: skip

@@ -121,7 +121,7 @@ def draw_profile(plan: MemoryPlan) -> Figure:
     place = {"xytext": (-7 if left else 7, 7), "textcoords": "offset points", "ha": "right" if left else "left"}
     text = f"peak {top.bytes / unit:,.{digits}f} {name}"
     ax.annotate(text, (x[top.place], top.bytes / unit), weight="bold", **place)
-    every = 1 if len(places) <= 16 else 3  # a deep backbone's labels would lie over each other
+    every = 1 if len(places) <= 16 else 3  # a deep backbone's labels would overlap
     ticks = [p for p in places if (int(p) % every == every - 1 if p.isdigit() else every == 1 or p in ("step", "loss"))]
     ax.set_xticks([x[p] for p in ticks], ticks, fontsize=11.5)
     for tick in ax.get_xticklabels():

@@ -75,7 +75,7 @@ def neighbour_agreement(features: Tensor, labels: Tensor | np.ndarray) -> float:
 def plot_features(panels: Mapping[str, Tensor], labels: Tensor | np.ndarray) -> Figure:
     """Draw a t-SNE map for each set of features (title -> (n, d)), each image as the number of its class.
 
-    Distances between far groups, and the axes, have no meaning; who lies next to whom has.
+    Distances between far groups, and the axes, have no meaning; neighbours do.
     """
     labels = np.asarray(labels)
     fig, axes = plt.subplots(len(panels), 1, figsize=(6.4, 4.4 * len(panels)), squeeze=False)

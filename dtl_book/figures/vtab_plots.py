@@ -23,7 +23,7 @@ def draw_scores(
 ) -> None:
     """Draw mean and spread of each method in the row of each name, the first name on top.
 
-    What is missing in a row is named once, on the line of the first method that lacks it, where no marker lies.
+    What is missing in a row is named once, on the free line of the first method that lacks it.
 
     Args:
         ax: the axes.

@@ -61,7 +61,7 @@ def table(frame: pd.DataFrame, text: str, digits: int = 3) -> None:
     numbered = isinstance(frame.index, pd.RangeIndex)
     options = {"index": not numbered, "float_format": f"{{:,.{digits}f}}".format, "na_rep": "–"}
     formats = dict(zip(frame.columns, _formats(frame), strict=True))
-    # the sentence stands outside the box that scrolls, so that a phone shows it whole
+    # the sentence is outside the scrolling box, so that a phone shows all of it
     rows = _to_html(frame, options).replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}")  # one number, one line
     box = f'<div style="overflow-x:auto">{rows}</div>'
     bundle = {

@@ -97,7 +97,7 @@ def _unpacked_bytes(wheel: Path) -> int:
 
 
 def _imported(name: str) -> bool:
-    """Return whether a wheel's file goes where Python imports from: scripts and shared data lie in ``*.data``."""
+    """Return whether a wheel's file goes where Python imports from: scripts and shared data are in ``*.data``."""
     first, _, rest = name.partition("/")
     return not first.endswith(".data") or rest.startswith(("purelib/", "platlib/"))
 

@@ -148,7 +148,7 @@ def _run(spec: dict, resumed: list[dict]) -> dict:
             f"{EPOCHS} epochs with finite losses were expected, and there are {losses}, {card.loss} on the test"
         )
     if [row["seconds"] for row in card.epochs[: len(resumed)]] != [row["seconds"] for row in resumed]:
-        raise ValueError("the run began again in the place of going on from its checkpoint")
+        raise ValueError("the run started over instead of continuing from its checkpoint")
     if hasattr(model, "save_adapter"):
         model.save_adapter(path.with_suffix(".safetensors"))
     return {

@@ -112,7 +112,7 @@ def time_group(
     """Time some rows of one precision and the plain DTL in rounds.
 
     No round beyond the third starts that would end after ``end``, and none at all where three would end after
-    ``deadline``. The backbone lies on the CPU. Return the rest of each row by name: the median of the seconds, and median and
+    ``deadline``. The backbone is on the CPU. Return the rest of each row by name: the median of the seconds, and median and
     quartiles of the ratios to the plain DTL in the same round.
     """
     precision = specs[0]["precision"]
@@ -191,7 +191,7 @@ def make_step(
 ) -> Callable[[], None]:
     """Return a function that takes one whole step: forward, backward, AdamW.
 
-    The backbone is copied; the batch lies on the device. "amp" has the gradient scaler. A backbone in bf16 runs without
+    The backbone is copied; the batch is on the device. "amp" has the gradient scaler. A backbone in bf16 runs without
     autocast, whatever the precision.
     """
     device, extras = images.device, kind.get("extras", [])

@@ -23,7 +23,7 @@ METADATA = {
 }
 # the picture is our own; Colab's would be an address that pages ask for
 BADGE = "[![Open this notebook in Colab](images/open-in-colab.svg)]"
-WIDGET_LINE = "Interactive in JupyterLab: run this cell there."  # stands where a widget was
+WIDGET_LINE = "Interactive in JupyterLab: run this cell there."  # replaces a widget
 # a tqdm bar as text: "train:  40%|####      | 4/10 [00:01<00:02,  2.1it/s]" or "7it [00:00, 12.3it/s]"
 _BAR = re.compile(r"(\d+%\|.*\||\d+\S*(it|s|B)?) ?.*\[\d+:\d+.*(it|s|B)(/s|/it)?.*\]")
 

@@ -31,7 +31,7 @@ SHOTS = 16  # the benchmark's
 SOURCE = "mnist"
 TARGETS = ("uci", "printed", "sketch", "rendition")
 DOMAINS = (SOURCE, *TARGETS)
-# shares of the mnist digits: no image stands in two of them
+# shares of the mnist digits: no image is in two of them
 SHARES = ("train", "val", "test", "sketch", "rendition")
 FACES = tuple(face for face in typefaces.FACES if face != "cmmi10")  # which borrows its digits from cmr10
 # As high as a capital or nearly so. Light on dark like the source: dark on light takes a linear probe down to chance, and
@@ -102,7 +102,7 @@ def _fill(album: Album, domain: str, sizes: Sizes, seed: int, stand_in: bool) ->
         texts[f"annotations/{list_name('test', 0, 0)}"] = "".join(f"{album.add('test', p)} {y}\n" for y, p in bar)
         return texts
     lines: dict[str, list[str]] = {}
-    for share, part in (("train", "train"), ("val", "train"), ("test", "val")):  # validation images lie in train, too
+    for share, part in (("train", "train"), ("val", "train"), ("test", "val")):  # validation images are in train, too
         bar = tqdm(_mnist(share, sizes, seed, stand_in), f"build {domain}", leave=False, unit="image")
         lines[share] = [f"{album.add(part, p).removeprefix(f'images/{part}/')} {y}\n" for y, p in bar]
     for draw in SEEDS:

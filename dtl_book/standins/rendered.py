@@ -16,7 +16,7 @@ from collections.abc import Callable
 import numpy as np
 
 BINS = 16
-STEPS = 2 * BINS  # as in dSprites the factor takes 32 even values, two a bin, so no image lies on the edge of its bin
+STEPS = 2 * BINS  # as in dSprites the factor takes 32 even values, two a bin, so no image is on the edge of its bin
 SUBPIXELS = 6  # samples per pixel and axis: 37 levels along an edge
 
 

@@ -74,7 +74,7 @@ def _raster(per_side: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _layout(count: int, camera: _Camera, rng: np.random.Generator) -> list[Solid] | None:
-    """Return ``count`` solids that stand free of each other inside the picture; None when there was no room."""
+    """Return ``count`` separate solids inside the picture; None when there was no room."""
     solids: list[Solid] = []
     for _ in range(count):
         for _ in range(60):

@@ -103,7 +103,7 @@ def build_folder(
         facts = album.close(fill(album))
         write_json(fresh / BUILT, {**wanted, **facts})
         if target.exists():
-            target.rename(old)  # at no moment half of it stands under its name
+            target.rename(old)  # half a folder never has its name
         fresh.rename(target)
         shutil.rmtree(old, ignore_errors=True)
     return True

@@ -39,7 +39,7 @@ FACES = {
     "cmb10": "Computer Modern Bold", "cmti10": "Computer Modern Text Italic", "cmmi10": "Computer Modern Math Italic",
     "cmss10": "Computer Modern Sans",
 }  # fmt: skip
-# Both cases of a letter stand in one split, since c and C, say, are one outline. Left out: F, I, L and T, which two faces
+# Both cases of a letter are in one split, since c and C, say, are one outline. Left out: F, I, L and T, which two faces
 # draw alike (their ink differs by less than 6 % of what either inks); M and W, whose width would keep all letters small;
 # and digits, which cmmi10 borrows from cmr10.
 LETTERS = {"train": "CcHhiJjOoQqUuVvwXxYyZz", "val": "DdlmPpSs", "test": "AaBbEefGgKkNnRrt"}

@@ -54,7 +54,7 @@ def run_all(runs: Iterable[Run], pool: Workers, *, retries: int = 1) -> list[Res
     """Run what has no card yet, and write the cards as they come. The results have the order of the runs.
 
     A run that fails, or whose process dies, is tried again after the others (it continues from its last whole epoch). After
-    ``retries`` further tries it is recorded as failed, with its log; the next sweep tries it anew. The stored prefixes of a
+    ``retries`` further tries it is recorded as failed, with its log; the next sweep tries it again. The stored prefixes of a
     task are removed with its last run. If a card belongs to another run of the same name, nothing is run.
     """
     if retries < 0:

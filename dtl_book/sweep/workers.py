@@ -61,12 +61,12 @@ def open_workers(workers: int = 0, cluster: str | None = None, program: Sequence
         program: of a process that does the work, after Python.
     """
     if workers < 0:
-        raise ValueError(f"workers is {workers}: 0 runs in this process, n in so many processes at a time")
+        raise ValueError(f"workers is {workers}: 0 runs in this process, n in n processes at a time")
     if not workers and not cluster:
         yield Workers(_here, lambda: 1, 1)
         return
     environment = {k: v for k, v in os.environ.items() if k.startswith("DTL_")}
-    if workers and cluster in (None, "local"):  # a machine of one's own is divided among them
+    if workers and cluster in (None, "local"):  # they divide our own machine
         environment["OMP_NUM_THREADS"] = str(max(1, torch.get_num_threads() // workers))
     with _ray(cluster, workers, environment, program) if cluster else _processes(workers, environment, program) as pool:
         yield pool
@@ -176,7 +176,7 @@ def _ray(address: str, workers: int, environment: dict[str, str], program: Seque
             gpus = int(ray.cluster_resources().get("GPU", 0))
             cpus = max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
             share = min(cpus, workers or cpus)
-            if gpus:  # on a machine of one's own the runs share its GPUs; on a cluster each has its own
+            if gpus:  # on our own machine the runs share its GPUs; on a cluster each has its own
                 share = math.ceil(workers / gpus) if local and workers else 1
             gpu = math.floor(1e4 / share) / 1e4 if gpus else 0  # Ray counts in parts of 1e-4
             remote = ray.remote(num_cpus=1, num_gpus=gpu, max_retries=0)(in_process)

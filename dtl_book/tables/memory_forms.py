@@ -70,7 +70,7 @@ def time_against_memory(root: Path | None = None) -> pd.DataFrame:
 
 
 def save_trade_rows(frame: pd.DataFrame, root: Path | None = None) -> Path:
-    """Write the rows of ``time_against_memory``, for pages that do not plan them anew."""
+    """Write the rows of ``time_against_memory``, for pages that do not plan them again."""
     return write_record(ROWS, json.loads(frame.to_json(orient="records")), root)
 
 

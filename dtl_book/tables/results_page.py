@@ -1,4 +1,4 @@
-"""Write the tables of RESULTS.md between their marks, from what is recorded and from plans that are made anew."""
+"""Write the tables of RESULTS.md between their marks, from what is recorded and from new plans."""
 
 from __future__ import annotations
 
