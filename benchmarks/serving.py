@@ -26,7 +26,7 @@ from serving_models import FULL, KINDS, KNOWN, LORA, ONE, SEPARATE, Bench, answe
 from torch import Tensor
 from tqdm import tqdm
 
-from dtl_book.experiments.code import serving_code
+from dtl_book.experiments.code_digests import serving_code
 from dtl_core.files import written_whole
 from dtl_core.serving import MultiTask
 

@@ -78,7 +78,7 @@ def data_check(
         benchmark: `vtab` (VTAB-1K), `fewshot` (FGFS) or `domain` (ImageNet and its four targets).
         root: the folder that holds a folder for each task, set or domain.
         only: only these tasks, sets or domains.
-        json: write the report here as JSON too; `-` prints JSON in place of the table.
+        json: write the report here as JSON too; `-` prints JSON instead of the table.
     """
     from .check import check
 
@@ -109,7 +109,7 @@ def data_clean() -> None:
 def train(run: Annotated[Run, tyro.conf.OmitArgPrefixes], cache: bool = True, out: Path | None = None) -> None:
     """Train one method on one task, test it once, and write a run card and (DTL, DTL+) an adapter file.
 
-    Before the first step it says which weights, data and device, how much memory and about how long, and refuses what
+    Before the first step it prints weights, data, device, memory and estimated time, and refuses what
     cannot fit. A run that was killed continues when the same command is given again.
 
     Args:
@@ -163,8 +163,8 @@ def sweep(
 ) -> None:
     """Run a grid of tasks, methods, seeds, learning rates and drop paths: here, in worker processes, or on a Ray cluster.
 
-    Before the first run it says which weights, data and device, how much memory and about how long, and refuses what
-    cannot fit. Each run writes its card under results/. A run that fails, or is killed, harms no other: it is tried
+    Before the first run it prints weights, data, device, memory and estimated time, and refuses what
+    cannot fit. Each run writes its card under results/. A run that fails or is killed does not affect the others: it is tried
     again and then recorded under results/<profile>/failed with its log. The same command again runs only what is missing.
 
     Args:
@@ -190,7 +190,7 @@ def record(
     tasks: tuple[str, ...] = (),
     workers: int = 0,
 ) -> None:  # fmt: skip
-    """Record the results that the tables are made of: benchmarks, ablations, pitfalls. Goes on where it was stopped.
+    """Record the results that the tables are made of: benchmarks, ablations, pitfalls. Continues where it was stopped.
 
     Args:
         profile: whose data.
@@ -237,7 +237,7 @@ def claims(ids: Names = (), write: bool = False) -> None:
     from .claims import judge, save_claims, write_claims
     from .claims.page import write_claims_html
     from .experiments.behaviour import record_behaviour
-    from .experiments.code import recorded_code
+    from .experiments.code_digests import recorded_code
     from .paths import shown
 
     if write and ids:
@@ -297,7 +297,7 @@ def memory(
         compare: `all` prints a table of all methods that run on this backbone, each plain and with checkpointing, DTL
             plain and in its lean forms; with `--checkpointing` each with it alone.
         gpu: memory of a GPU in GiB; adds the largest batch that fits it.
-        json: print JSON in place of tables.
+        json: print JSON instead of tables.
     """
     from .tables.memory import compare_text, plan_text
 
@@ -356,8 +356,8 @@ def notebooks_run(names: Names = (), profile: ProfileName | None = None, in_plac
     """
     from .notebooks.run import run_notebooks
 
-    went = run_notebooks(list(names) or None, profile=profile, in_place=in_place)
-    sys.exit(int(any(run["failed"] for run in went.values())))
+    outcomes = run_notebooks(list(names) or None, profile=profile, in_place=in_place)
+    sys.exit(int(any(run["failed"] for run in outcomes.values())))
 
 
 def notebooks_site(out: Path | None = None) -> None:

@@ -13,15 +13,15 @@ SUMMARIES = {
     "memory": "Measure the peak memory of training steps beside what is planned for them.",
     "time": "Time training steps side by side, as ratios to the plain DTL of the paper.",
     "notebooks": "Run notebooks and solutions on the GPU, in the smoke profile. Needs nbval.",
-    "paper": "Rehearse the paper profile on a few stand-in images with random weights; one run is killed and goes on.",
+    "paper": "Rehearse the paper profile on a few stand-in images with random weights; one run is killed and resumed.",
 }
 OPTIONS = """
 
-    Each part writes a card under results/measured/, row by row. The same command again goes on where it stopped.
+    Each part writes a card under results/measured/, row by row. The same command again continues where it stopped.
 
     Args:
         device: `cpu` tries it out without a GPU (with `--backbone toy/vit`): tests are skipped, bytes are the ledger's.
-        minutes: for all parts together; what they do not reach is named in the cards.
+        minutes: for all parts together; what they do not reach is listed in the cards.
         out: folder for the cards; results/measured/ if not given.
         backbone: a name of timm, `packaged/vit-s14`, `toy/vit` or `toy/swin`; its weights are random. Tests and notebooks
             have their own.

@@ -1,4 +1,4 @@
-"""Where the book keeps things on disk, beside what ``dtl_core.paths`` says."""
+"""Where the book keeps its files, in addition to ``dtl_core.paths``."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ RESOURCES = Path(__file__).resolve().parent / "resources"
 
 
 def results_dir() -> Path:
-    """Recorded run cards: ``DTL_RESULTS``, else ``results/`` of the project."""
+    """Return the folder of recorded run cards: ``DTL_RESULTS``, else ``results/`` of the project."""
     return Path(os.environ.get("DTL_RESULTS") or project_dir() / "results").expanduser()
 
 
 def results_roots() -> list[Path]:
-    """Folders that recorded results are read from; of a file that is in several, the last one counts.
+    """Return the folders that recorded results are read from; of a file that is in several, the last one counts.
 
-    An installed package brings the project's record along (pyproject.toml puts it into the wheel), for notebooks that run away
+    An installed package contains the project's record (pyproject.toml puts it into the wheel), for notebooks that run away
     from a checkout. Runs are always written to ``results_dir()``. Where ``DTL_RESULTS`` is set, nothing else is read.
     """
     if os.environ.get("DTL_RESULTS") or in_checkout():
@@ -31,7 +31,7 @@ def results_roots() -> list[Path]:
 
 
 def recorded_path(path: Path) -> Path:
-    """Where a file of ``results_dir()`` is read from: ``path`` itself, or its copy in the package where only that is."""
+    """Return where to read a file of ``results_dir()``: ``path`` itself, or its copy in the package if only that exists."""
     own, *brought = reversed(results_roots())
     if path.exists() or not path.is_relative_to(own):
         return path
@@ -39,20 +39,20 @@ def recorded_path(path: Path) -> Path:
 
 
 def packages_dir() -> Path:
-    """Files unpacked from the pinned packages."""
+    """Return the folder of the files unpacked from the pinned packages."""
     return data_dir() / "packages"
 
 
 def vtab_dir(profile: str) -> Path:
-    """The VTAB-1K folder of a profile, in the official layout."""
+    """Return the VTAB-1K folder of a profile, in the official layout."""
     return data_dir() / profile / "vtab-1k"
 
 
 def few_shot_dir(profile: str) -> Path:
-    """The folder of a profile's few-shot sets: FGFS in ``paper``."""
+    """Return the folder of a profile's few-shot sets: FGFS in ``paper``."""
     return data_dir() / profile / "few-shot"
 
 
 def domain_dir(profile: str) -> Path:
-    """The folder of a profile's domains: DG in ``paper``."""
+    """Return the folder of a profile's domains: DG in ``paper``."""
     return data_dir() / profile / "domain"

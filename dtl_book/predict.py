@@ -1,4 +1,4 @@
-"""Classes for image files, from one adapter file or several."""
+"""Predict classes of image files, with one adapter file or several."""
 
 from __future__ import annotations
 
@@ -17,31 +17,19 @@ from dtl_core.dtl import DTL
 from dtl_core.serving import MultiTask
 from dtl_core.training import pick_device
 
+BATCH = 32  # images a step
+
 
 def predict(
-    adapter: str | Path | Sequence[str | Path],
-    images: Sequence[str | Path],
-    *,
-    top: int = 3,
-    batch_size: int = 32,
-    device: str | None = None,
+    adapter: str | Path | Sequence[str | Path], images: Sequence[str | Path], *, top: int = 3, device: str | None = None
 ) -> pd.DataFrame:
-    """The most probable classes of each image.
+    """Predict the most probable classes of each image.
 
-    Args:
-        adapter: file written by ``DTL.save_adapter``, or several of one backbone. The backbone is loaded by name.
-        images: image files of any size and mode.
-        top: classes a row.
-        batch_size: images a step.
-        device: chosen if None.
+    ``adapter`` is a file written by ``DTL.save_adapter``, or several of one backbone, which is loaded by name.
 
     Returns:
         A row per image, or with several adapters per image and task: image, task (name of the adapter file, with several),
         class_1, probability_1, ..., error (empty, or why the file could not be read).
-
-    Raises:
-        ValueError: no image, no adapter, two of one name, one that was trained on another backbone, or adapters that see
-            different parts of a photograph.
     """
     if not images:
         raise ValueError("no image was given: name one or more image files")
@@ -73,7 +61,7 @@ def predict(
                         row[name] |= {f"class_{k + 1}": classes[c[k]], f"probability_{k + 1}": p[k]}
             waiting.clear()
 
-    for path in tqdm([Path(p) for p in images], desc="predicting", leave=False, disable=len(images) < 2 * batch_size):
+    for path in tqdm([Path(p) for p in images], desc="predicting", leave=False, disable=len(images) < 2 * BATCH):
         about = [{"image": str(path)} | ({"task": p.stem} if len(paths) > 1 else {}) | {"error": ""} for p in paths]
         rows += about
         try:
@@ -81,7 +69,7 @@ def predict(
         except (OSError, ValueError) as error:  # one bad file must not cost the answers for the others
             for row in about:
                 row["error"] = str(error)
-        if len(waiting) == batch_size:
+        if len(waiting) == BATCH:
             flush()
     flush()
     table = pd.DataFrame(rows)

@@ -8,7 +8,7 @@ from itertools import islice
 from dtl_book.claims.claim import read_claim
 from dtl_book.claims.trust import lists_of
 from dtl_book.experiments import SEEDS, Run, RunCard, card_path, save_card
-from dtl_book.experiments.code import code_of
+from dtl_book.experiments.code_digests import code_of
 from dtl_book.experiments.profiles import get_profile
 from dtl_book.experiments.recipes import recipe_of, takes_views
 from dtl_book.tables.benchmarks import groups_of

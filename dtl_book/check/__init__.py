@@ -20,20 +20,9 @@ FINDERS = {"vtab": vtab_sets, "fewshot": fewshot_sets, "domain": domain_sets}
 
 
 def check(benchmark: Benchmark, root: str | Path, only: Collection[str] = (), progress: bool = True) -> Report:
-    """Go through a benchmark's folder: every line of every list, every pixel of every listed image.
+    """Check every line of every list and every pixel of every listed image of a benchmark, and change nothing on disk.
 
-    Args:
-        benchmark: ``vtab``, ``fewshot`` or ``domain``.
-        root: the folder that holds a folder for each task, set or domain.
-        only: names of some of them; all by default.
-        progress: show a bar.
-
-    Returns:
-        What was found. Nothing is changed on disk.
-
-    Raises:
-        FileNotFoundError: there is no such folder, or nothing of the benchmark in it.
-        ValueError: an unknown benchmark.
+    ``root`` holds a folder for each task, set or domain; ``only`` names some of them.
     """
     if benchmark not in FINDERS:
         raise ValueError(f"no benchmark is called {benchmark!r}: choose from {', '.join(FINDERS)}")

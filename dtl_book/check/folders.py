@@ -1,4 +1,4 @@
-"""Finds the sets of a benchmark's folder and holds their lists against what the benchmark should be."""
+"""Find the sets of a benchmark's folder and compare their lists with what the benchmark should be."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROLES = {"train800": "train", "val200": "val", "train800val200": "trainval", "te
 SIZES = {"train800": 800, "val200": 200, "train800val200": 1000}
 BUILT_PARTS = {"train800": ("train",), "val200": ("val",), "train800val200": ("train", "val"), "test": ("test",)}
 SHOT_LIST = re.compile(r"train_meta\.list\.num_shot_([0-9]+)\.seed_([0-9]+)")
-# where images lie in the folder of a set: the authors' archive, NOAH, and archives as their makers pack them
+# where images are in the folder of a set: the authors' archive, NOAH, and archives as their makers pack them
 IMAGES = ("", "images", "jpg", "data/images")
 TRAIN_IMAGES, TEST_IMAGES = ("images/train", "train", ""), ("", "images/val", "val", "images")
 PETS_TWICE = "Every line stands twice, as in the field's own 1-shot list of Oxford Pets: an epoch is twice as long."
@@ -42,7 +42,6 @@ def vtab_sets(root: Path, only: Collection[str] = ()) -> list[ImageSet]:
 
 
 def _vtab_set(folders: dict[str, Path], row: dict[str, str], release: dict[str, str]) -> ImageSet:
-    """Return one of the 19 tasks."""
     names = [n for n in (row["folder"], row["script_name"]) if n in folders]
     s = ImageSet(names[0], labels=int(row["classes"]))
     if len(set(names)) > 1:
@@ -61,7 +60,7 @@ def _vtab_set(folders: dict[str, Path], row: dict[str, str], release: dict[str, 
 
 
 def _other_task(folder: Path) -> ImageSet:
-    """Return a task that is not one of the 19: one of the suites built here, or the user's own."""
+    """Return a task that is not one of the 19: of a suite that was built here, or the user's own."""
     s = _unlisted(folder, "the 19 tasks")
     _read_vtab_lists(s, folder)
     try:  # how many images `dtl data build` put into each split, where it built the folder
@@ -85,7 +84,7 @@ def _read_vtab_lists(s: ImageSet, folder: Path) -> None:
 
 
 def fewshot_sets(root: Path, only: Collection[str] = ()) -> list[ImageSet]:
-    """Return the sets of a few-shot folder; lists lie in ``<set>/annotations`` or ``few-shot_split/<set>/annotations``."""
+    """Return the sets of a few-shot folder; lists are in ``<set>/annotations`` or ``few-shot_split/<set>/annotations``."""
     sets = []
     for row, folder, lists in _listed(root, "fewshot", only):
         if lists is None:

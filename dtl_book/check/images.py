@@ -25,11 +25,11 @@ REMEDIES = {
     "unreadable_image": "cannot be read as an image: unpack the archive again, or fetch it again",
     "truncated_image": "cut short: unpack the archive again, or fetch it again",
 }
-Key = bytes | str  # digest of an image; one without pixels stands for itself by its path
+Key = bytes | str  # digest of an image; one without pixels is represented by its path
 
 
 class ImageFact(NamedTuple):
-    """What is known of one file: a digest of its pixels (None where it cannot be read), and what is wrong with it."""
+    """What is known of a file: a digest of its pixels (None where it cannot be read), and what is wrong with it."""
 
     digest: bytes | None
     jpeg: bool = False
@@ -69,7 +69,7 @@ def paths_of(s: ImageSet) -> list[str]:
 
 
 def inspect_all(files: list[str], bar: tqdm) -> dict[str, ImageFact]:
-    """Look at many files in threads: decoding and hashing leave the interpreter free."""
+    """Inspect many files in threads: decoding and hashing leave the interpreter free."""
     pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
     facts = {}
     try:
@@ -84,10 +84,7 @@ def inspect_all(files: list[str], bar: tqdm) -> dict[str, ImageFact]:
 def check_images(s: ImageSet, facts: dict[str, ImageFact], source: dict[Key, str] | None = None) -> None:
     """Add to a set what its images show.
 
-    Args:
-        s: the set.
-        facts: of its images.
-        source: training images of another set, for a set that is only tested on.
+    ``source`` has the training images of another set, for a set that is only tested on.
     """
     _check_files(s, facts)
     _check_jpeg(s, facts)
@@ -107,7 +104,7 @@ def _check_files(s: ImageSet, facts: dict[str, ImageFact]) -> None:
 
 
 def _check_jpeg(s: ImageSet, facts: dict[str, ImageFact]) -> None:
-    """Find JPEG, by content, in a set whose source was released without loss. PNG made from JPEG is not seen."""
+    """Find JPEG, by content, in a set whose source was released without loss. PNG made from JPEG goes unnoticed."""
     jpeg = [path for path, fact in facts.items() if fact.jpeg]
     if not s.lossless or not jpeg:
         return
@@ -121,13 +118,12 @@ def _check_jpeg(s: ImageSet, facts: dict[str, ImageFact]) -> None:
 
 
 def _entries(lst: ListFile, facts: dict[str, ImageFact]) -> list[tuple[str, Key]]:
-    """Return name and key of each entry."""
     paths = [(name, _full_path(lst, name)) for _, name, _ in lst.entries]
     return [(name, facts[path].digest or path) for name, path in paths]
 
 
 def _first_places(s: ImageSet, facts: dict[str, ImageFact], *roles: str) -> dict[Key, str]:
-    """Return where each image of the lists of some roles stands first."""
+    """Return where each image in the lists of these roles first appears."""
     found: dict[Key, str] = {}
     for lst in s.lists:
         for name, key in _entries(lst, facts) if lst.role in roles else ():
@@ -136,7 +132,7 @@ def _first_places(s: ImageSet, facts: dict[str, ImageFact], *roles: str) -> dict
 
 
 def training_images(s: ImageSet, facts: dict[str, ImageFact]) -> dict[Key, str]:
-    """Return where each image of a set that is trained on stands first."""
+    """Return where each training image of a set first appears."""
     return _first_places(s, facts, "train", "trainval")
 
 

@@ -15,38 +15,25 @@ Entry = tuple[int, str, int]  # line number, relative path, label
 
 @dataclass
 class ListFile:
-    """A list of a set, read as far as it can be read.
+    """A list of a set, as far as it can be read."""
 
-    Attributes:
-        name: for the report, e.g. ``test.txt``.
-        role: ``train``, ``val``, ``trainval`` or ``test``.
-        base: the folder that its paths start from.
-        bad: one phrase a malformed line.
-    """
-
-    name: str
+    name: str  # for the report, e.g. test.txt
     path: Path
-    role: str
-    base: Path
+    role: str  # train, val, trainval or test
+    base: Path  # the folder that its paths start from
     entries: list[Entry] = field(default_factory=list)
-    bad: list[str] = field(default_factory=list)
+    bad: list[str] = field(default_factory=list)  # one phrase per malformed line
 
 
 @dataclass
 class ImageSet:
-    """A task or data set: a folder with its lists.
-
-    Attributes:
-        labels: how many labels there are; None where nothing says it.
-        lossless: why JPEG would be a fault here; empty where it would not.
-        findings: what was found before any image was opened.
-    """
+    """A task or data set: a folder with its lists."""
 
     name: str
     lists: list[ListFile] = field(default_factory=list)
-    labels: int | None = None
-    lossless: str = ""
-    findings: list[Finding] = field(default_factory=list)
+    labels: int | None = None  # how many labels there are; None where unknown
+    lossless: str = ""  # why JPEG would be a fault here; empty where it would not
+    findings: list[Finding] = field(default_factory=list)  # what was found before any image was opened
 
     def add(self, severity: str, kind: str, count: int, message: str, lst: ListFile | None = None) -> None:
         """Note a finding of this set, or of one of its lists."""
@@ -54,7 +41,7 @@ class ImageSet:
         self.findings.append(Finding(severity, kind, where, count, message))
 
     def read(self, path: Path, role: str, bases: Iterable[Path]) -> ListFile:
-        """Read a list into the set. Of several ``bases`` the one that holds most of its first images is taken."""
+        """Read a list into the set. Of several ``bases``, take the one that holds most of its first images."""
         entries, bad = read_tolerantly(path)
         first = [name for _, name, _ in entries[:20]]
         base = max(bases, key=lambda base: sum((base / name).exists() for name in first))
@@ -63,7 +50,7 @@ class ImageSet:
 
 
 def read_tolerantly(path: Path) -> tuple[list[Entry], list[str]]:
-    """Return the entries of a list, and one phrase for each line that is none. Bytes that are no text are none."""
+    """Return the entries of a list, and a phrase for each line that is not one. Bytes that are not text make no entry."""
     entries, bad = [], []
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
         found = re.fullmatch(r"([^\ufffd]*\S) +(-?[0-9]+)", line.strip())
@@ -75,12 +62,9 @@ def read_tolerantly(path: Path) -> tuple[list[Entry], list[str]]:
 
 
 def check_lines(s: ImageSet, lst: ListFile, known_doubles: str = "") -> None:
-    """Find malformed and repeated lines, contradicting and impossible labels.
+    """Find malformed and repeated lines, contradictory and impossible labels.
 
-    Args:
-        s: the set that takes the findings.
-        lst: one of its lists.
-        known_doubles: why every line of this list stands twice in the field's own copy; empty where it does not.
+    ``known_doubles`` says why the field's own copy of this list has every line twice; empty where it does not.
     """
     if lst.bad:
         s.add("error", "bad_line", len(lst.bad), f"not '<relative path> <label>': {listed(lst.bad)}", lst)
@@ -110,7 +94,7 @@ def check_lines(s: ImageSet, lst: ListFile, known_doubles: str = "") -> None:
 
 
 def check_count(s: ImageSet, lst: ListFile, wanted: int, source: str = "") -> None:
-    """Compare the length of a split. A size that is only recalled gives a warning, any other an error."""
+    """Compare the length of a split with what is wanted. A size that is only recalled gives a warning, any other an error."""
     if len(lst.entries) != wanted:
         severity = "warning" if source.endswith("(recall)") else "error"
         message = f"{len(lst.entries):,} lines, {wanted:,} expected" + (f"; {source}" if source else "")
@@ -118,7 +102,7 @@ def check_count(s: ImageSet, lst: ListFile, wanted: int, source: str = "") -> No
 
 
 def check_shots(s: ImageSet, lst: ListFile, shots: int) -> None:
-    """Find classes that have not as many different images as the list's name says."""
+    """Find classes whose number of different images is not the one in the list's name."""
     images = Counter(label for _, label in {(name, label) for _, name, label in lst.entries})
     wrong = [f"label {y} has {images[y]}" for y in range(s.labels or max(images, default=-1) + 1) if images[y] != shots]
     if lst.entries and wrong:
@@ -126,7 +110,7 @@ def check_shots(s: ImageSet, lst: ListFile, shots: int) -> None:
 
 
 def check_classes(s: ImageSet, lst: ListFile, severity: str = "warning", wanted: int | None = None) -> None:
-    """Find classes without an image; ``wanted`` where only so many of the labels are in use."""
+    """Find classes without an image. ``wanted`` is given where only that many of the labels are in use."""
     seen = {label for _, _, label in lst.entries}
     wanted = wanted or s.labels
     if not lst.entries or wanted is None or len(seen) >= wanted:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import csv
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
-from dtl_core.files import written_whole
-
 from .. import paths
+from ..json_files import write_json
 
 SEVERITIES = ("error", "warning", "note")
 
@@ -37,58 +35,42 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was found.
+    """One thing that was found."""
 
-    Attributes:
-        severity: ``error``: a result would not be comparable; ``warning``: look at it; ``note``: good to know.
-        kind: a key of ``KINDS``.
-        where: the set, or "set/list".
-        count: how many images, lines or classes it concerns.
-        message: what is wrong, with examples, and what to do.
-    """
-
-    severity: str
-    kind: str
-    where: str
-    count: int
-    message: str
+    severity: str  # error: a result would not be comparable; warning: look at it; note: good to know
+    kind: str  # a key of KINDS
+    where: str  # the set, or "set/list"
+    count: int  # the number of images, lines or classes concerned
+    message: str  # what is wrong, with examples, and what to do
 
 
 @dataclass
 class Report:
-    """Outcome of ``check``.
-
-    Attributes:
-        benchmark, root: what was checked.
-        sets: names of the folders that were checked.
-        lists, images: how many list files and different image files were read.
-        seconds: wall-clock time.
-        findings: errors first, then in the order of the folders.
-    """
+    """Outcome of ``check``."""
 
     benchmark: str
     root: str
-    sets: list[str] = field(default_factory=list)
+    sets: list[str] = field(default_factory=list)  # names of the folders that were checked
+    # how many list files and different image files were read
     lists: int = 0
     images: int = 0
     seconds: float = 0.0
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)  # errors first, then in the order of the folders
 
     @property
     def comparable(self) -> bool:
-        """Return whether there is no error."""
+        """Whether there is no error."""
         return not self.count("error")
 
     def count(self, severity: str) -> int:
-        """Return how many findings have this severity."""
         return sum(f.severity == severity for f in self.findings)
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row a finding."""
+        """Return one row per finding."""
         return pd.DataFrame([asdict(f) for f in self.findings], columns=list(Finding.__dataclass_fields__))
 
     def to_dict(self) -> dict:
-        """Return all of it as JSON can hold it, with the sources on JPEG where that was found."""
+        """Return the report as JSON-compatible values, with what JPEG costs where it was found."""
         counts = {severity: self.count(severity) for severity in SEVERITIES}
         body = asdict(self)
         findings = body.pop("findings")
@@ -96,18 +78,16 @@ class Report:
 
     def save(self, path: str | Path) -> Path:
         """Write the report as JSON, whole or not at all."""
-        with written_whole(path) as part:
-            part.write_text(json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        return Path(path)
+        return write_json(path, self.to_dict(), ensure_ascii=False)
 
     def to_text(self) -> str:
-        """Return a table for people, what JPEG costs where that was found, and one sentence of outcome."""
+        """Return a table for people, what JPEG costs where it was found, and the outcome in one sentence."""
         lines = []
         if self.findings:
             heads = ("", "where", "finding", "count", "what")
             rows = [heads, *((f.severity, f.where, f.kind, f"{f.count:,}", f.message) for f in self.findings)]
-            wide = [max(len(row[i]) for row in rows) for i in range(4)]
-            lines = ["  ".join([*(row[i].ljust(wide[i]) for i in range(4)), row[4]]) for row in rows] + [""]
+            widths = [max(len(row[i]) for row in rows) for i in range(4)]
+            lines = ["  ".join([*(row[i].ljust(widths[i]) for i in range(4)), row[4]]) for row in rows] + [""]
         if costs := self._jpeg_costs():
             lines += [
                 "What lossy JPEG costs, as the field's issue threads report it (nothing of it was measured here):",
@@ -134,7 +114,7 @@ class Report:
 
 
 def table(name: str) -> list[dict[str, str]]:
-    """Return the rows of one of the package's tables."""
+    """Return the rows of one of the package's CSV files."""
     with open(paths.RESOURCES / name, newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 

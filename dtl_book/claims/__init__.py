@@ -1,4 +1,4 @@
-"""The claims of the paper, one by one: what each says, what speaks to it, and the verdict."""
+"""The claims of the paper, one by one: what each says, the evidence for it, and the verdict."""
 
 from .claim import VERDICTS, Claim, Finding, Part, paper_number
 from .verdicts import Judged, claims_markdown, judge, load_claims, load_verdicts, save_claims, write_claims

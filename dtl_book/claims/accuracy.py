@@ -1,4 +1,4 @@
-"""C4 to C8, on which method is better. The paper's setting decides; a stand-in is shown under its own and decides nothing."""
+"""C4 to C8, on which method is better. Only runs in the paper's setting decide; a stand-in is shown with its own setting."""
 
 from __future__ import annotations
 
@@ -177,11 +177,9 @@ def C8(root: Path | None, points: float = 1.0) -> Iterator[Finding]:
 
 
 def decided(benchmark: str, judge: Callable[[str], Answer]) -> Finding:
-    """Return the verdict of the paper's setting where its runs are whole, else what the stand-in shows or what is missing.
+    """Return the verdict in the paper's setting where its runs are complete, else what the stand-in shows or what is missing.
 
-    Args:
-        benchmark: for the setting.
-        judge: says what a profile's cards show.
+    ``judge`` takes a profile and says what its cards show.
     """
     reasons = []
     for profile in (PAPER, STAND_IN):
@@ -203,19 +201,19 @@ def decided(benchmark: str, judge: Callable[[str], Answer]) -> Finding:
 def best(
     methods: Sequence[str], rivals: Sequence[str], score: Callable[[str], Scores], profile: str, margin: float = 0.0
 ) -> Answer:
-    """Return whether the best of the methods is ahead of the best rival by more than ``margin`` (at least it, below 0).
+    """Return whether the best of the methods is ahead of the best rival by more than ``margin``, or by at least a negative one.
 
-    In the paper's setting every rival has to be whole. On the stand-in, which decides nothing, those that are not are
-    left out by name.
+    In the paper's setting every rival has to be complete. On the stand-in, which decides nothing, incomplete rivals are
+    left out and named.
     """
     found = {method: score(method) for method in (*methods, *rivals)}
     left_out = [m for m in rivals if profile != PAPER and found[m].missing]
     rivals = [m for m in rivals if m not in left_out] or rivals
     mine, other = (max(names, key=lambda m: found[m].mean) for names in (methods, rivals))
     ahead = found[mine].mean - found[other].mean
-    said = {m: NAMES.get(m, m) for m in found}
-    without = f", without {', '.join(said[m] for m in left_out)} (not whole)" if left_out else ""
-    numbers = f"{said[mine]} {found[mine]}, best other {said[other]} {found[other]} ({ahead:+.1f} points{without})"
+    names = {m: NAMES.get(m, m) for m in found}
+    without = f", without {', '.join(names[m] for m in left_out)} (not whole)" if left_out else ""
+    numbers = f"{names[mine]} {found[mine]}, best other {names[other]} {found[other]} ({ahead:+.1f} points{without})"
     return ahead >= margin if margin < 0 else ahead > margin, numbers, [found[m] for m in (*methods, *rivals)]
 
 
@@ -226,7 +224,7 @@ def vtab(profile: str, root: Path | None, method: str) -> Scores:
 
 
 def few_shot(profile: str, root: Path | None, shots: int, method: str) -> Scores:
-    """Return the mean over the sets at so many shots."""
+    """Return the mean over the sets at one number of shots."""
     sets = SETS if profile == PAPER else ("typefaces",)
     return mean_of(scores(profile, "few-shot", name, method, shots, root=root) for name in sets)
 
@@ -244,7 +242,7 @@ def domain(profile: str, root: Path | None, method: str) -> Scores:
 
 
 def mean_of(found: Iterable[Scores]) -> Scores:
-    """Return the mean by seed, and all that it rests on."""
+    """Return the mean by seed, and all the cards, gaps and stale notes behind it."""
     found = list(found)
     rests = (tuple(x for s in found for x in getattr(s, what)) for what in ("cards", "missing", "stale"))
     return Scores(np.mean([s.values for s in found], axis=0), *rests)

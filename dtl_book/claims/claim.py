@@ -20,21 +20,13 @@ VERDICTS = ("not supported", "not run", "different setting", "supported")
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check found.
+    """What a check found."""
 
-    Attributes:
-        verdict: one of ``VERDICTS``.
-        numbers: what was found, in a sentence with its numbers.
-        setting: where: backbone, images, precision, planned or trained.
-        date: of the evidence, YYYY-MM-DD; the day of the evaluation where it was computed at once.
-        stale: what has changed since the evidence was made; empty where nothing has.
-    """
-
-    verdict: str
-    numbers: str
-    setting: str
-    date: str
-    stale: tuple[str, ...] = ()
+    verdict: str  # one of VERDICTS
+    numbers: str  # what was found, as a sentence with its numbers
+    setting: str  # backbone, images and precision, and whether it was planned or trained
+    date: str  # of the evidence, YYYY-MM-DD; today where it was computed just now
+    stale: tuple[str, ...] = ()  # what has changed since the evidence was made; empty where nothing has
 
     def __post_init__(self):
         if self.verdict not in VERDICTS:
@@ -42,7 +34,7 @@ class Finding:
 
 
 class Part(NamedTuple):
-    """One thing of a claim that can be checked: what it says, and the command that makes its evidence again."""
+    """A part of a claim that can be checked: what it says, and the command that reproduces its evidence."""
 
     about: str
     command: str
@@ -50,33 +42,24 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim of the paper.
+    """One claim of the paper."""
 
-    Attributes:
-        id: "C1" to "C12".
-        text, source: the claim, and where the paper makes it.
-        supports, refutes: what would decide it, tolerance included.
-        notebooks: numbers of the notebooks that take it up.
-        doubt: what a doubter should run next.
-        context: what others found, with its source; it decides nothing.
-        parts: what is checked.
-    """
-
-    id: str
+    id: str  # "C1" to "C12"
     text: str
-    source: str
+    source: str  # where the paper makes the claim
+    # what would decide it, tolerance included
     supports: str
     refutes: str
-    notebooks: tuple[str, ...]
-    doubt: str
-    context: tuple[str, ...]
+    notebooks: tuple[str, ...]  # numbers of the notebooks that discuss it
+    doubt: str  # what a doubter should run next
+    context: tuple[str, ...]  # what others found, with its source; it decides nothing
     parts: tuple[Part, ...]
 
 
 def read_claim(function: Callable) -> Claim:
-    """Return a claim as the docstring of its function has it.
+    """Return a claim as written in the docstring of its function.
 
-    Below the text stand facts by name, whose lines may go on below. A part has its command behind it in brackets.
+    Named facts follow the text and may span several lines. The command of a part follows it in brackets.
     """
     text, rest = inspect.getdoc(function).split("\n\n")
     _, *words = re.split(r"^(\w[\w ]+)[:?] ", rest, flags=re.MULTILINE)
@@ -91,12 +74,7 @@ def read_claim(function: Callable) -> Claim:
 
 
 def paper_number(name: str) -> tuple[float, float, str]:
-    """Return a number of the paper: value, its uncertainty, and source. Source: ``resources/paper_numbers.csv``.
-
-    Raises:
-        KeyError: there is no such number.
-        ValueError: it is not known.
-    """
+    """Return a number of the paper (``resources/paper_numbers.csv``): value, its uncertainty, and source."""
     row = pd.read_csv(RESOURCES / "paper_numbers.csv", index_col="id").loc[name]
     if pd.isna(row["value"]):
         raise ValueError(f"the paper's number {name!r} ({row['what']}) is not known here")
@@ -104,10 +82,10 @@ def paper_number(name: str) -> tuple[float, float, str]:
 
 
 def finding(holds: bool, numbers: str, setting: str, date: str = "", stale: tuple[str, ...] = ()) -> Finding:
-    """Return a verdict that decides; of today where no date is given."""
+    """Return a finding that decides; dated today where no date is given."""
     return Finding("supported" if holds else "not supported", numbers, setting, date or today(), stale)
 
 
 def today() -> str:
-    """YYYY-MM-DD."""
+    """Return today's date, YYYY-MM-DD."""
     return datetime.now(UTC).strftime("%Y-%m-%d")

@@ -1,9 +1,9 @@
 """C1 to C3, on what training costs: parameters, counted, and memory, measured on a GPU or planned.
 
-The function of a claim has the claim and its facts in its docstring, and the tolerances as its arguments; it yields what is
-found for each part. Sources: the abstract, captions and summary of the paper; the authors' code; numbers from
-``paper_numbers.csv``, ``figure1_readings.csv`` and ``vtab_vit_rows.csv`` of the resources. Fig. 3, Fig. 4 and the tables for
-domains and Swin-B were not at hand: no number of theirs is known, and no part compares with one.
+The docstring of a claim's function holds the claim and its facts, its arguments the tolerances; it yields a finding for
+each part. Sources: the abstract, captions and summary of the paper; the authors' code; numbers from ``paper_numbers.csv``,
+``figure1_readings.csv`` and ``vtab_vit_rows.csv`` of the resources. Fig. 3, Fig. 4 and the tables for domains and Swin-B
+were not available: none of their numbers is known, and no part compares with one.
 """
 
 from __future__ import annotations
@@ -107,10 +107,10 @@ def C3(root: Path | None, tolerance: float = 0.05) -> Iterator[Finding]:
     """
     for method in ("DTL", "DTL+", "Full", "LoRA", "LST"):
         here, read = peaks(root, [method]), figure_readings()["gpu_GB_read"][method]
-        gib, how = here.gib[method], "measured" if here.measured else "planned"
+        gib, source = here.gib[method], "measured" if here.measured else "planned"
         off, decimal = gib / read - 1, gib * GIB / 1e9 / read - 1
         setting = f"{here.setting}; the figure's GB taken as GiB (taken as 10^9 bytes: {decimal:+.1%})"
-        numbers = f"{method} {gib:.2f} GiB {how}{here.beside(method)}, {read:.2f} GB read ({off:+.1%})"
+        numbers = f"{method} {gib:.2f} GiB {source}{here.beside(method)}, {read:.2f} GB read ({off:+.1%})"
         if method == "LST" and abs(off) > tolerance:
             yield Finding("not run", f"this workbook's form of it: {numbers}", setting, today())
         else:
@@ -119,7 +119,7 @@ def C3(root: Path | None, tolerance: float = 0.05) -> Iterator[Finding]:
 
 @cache
 def side_parameters(kind: str, plus: bool = False) -> float:
-    """Return the size of the side network of the paper's "vit" or "swin", built and counted.
+    """Count the parameters of the side network of the paper's "vit" or "swin".
 
     DTL+ on a ViT is the mean over the kernels of the 19 tasks' recipes.
     """
@@ -143,7 +143,7 @@ def as_theirs(kind: str, plus: bool = False) -> Finding:
 
 
 def parameters(label: str) -> int:
-    """Return the trained parameters of a method of Figure 1, head left out; of DTL+ the mean over the 19 tasks' kernels."""
+    """Return the trained parameters of a method of Figure 1, head left out; for DTL+ the mean over the 19 tasks' kernels."""
     if label == "DTL+":
         return round(side_parameters("vit", plus=True))
     return row_of(label, **SETTINGS["paper"])[1]
@@ -158,7 +158,7 @@ def fewest_parameters(method: str, rivals: Sequence[str] = RIVALS) -> Finding:
 
 
 class Peaks(NamedTuple):
-    """Peaks of training steps in GiB, by name: those that count, and the planned ones; where, and whether measured."""
+    """Peaks of training steps in GiB, by name: those that count, and the planned ones; the setting, and whether measured."""
 
     gib: dict
     planned: dict
@@ -166,12 +166,12 @@ class Peaks(NamedTuple):
     measured: bool
 
     def beside(self, name: str | int) -> str:
-        """The planned GiB as words, where others were measured; else nothing."""
+        """Return the planned GiB as words where the peaks were measured, else nothing."""
         return f", {self.planned[name]:.2f} planned" if self.measured else ""
 
 
 def planned(labels: Sequence[str], steps: Mapping | None = None, **changes) -> dict:
-    """Return the planned GiB, see ``peaks``, with changes to the paper's setting."""
+    """Return the planned GiB (see ``peaks``), with changes to the paper's setting."""
     setting = {**SETTINGS["paper"], **changes}
     found = {label: row_of(label, **setting)[0] for label in labels}
     for name, (method, own) in (steps or {}).items():
@@ -182,10 +182,8 @@ def planned(labels: Sequence[str], steps: Mapping | None = None, **changes) -> d
 def peaks(root: Path | None, labels: Sequence[str], steps: Mapping | None = None) -> Peaks:
     """Return the peaks of training steps in the paper's setting: measured if a card of today's code has all, else planned.
 
-    Args:
-        root: folder of the results; the project's if None.
-        labels: methods of Figure 1, in the form that it has them in.
-        steps: further ones by name: the method, and what it adds to the setting.
+    ``labels`` are methods in the form that Figure 1 has them in; ``steps`` further ones: name -> (method, what it adds to the
+    setting).
     """
     cards, plans = memory_cards(root), planned(labels, steps)
     wanted = {label: (label, figure_options(NAMES[label])) for label in labels} | (steps or {})

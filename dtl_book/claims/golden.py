@@ -1,9 +1,9 @@
-"""Recorded outputs of the authors' own implementation, and the weights and images that they belong to.
+"""Recorded outputs of the authors' own implementation, and the weights and images that produced them.
 
 ``resources/golden_vit_case.json`` holds logits, loss and gradients that the authors' code (commit bf6c51e, timm 0.5.4)
 computed in float64 for a narrow ViT of 12 blocks, with DTL and twice with DTL+; ``golden_swin_case.json`` the same for a
-narrow Swin of 24 blocks. The weights are not stored: each is drawn from a generator whose seed is the checksum of the tensor's
-name, so anyone can draw them again.
+narrow Swin of 24 blocks. The weights are not stored: each is drawn from a generator seeded with the checksum of the
+tensor's name, so anyone can draw them again.
 """
 
 from __future__ import annotations
@@ -27,31 +27,20 @@ from ..paths import RESOURCES
 
 @dataclass(frozen=True)
 class GoldenCase:
-    """What went into the authors' code, and what came out. All of it in float64, on the CPU.
+    """Inputs and outputs of the authors' code, in float64 on the CPU."""
 
-    Attributes:
-        model: our ``DTL``, filled with the weights that their model had.
-        images: (2, 3, 224, 224), standard normal, used as they are.
-        labels: (2,).
-        logits: (2, 10), theirs.
-        loss: mean cross-entropy, theirs.
-        gradients: name of a trained tensor of ``model`` -> norm of its gradient, theirs.
-        side_parameters: numbers in their side network.
-        side_parameters_with_gradient: how many of these got a gradient.
-    """
-
-    model: DTL
-    images: Tensor
-    labels: Tensor
-    logits: Tensor
-    loss: float
-    gradients: dict[str, float]
-    side_parameters: int
-    side_parameters_with_gradient: int
+    model: DTL  # our DTL, filled with the weights of their model
+    images: Tensor  # (2, 3, 224, 224), standard normal, used as they are
+    labels: Tensor  # (2,)
+    logits: Tensor  # (2, 10), theirs
+    loss: float  # mean cross-entropy, theirs
+    gradients: dict[str, float]  # name of a trained tensor of model -> norm of its gradient, theirs
+    side_parameters: int  # numbers in their side network
+    side_parameters_with_gradient: int  # how many of these got a gradient
 
 
 def golden_case(kind: Literal["vit", "swin"], plus: bool = False) -> GoldenCase:
-    """Return a recorded case of the authors' code, with the weights that it had in our model.
+    """Return a recorded case of the authors' code, with its weights in our model.
 
     Args:
         kind: a ViT of 12 blocks of width 48 with rank 2 and M = 6, or a Swin of 2, 2, 18 and 2 blocks of widths 16 to 128
@@ -86,7 +75,7 @@ def golden_case(kind: Literal["vit", "swin"], plus: bool = False) -> GoldenCase:
 
 
 def _recorded_name(name: str, kind: str) -> str:
-    """Our name of a parameter -> the name in the record."""
+    """Return the record's name of one of our parameters."""
     name = re.sub(r"csn\.maps\.(\d+)\.", r"csn.\1.", name.removeprefix("backbone."))
     name = re.sub(r"csn\.dwconvs\.(\d+)\.weight", "csn.dwconv" if kind == "vit" else r"csn.dwconv.\1", name)
     # their timm had the patch merging at the end of a stage, ours has it at the start of the next
@@ -94,7 +83,7 @@ def _recorded_name(name: str, kind: str) -> str:
 
 
 def _drawn(name: str, shape: tuple[int, ...]) -> Tensor:
-    """The float64 tensor that belongs to a name, by the rule that the recorded outputs were made with."""
+    """Return the float64 tensor for a name, by the rule that the recorded outputs were made with."""
     draw = np.random.RandomState(zlib.crc32(name.encode())).standard_normal(int(np.prod(shape))).reshape(shape)
     if "norm" in name and name.endswith("weight") and not name.startswith("csn"):
         return torch.from_numpy(1 + 0.1 * draw)

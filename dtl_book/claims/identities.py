@@ -1,8 +1,7 @@
-"""C9 to C12, on what holds exactly, and on what a shared prefix saves."""
+"""C9 to C12, on exact identities, and on what a shared prefix saves."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,11 +13,10 @@ from dtl_core.backbones import load_backbone
 from dtl_core.blocks import blocks_of
 from dtl_core.csn import swish
 from dtl_core.dtl import DTL, DTLConfig
-from dtl_core.files import DamagedFile
 
 from ..experiments.behaviour import SERVING
-from ..experiments.code import age_of, serving_code
-from ..paths import recorded_path, results_dir
+from ..experiments.code_digests import age_of, serving_code
+from ..tables.serving import serving_card
 from .claim import Finding, finding, paper_number, today
 from .costs import as_theirs
 from .golden import golden_case
@@ -69,25 +67,22 @@ def C10(root: Path | None, additions: float = 0.5, time: float = 1.0) -> Iterato
     numbers = f"tokens and {len(one.taps)} taps {'equal' if same else 'differ'}, with different side networks and heads"
     yield finding(same, numbers, "fp32, toy ViT, DTL and DTL+")
 
-    path = recorded_path((root or results_dir()) / "benchmarks" / "serving.json")
-    if not path.is_file():
-        yield from [Finding("not run", "the benchmark is not recorded", "", today())] * 2
-        return
-    try:
-        card = json.loads(path.read_text(encoding="utf-8"))
+    def numbers_of(card: dict) -> tuple:
         tasks = max(row["tasks"] for row in card["rows"])
         kinds = {row["kind"]: row for row in card["rows"] if row["tasks"] == tasks}
         one = kinds["MultiTask"]
         share = one["multiply_adds"] / kinds["separate DTL models"]["multiply_adds"]
-        seconds, low, high = (one[name] for name in ("ratio", "low", "high"))  # of rounds side by side in one run
         setting = "{backbone} at {image_size} px, random weights, {batch_size} image(s) a call, CPU, fp32"
-        facts = (
-            setting.format(**card["setting"]),
-            card["created"][:10],
-            tuple(age_of(card.get("code", {}), serving_code(), SERVING)),
-        )
-    except (ValueError, KeyError, TypeError) as error:
-        raise DamagedFile(f"{path} is damaged ({error!r}): python benchmarks/serving.py --out {path}") from error
+        stale = tuple(age_of(card.get("code", {}), serving_code(), SERVING))
+        # the ratios are those of rounds side by side in one run
+        times = (one[name] for name in ("ratio", "low", "high"))
+        return tasks, share, *times, (setting.format(**card["setting"]), card["created"][:10], stale)
+
+    try:
+        tasks, share, seconds, low, high, facts = serving_card(root, numbers_of)
+    except FileNotFoundError:
+        yield from [Finding("not run", "the benchmark is not recorded", "", today())] * 2
+        return
     yield finding(share < additions, f"{share:.3f} of the multiply-adds for {tasks} tasks", *facts)
     numbers = f"{seconds:.2f} of the time for {tasks} tasks (quartiles {low:.2f} to {high:.2f})"
     yield finding(seconds < time, numbers, *facts)
@@ -142,7 +137,7 @@ def C12(root: Path | None) -> Iterator[Finding]:
 
 @torch.no_grad()
 def meets_the_authors(kind: str, tolerance: float) -> Finding:
-    """Check that our logits are those that the authors' code gave, in float64, for the first of the recorded images."""
+    """Check our logits against the authors', in float64, for the first of the recorded images."""
     cases = [golden_case(kind, plus) for plus in (False, True)]
     off = max((case.model(case.images[:1]) - case.logits[:1]).abs().max().item() for case in cases)
     below = 10.0 ** math.ceil(math.log10(max(off, 1e-16)))  # the last bits differ from one CPU to the next

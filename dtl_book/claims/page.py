@@ -1,4 +1,4 @@
-"""The claims as HTML: what their template is filled with, and a page of their own, to send or to print."""
+"""The claims as HTML: the values of their template, and a page of their own, to send or to print."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .verdicts import SIGNS, load_claims, load_verdicts
 
 
 def templates(*folders: Path) -> jinja2.Environment:
-    """Return the templates of ``site/_templates`` of the checkout, and of further folders; what is filled in is escaped."""
+    """Return the Jinja environment over ``site/_templates`` of the checkout and further folders. It escapes what is filled in."""
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader([*folders, paths.CHECKOUT / "site" / "_templates"]),
         autoescape=True,
@@ -26,13 +26,10 @@ def templates(*folders: Path) -> jinja2.Environment:
 
 
 def claims_values(verdicts: Path | None = None) -> dict[str, object]:
-    """Return what ``claims.html.j2`` is filled with beside titles and links of notebooks.
-
-    Args:
-        verdicts: the recorded verdicts; ``results/claims.json`` of the project if None. Without them no claim has one.
+    """Return the values of ``claims.html.j2``, without titles and links of notebooks. Unrecorded claims have no verdict.
 
     Raises:
-        DamagedFile: the recorded verdicts are not whole.
+        DamagedFile: the recorded verdicts are damaged.
     """
     try:
         recorded = {row["id"]: row for row in load_verdicts(verdicts)}
@@ -43,20 +40,12 @@ def claims_values(verdicts: Path | None = None) -> dict[str, object]:
     return {"claims": load_claims(), "recorded": recorded, "counts": counts, "signs": SIGNS}
 
 
-def write_claims_html(path: Path | None = None, verdicts: Path | None = None) -> Path:
-    """Write the claims as a page of its own: one file, which needs no network and no other file.
-
-    Args:
-        path: where; ``build/claims.html`` of the project if None.
-        verdicts: see ``claims_values``.
-
-    Raises:
-        DamagedFile: the recorded verdicts are not whole.
-    """
+def write_claims_html(path: Path | None = None) -> Path:
+    """Write the claims as a self-contained page, ``build/claims.html`` of the project if no path is given."""
     path = path or paths.project_dir() / "build" / "claims.html"
     style = Markup((paths.CHECKOUT / "site" / "_static" / "workbook.css").read_text(encoding="utf-8"))
     page = templates().get_template("claims_alone.html.j2")
-    text = page.render(style=style, titles={}, links={}, **claims_values(verdicts))
+    text = page.render(style=style, titles={}, links={}, **claims_values())
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Which run cards may speak: those of the right network, lists and settings, for all seeds, with numbers that are numbers."""
+"""Which run cards count as evidence: the right network, lists and settings, all seeds, finite numbers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dtl_core.training import Recipe
 
 from ..experiments import SEEDS, RunCard, card_path, load_card
 from ..experiments.behaviour import VIEWS
-from ..experiments.code import age_of, code_of
+from ..experiments.code_digests import age_of, code_of
 from ..experiments.profiles import get_profile
 from ..experiments.recipes import recipe_of, takes_views
 from ..experiments.run import Run
@@ -26,27 +26,20 @@ COMPARED_FIELDS = ("weight_decay", "batch_size", "warmup_lr", "min_lr", "cooldow
 
 @dataclass(frozen=True)
 class Scores:
-    """The accuracies of one method on one task, set or source, or their mean over several.
+    """The accuracies of one method on one task, set or source, or their mean over several."""
 
-    Attributes:
-        values: in percent, by seed; NaN for a seed without a card that may speak.
-        cards: those that may speak.
-        missing: why this is not whole: seeds without a card, and what is wrong with the cards that are there.
-        stale: what has changed since the cards were made.
-    """
-
-    values: np.ndarray
-    cards: tuple[RunCard, ...]
+    values: np.ndarray  # in percent, by seed; NaN for a seed without a valid card
+    cards: tuple[RunCard, ...]  # the valid ones
+    # why this is incomplete: seeds without a card, and what is wrong with the cards that are there
     missing: tuple[str, ...]
-    stale: tuple[str, ...]
+    stale: tuple[str, ...]  # what has changed since the cards were made
 
     @property
     def mean(self) -> float:
-        """Over the seeds."""
         return self.values.mean()
 
     def __str__(self) -> str:
-        """Mean and spread over the seeds."""
+        """Return mean and spread over the seeds."""
         return f"{self.mean:.1f} ± {self.values.std(ddof=1):.1f}"
 
 
@@ -59,12 +52,9 @@ def scores(
     config: DTLConfig = DTLConfig(),
     root: Path | None = None,
 ) -> Scores:
-    """Return the final runs of one method on one task that may speak, over ``SEEDS``.
+    """Return the valid final runs of one method on one task, over ``SEEDS``.
 
-    Args:
-        profile, benchmark, task, method, shots: whose runs.
-        config: that DTL and DTL+ have to have, but for the kernel; with another M than the paper's, a run of the ablations.
-        root: folder of the results; ``results_dir()`` if None.
+    DTL and DTL+ must have ``config``, but for the kernel. Another M than the paper's is a run of the ablations.
     """
     group, label = benchmark, f"{method}-{shots}shot" if shots else method
     if config != DTLConfig():
@@ -76,11 +66,11 @@ def scores(
             absent.append(str(seed))
             continue
         card = load_card(path)
-        if wrong := faults(card, profile, benchmark, task, method, seed, shots, config):
+        if wrong := mismatches(card, profile, benchmark, task, method, seed, shots, config):
             missing.append(f"{label} on {task}, seed {seed}: {', '.join(wrong)}")
             continue
         cards[seed] = card
-        stale += aged(card)
+        stale += staleness(card)
     if absent:
         missing.append(f"{label} on {task}: no card of seed{'s' * (len(absent) > 1)} {', '.join(absent)}")
     same = ("backbone_sha256", "lr", "protocol")
@@ -90,10 +80,10 @@ def scores(
     return Scores(values, tuple(cards.values()), tuple(missing), tuple(stale))
 
 
-def faults(
+def mismatches(
     card: RunCard, profile: str, benchmark: str, task: str, method: str, seed: int, shots: int | None, config: DTLConfig
 ) -> list[str]:
-    """Return why a card may not speak for a run; nothing where it may."""
+    """Return why a card is no evidence for a run; nothing where it is."""
     chosen, shots = get_profile(profile), 16 if benchmark == "domain" else shots
     wanted = dict(
         profile=profile, benchmark=benchmark, task=task, seed=seed, purpose="final", shots=shots, method=method,
@@ -129,7 +119,7 @@ def lists_of(benchmark: str, seed: int, shots: int | None) -> tuple[str, str]:
     return f"train_meta.list.num_shot_{shots}.seed_{seed}", test
 
 
-def aged(card: RunCard) -> list[str]:
+def staleness(card: RunCard) -> list[str]:
     """Return what has changed since a card was made: files of the code, values of the recipe."""
     shots = card.shots if card.benchmark == "few-shot" else None
     asked = {k: getattr(card, k) for k in ("benchmark", "protocol", "profile", "seed", "lr")}

@@ -1,4 +1,4 @@
-"""Every claim meets its evidence, takes the least favourable verdict of its parts, and is recorded in ``claims.json``."""
+"""Check every claim against its evidence and record the verdicts in ``claims.json``."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from dtl_core.files import DamagedFile, written_whole
+from dtl_core.files import DamagedFile
 
+from ..json_files import write_json
 from ..paths import recorded_path, results_dir
 from ..tables.results_page import put_between
 from .accuracy import C4, C5, C6, C7, C8
@@ -24,13 +25,13 @@ SIGNS = {"supported": "✓", "not supported": "✗", "different setting": "≠",
 
 
 def load_claims() -> tuple[Claim, ...]:
-    """Return the claims, in order; nothing is checked."""
+    """Return the claims in order, unchecked."""
     return tuple(map(read_claim, CLAIMS))
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A claim with what was found, a finding for each of its parts."""
+    """A claim with a finding for each of its parts."""
 
     claim: Claim
     findings: tuple[Finding, ...]
@@ -56,16 +57,7 @@ class Judged:
 
 
 def judge(ids: tuple[str, ...] = (), root: Path | None = None, progress: bool = True) -> tuple[Judged, ...]:
-    """Return every claim with what was found, checked now.
-
-    Args:
-        ids: only these claims; all if empty.
-        root: folder of the results; ``results_dir()`` if None.
-        progress: show a bar.
-
-    Raises:
-        ValueError: an unknown claim.
-    """
+    """Check claims now, all or those of ``ids``, and return each with what was found."""
     claims = load_claims()
     if unknown := set(ids) - {c.id for c in claims}:
         raise ValueError(f"no claim is called {', '.join(sorted(unknown))}: choose from C1 to C{len(claims)}")
@@ -83,26 +75,23 @@ def judge(ids: tuple[str, ...] = (), root: Path | None = None, progress: bool = 
 
 
 def save_claims(judged: tuple[Judged, ...], path: Path | None = None) -> Path:
-    """Write the verdicts, whole or not at all: a row a claim, its parts in it."""
+    """Write the verdicts, whole or not at all: a row per claim with its parts."""
     rows = []
     for j in judged:
         facts = {name: value for name, value in vars(j.claim).items() if name != "parts"}
         both = zip(j.claim.parts, j.findings, strict=True)
         parts = [{"about": part.about, **vars(found), "command": part.command} for part, found in both]
         rows.append({**facts, "verdict": j.verdict, "summary": j.summary, "stale": j.stale, "parts": parts})
-    text = json.dumps({"created": today(), "claims": rows}, indent=1, ensure_ascii=False)
     path = path or results_dir() / "claims.json"
-    with written_whole(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
-    return path
+    return write_json(path, {"created": today(), "claims": rows}, ensure_ascii=False)
 
 
 def load_verdicts(path: Path | None = None) -> list[dict]:
-    """Return the recorded verdicts, a row a claim.
+    """Return the recorded verdicts, a row per claim.
 
     Raises:
         FileNotFoundError: nothing is recorded.
-        DamagedFile: it is not whole.
+        DamagedFile: the record is damaged.
     """
     path = path or recorded_path(results_dir() / "claims.json")
     if not path.is_file():
@@ -115,18 +104,14 @@ def load_verdicts(path: Path | None = None) -> list[dict]:
 
 
 def claims_markdown(path: Path | None = None) -> str:
-    """Return the table of RESULTS.md: a row a claim, with the numbers of each part.
-
-    Args:
-        path: of the recorded verdicts; the project's if None.
-    """
+    """Return the table of RESULTS.md from the recorded verdicts: a row per claim, with the numbers of each part."""
     lines = ["| | claim | verdict | evidence |", "|---|---|---|---|"]
     notes: dict[str, str] = {}  # what is stale, said once below the table: many parts rest on the same cards
     for row in load_verdicts(path):
         cells = []
         for part in row["parts"]:
             found = f": {part['numbers']}" if part["verdict"] != "not run" else ""
-            old = "".join(notes.setdefault(said, f"<sup>{len(notes) + 1}</sup>") for said in part["stale"])
+            old = "".join(notes.setdefault(text, f"<sup>{len(notes) + 1}</sup>") for text in part["stale"])
             cells.append(f"{SIGNS[part['verdict']]} {part['about']}{found}{old}")
         lines.append(f"| {row['id']} | {row['text']} | **{row['verdict']}** | {'<br>'.join(cells)} |")
     signs = ", ".join(f"{sign} {word}" for word, sign in SIGNS.items())
@@ -135,14 +120,10 @@ def claims_markdown(path: Path | None = None) -> str:
         "decides nothing about the paper's numbers. What is planned is not measured on a GPU. Settings, dates, tolerances and the command "
         "for each part: `results/claims.json`, or notebook 14."
     )
-    footnotes = [f"{mark} {said[:1].upper()}{said[1:]}." for said, mark in notes.items()]
+    footnotes = [f"{mark} {text[:1].upper()}{text[1:]}." for text, mark in notes.items()]
     return "\n".join([*lines, "", note, *(["", " ".join(footnotes)] if footnotes else [])])
 
 
-def write_claims(path: Path | None = None, page: Path | None = None) -> Path:
-    """Put the table into RESULTS.md between its marks.
-
-    Raises:
-        ValueError: the page has no marks.
-    """
-    return put_between(MARKS, claims_markdown(path), page)
+def write_claims() -> Path:
+    """Put the table into RESULTS.md between its marks."""
+    return put_between(MARKS, claims_markdown())

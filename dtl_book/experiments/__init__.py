@@ -1,4 +1,4 @@
-"""Runs as records, what they execute, and the cards that they leave."""
+"""Runs as records, their execution, and the cards that they leave."""
 
 from importlib import import_module
 

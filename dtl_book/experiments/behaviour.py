@@ -1,9 +1,9 @@
-"""What the recorded code computes, as numbers: evidence stays current while code is tidied, and ages when numbers move.
+"""What the recorded code computes, as numbers: tidying the code leaves evidence current, a change of numbers makes it stale.
 
-A card names the digests of the files that made it. A digest changes with every line, so it cannot tell a tidied file from
-one that computes something else. ``results/behaviour.json`` therefore records, under an id, the numbers of small runs on
-a toy backbone in double precision, and all digests under which the code gave these numbers. A card is current while its
-digests stand under an id whose numbers today's code still gives.
+A card lists digests of the files that made it. A digest changes with every line, so it cannot distinguish a tidied file
+from one that computes something else. ``results/behaviour.json`` therefore records, under an id, the numbers of small
+runs on a toy backbone in double precision, and all digests under which the code gave these numbers. A card is current
+while its digests belong to an id whose numbers today's code still gives.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ from dtl_core.baselines import build
 from dtl_core.data.augment import LETTERS, CropTransform, train_transform
 from dtl_core.data.transforms import eval_transform
 from dtl_core.dtl import DTL, DTLConfig
-from dtl_core.files import DamagedFile, written_whole
+from dtl_core.files import DamagedFile
 from dtl_core.serving import MultiTask
 from dtl_core.training import Recipe, evaluate, fit, seed_everything
 
+from ..json_files import write_json
 from ..paths import recorded_path, results_dir
 
 METHODS = ("linear", "bitfit", "adaptformer", "lora", "dtl", "dtl+")  # those of which runs are recorded
@@ -42,7 +43,7 @@ CLASSES, MEAN, STD = 4, (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 
 
 class DrawnImages(Dataset):
-    """Twelve blotches from a seed through the transform of the runs, in double precision; the tint is the class."""
+    """Twelve blotches from a seed, through a run's transform, in double precision. The tint is the class."""
 
     def __init__(self, transform):
         draw = np.random.Generator(np.random.PCG64(0)).integers(0, 120, (12, 40, 36, 3))
@@ -62,7 +63,7 @@ class DrawnImages(Dataset):
 
 @cache
 def numbers_of(case: str) -> tuple[float, ...]:
-    """Return what today's code computes in one of ``CASES``, some seconds for all of them.
+    """Compute the numbers of one of ``CASES``; all of them take some seconds.
 
     A method gives the losses of a short ``fit``, what ``evaluate`` says of it and the logits of two images; serving the
     logits of two tasks; views the means of augmented and of cropped images.
@@ -77,7 +78,7 @@ def numbers_of(case: str) -> tuple[float, ...]:
 
 
 def _backbone() -> nn.Module:
-    """The toy with weights that do not hang on how a version of timm draws them."""
+    """Return the toy with weights that do not depend on how a version of timm draws them."""
     backbone = load_backbone("toy/vit")
     for i, (name, p) in enumerate(sorted(backbone.named_parameters())):
         _draw(p, seed=i, around=1.0 if "norm" in name and name.endswith("weight") else 0.0)
@@ -113,21 +114,16 @@ def _serving(images: DrawnImages) -> tuple[float, ...]:
 
 
 def same_numbers(one, other) -> bool:
-    """Whether two accounts agree to ``TOLERANCE``."""
+    """Return whether two lists of numbers agree to ``TOLERANCE``."""
     return len(one) == len(other) and np.allclose(one, other, rtol=TOLERANCE, atol=TOLERANCE)
 
 
 def behaviour_path(root: Path | None = None) -> Path:
-    """Return where the behaviours are recorded."""
     return (root or results_dir()) / "behaviour.json"
 
 
 def load_behaviours(path: Path | None = None) -> dict[str, dict]:
-    """Return the recorded behaviours by id: numbers by case, and the digests by file under which they were computed.
-
-    Raises:
-        DamagedFile: the record is not whole.
-    """
+    """Return the recorded behaviours by id: numbers by case, and the digests by file under which they were computed."""
     path = path or recorded_path(behaviour_path())
     if not path.is_file():
         return {}
@@ -144,13 +140,7 @@ def _read(path: Path, _written: int) -> dict[str, dict]:
 
 
 def behaves_as(case: str, code: dict[str, str], now: dict[str, str]) -> bool:
-    """Whether the code of a card and today's compute the same numbers.
-
-    Args:
-        case: one of ``CASES``.
-        code: digests of the card, by file.
-        now: today's.
-    """
+    """Return whether today's code (digests ``now``) computes the same numbers in a case as the code of a card."""
     older = {name: digest for name, digest in code.items() if now.get(name) != digest}
     return any(
         case in behaviour["numbers"]
@@ -161,14 +151,9 @@ def behaves_as(case: str, code: dict[str, str], now: dict[str, str]) -> bool:
 
 
 def record_behaviour(code: dict[str, str], path: Path | None = None) -> Path | None:
-    """Put today's digests under the id whose numbers today's code gives; a new id where it gives others.
+    """Add today's digests to the id whose numbers today's code gives, or to a new id where it gives others.
 
-    Args:
-        code: today's digests, by file.
-        path: of the record; the project's if None.
-
-    Returns:
-        The file, or None where nothing was to be added.
+    Return the file, or None where there was nothing to add.
     """
     path = path or behaviour_path()
     behaviours, here = load_behaviours(path), {case: numbers_of(case) for case in CASES}
@@ -190,6 +175,4 @@ def record_behaviour(code: dict[str, str], path: Path | None = None) -> Path | N
         n: [*known["code"].get(n, ()), *([d] if n in added else [])]
         for n, d in sorted({**known["code"], **code}.items())
     }
-    with written_whole(path) as temporary:
-        temporary.write_text(json.dumps(behaviours, indent=1) + "\n", encoding="utf-8")
-    return path
+    return write_json(path, behaviours)

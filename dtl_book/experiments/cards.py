@@ -1,4 +1,4 @@
-"""Run cards: one JSON file a run, written whole, with everything that is needed to say what it shows."""
+"""Run cards: one JSON file per run, written whole, with everything needed to interpret its result."""
 
 from __future__ import annotations
 
@@ -12,80 +12,61 @@ from pathlib import Path
 
 import pandas as pd
 
-from dtl_core.files import DamagedFile, written_whole
+from dtl_core.files import DamagedFile
 
+from ..json_files import write_json
 from ..paths import results_roots
 
 
 @dataclass(frozen=True)
 class RunCard:
-    """The record of one run.
+    """The record of one run."""
 
-    Attributes:
-        method: a key of ``baselines.METHODS``.
-        profile, benchmark, task: what was run; a laptop accuracy never stands beside a paper accuracy.
-        purpose: "final" (refitted on all training images, tested once) or "select" (a learning rate or drop path, scored on val200).
-        train_split, test_split: list files.
-        seed, lr, readout, recipe: how; ``recipe`` holds all of it, the method's config included.
-        backbone, backbone_sha256, image_size: the frozen network.
-        data_digest: of the training list and of the test list.
-        parameters: trained ones, the head included, and without it.
-        accuracy, balanced_accuracy, loss: on the test split, in [0, 1]; balanced is the mean over classes.
-        epochs: a row per epoch.
-        seconds: of training, prefix cache not counted; ``cache_seconds`` is the cache's part of this run.
-        peak_bytes: CUDA's; None where it was not measured.
-        cache: type on disk of the prefix cache, or None; ``cache_inexact`` says why it was not exact.
-        backbone_dtype: of the frozen weights and the tokens.
-        protocol: "authors" or "clean", see ``Profile``.
-        shots: training images a class, where the benchmark has shots.
-        kept_epoch: whose parameters were tested: the last, or the best on validation images.
-        targets: accuracies on further test sets by name, for a run on the source of domain generalization.
-        switches: pitfalls that were switched on, see ``Pitfalls``.
-        accuracy_within: with the answer sought among the classes that occur, where those are not all (ImageNet-A, -R).
-        code: digests of the files that the run passed through, see ``code_of``; empty on cards from before it was noted.
-        run: the whole record of what was asked for, see ``Run``; empty on cards from before it was noted.
-        device, threads, precision, versions, machine, created: where and when.
-    """
-
-    method: str
+    method: str  # a key of baselines.METHODS
+    # laptop and paper accuracies are never mixed
     profile: str
     benchmark: str
     task: str
+    # "final": refitted on all training images, tested once; "select": a setting that is tried, scored on val200
     purpose: str
-    train_split: str
+    train_split: str  # list files
     test_split: str
     seed: int
     lr: float
     readout: str
-    recipe: dict
+    recipe: dict  # the whole recipe, the method's config included
     backbone: str
     backbone_sha256: str
     image_size: list[int]
-    data_digest: dict[str, str]
+    data_digest: dict[str, str]  # of the training list and of the test list
     classes: int
-    parameters: int
+    parameters: int  # trained ones, the head included; without it parameters_without_head
     parameters_without_head: int
+    # on the test split, in [0, 1]; balanced is the mean over classes
     accuracy: float
     balanced_accuracy: float
     loss: float
-    epochs: list[dict]
-    seconds: float
+    epochs: list[dict]  # a row per epoch
+    seconds: float  # of training, without the prefix cache; cache_seconds is what this run spent on the cache
     cache_seconds: float
-    peak_bytes: int | None
-    cache: str | None
+    peak_bytes: int | None  # CUDA's; None where it was not measured
+    cache: str | None  # type on disk of the prefix cache, or None; cache_inexact says why it was not exact
     cache_inexact: str
     device: str
     threads: int
     precision: str
-    backbone_dtype: str = "float32"
-    protocol: str = "clean"
-    shots: int | None = None
-    kept_epoch: int | None = None
+    backbone_dtype: str = "float32"  # of the frozen weights and the tokens
+    protocol: str = "clean"  # "authors" or "clean", see Profile
+    shots: int | None = None  # training images a class, where the benchmark has shots
+    kept_epoch: int | None = None  # whose parameters were tested: the last, or the best on validation images
+    # accuracies on further test sets by name, for a run on the source of domain generalization
     targets: dict[str, dict] = field(default_factory=dict)
+    # accuracy over only the classes that occur, where these are not all (ImageNet-A, -R)
     accuracy_within: float | None = None
-    switches: dict = field(default_factory=dict)
+    switches: dict = field(default_factory=dict)  # pitfalls that were switched on, see Pitfalls
+    # digests of the files that the run used, see code_of; empty on older cards
     code: dict[str, str] = field(default_factory=dict)
-    run: dict = field(default_factory=dict)
+    run: dict = field(default_factory=dict)  # the Run that was asked for; empty on older cards
     versions: dict[str, str] = field(
         default_factory=lambda: {p: version(p) for p in ("torch", "torchvision", "timm", "numpy")}
     )
@@ -100,7 +81,7 @@ NOT_FINITE = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
 
 
 def _to_json(value: object) -> object:
-    """Numbers that are not finite as their names, however deep."""
+    """Replace numbers that are not finite by their names, however deep."""
     if isinstance(value, dict):
         return {key: _to_json(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -109,7 +90,7 @@ def _to_json(value: object) -> object:
 
 
 def _from_json(value: object) -> object:
-    """Their names as numbers again, however deep."""
+    """Turn the names of such numbers into numbers again, however deep."""
     if isinstance(value, dict):
         return {key: _from_json(inner) for key, inner in value.items()}
     if isinstance(value, list):
@@ -118,17 +99,15 @@ def _from_json(value: object) -> object:
 
 
 def save_card(card: RunCard, path: Path) -> Path:
-    """Writes a card as strict JSON, whole or not at all. A number that is not finite is written as "inf", "-inf" or "nan"."""
-    with written_whole(path) as temporary:
-        temporary.write_text(json.dumps(_to_json(asdict(card)), indent=1, allow_nan=False) + "\n")
-    return path
+    """Write a card as strict JSON, whole or not at all. A number that is not finite becomes "inf", "-inf" or "nan"."""
+    return write_json(path, _to_json(asdict(card)), allow_nan=False)
 
 
 def load_card(path: str | Path) -> RunCard:
-    """Reads a card. The names of numbers that are not finite are numbers again; older cards have Infinity, which is read too.
+    """Read a card. Names of numbers that are not finite become numbers again; the Infinity of older cards is read too.
 
     Raises:
-        DamagedFile: it is no card, or not a whole one.
+        DamagedFile: the file is not a complete card.
         FileNotFoundError: there is no such card.
     """
     if not Path(path).is_file():
@@ -144,14 +123,13 @@ def load_card(path: str | Path) -> RunCard:
 def load_cards(
     profile: str, benchmark: str = "vtab-1k", purpose: str = "final", root: Path | None = None
 ) -> pd.DataFrame:
-    """All cards of a profile as a table, a row per run; empty, with no columns, where there is none.
+    """Return the cards of a profile as a table: a row per run, a column per field of ``RunCard``.
 
-    Args:
-        profile, benchmark, purpose: of the runs.
-        root: the only folder to read; ``paths.results_roots()`` if None.
+    They are read below ``root`` alone, or below all of ``paths.results_roots()`` if None.
     """
     found = {}
     for place in [root] if root else results_roots():
         found |= {p.relative_to(place).as_posix(): p for p in (place / profile / benchmark).glob("*/*.json")}
     cards = [asdict(load_card(found[name])) for name in sorted(found)]
-    return pd.DataFrame([c for c in cards if c["purpose"] == purpose])
+    columns = [field.name for field in fields(RunCard)]  # also where there is no card
+    return pd.DataFrame([card for card in cards if card["purpose"] == purpose], columns=columns)

@@ -16,7 +16,7 @@ from dtl_core.memory import GIB
 from dtl_core.training import Evaluation, PrefixCache, Recipe, evaluate, fit, seed_everything
 
 from .cards import RunCard
-from .code import code_of
+from .code_digests import code_of
 from .preflight import preflight
 from .recipes import is_official, recipe_of, takes_views
 from .run import DROP_PATH_METHODS, RANKED, Run
@@ -29,32 +29,23 @@ STORED_TEST_BYTES = 16 * GIB
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run before its first step.
-
-    Attributes:
-        run: what is run.
-        recipe: how.
-        info: the backbone's identity.
-        data: the images, with the transforms of the backbone.
-        model: initialised from the seed, on the CPU.
-        options: of ``baselines.build``, as the model was built.
-    """
+    """A run before its first step."""
 
     run: Run
     recipe: Recipe
-    info: BackboneInfo
-    data: RunData
-    model: nn.Module
-    options: dict
+    info: BackboneInfo  # the backbone's identity
+    data: RunData  # the images, with the transforms of the backbone
+    model: nn.Module  # initialised from the seed, on the CPU
+    options: dict  # of baselines.build, as the model was built
 
     @property
     def cacheable(self) -> bool:
-        """Whether the method has a frozen prefix, and neither drop path nor a random transform changes what it gives."""
+        """Whether the method has a frozen prefix, and neither drop path nor a random transform changes its output."""
         fixed = getattr(self.data.train.transform, "deterministic", False)
         return hasattr(self.model, "prefix") and fixed and not self.recipe.drop_path
 
     def stored_bytes(self) -> tuple[int, int]:
-        """Return what the frozen prefix of the training and of the test images takes on disk, where ``cacheable``.
+        """Return what the stored prefix of the training and of the test images takes on disk, where ``cacheable``.
 
         Test images that would take more than ``STORED_TEST_BYTES`` are not stored: 0.
         """
@@ -89,24 +80,19 @@ def prepare(run: Run) -> Prepared:
 
 
 def execute(
-    run: Run,
-    *,
-    cache: bool = True,
-    prefixes: Path | None = None,
-    keep_checkpoint: bool = True,
-    progress: bool = True,
+    run: Run, *, cache: bool = True, prefixes: Path | None = None, keep_checkpoint: bool = True, progress: bool = True
 ) -> tuple[RunCard, nn.Module]:
-    """Train one method on one task, test it once, and return the card and the model. Write no card.
+    """Train one method on one task, test it once, and return the card, which is not written, and the model.
 
     Args:
         run: what is run.
         cache: train from the stored prefix where the method has one and that is exact.
         prefixes: folder of the stored prefix, see ``PrefixCache``.
         keep_checkpoint: write the state after each epoch and continue a run that was killed.
-        progress: say beforehand what the run will be (``preflight``), and show bars.
+        progress: print the plan of the run beforehand, and show bars.
 
     Raises:
-        CannotFit: the device's memory has no room for a step.
+        CannotFit: the device has no memory for a step.
     """
     ready = prepare(run)
     recipe, info, model, data = ready.recipe, ready.info, ready.model, ready.data
@@ -154,7 +140,7 @@ def execute(
     card = RunCard(
         run=asdict(run), method=run.method, profile=run.profile, benchmark=run.benchmark, task=run.task, purpose=run.purpose,
         protocol=run.protocol or run.sizes.protocol, shots=data.shots, seed=run.seed, lr=recipe.lr, recipe=asdict(recipe),
-        readout=getattr(model, "readout", "mean"), switches=run.pitfalls.turned(),
+        readout=getattr(model, "readout", "mean"), switches=run.pitfalls.active(),
         backbone=info.name, backbone_sha256=info.sha256, backbone_dtype=run.backbone_dtype, image_size=list(info.image_size),
         train_split=train_split, test_split=test_split, classes=data.train.classes,
         data_digest={train_split: data.train.digest, test_split: data.test.digest},
@@ -168,7 +154,7 @@ def execute(
 
 
 def _within(data: Dataset) -> tuple[int, ...] | None:
-    """The classes that occur, where they are only some of those that the head has (ImageNet-A and -R)."""
+    """Return the classes that occur, where they are only some of the head's (ImageNet-A and -R)."""
     present = getattr(data, "present_classes", None)
     return present if present is not None and len(present) < data.classes else None
 

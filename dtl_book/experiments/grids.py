@@ -1,4 +1,4 @@
-"""Which runs are recorded beside the benchmarks: DTL's ablations, the field's pitfalls, a frozen backbone in bf16."""
+"""Which runs are recorded beside the benchmarks: DTL's ablations, common pitfalls, a frozen backbone in bf16."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ LETTERS = {"inject_from": "M", "rank": "r", "beta": "beta", "dwconv_kernel": "k"
 
 PITFALLS = "pitfalls"  # folder of the cards; the runs without a switch are those of VTAB-1K
 PITFALL_METHODS = ("linear", "dtl")
-SWITCHES = {
+PITFALL_VARIANTS = {
     "half": Pitfalls(normalisation="half"),  # the packaged ViT wants ImageNet's
     "jpeg75": Pitfalls(jpeg=75),
     "jpeg30": Pitfalls(jpeg=30),
     "cls": Pitfalls(readout="cls"),
 }
 
-HALF_TASKS = ("mnist", "shape_location")
+BF16_TASKS = ("mnist", "shape_location")
 
 
 def variants() -> dict[str, DTLConfig]:
@@ -45,28 +45,28 @@ def variants() -> dict[str, DTLConfig]:
 
 
 def task_of(profile: str) -> str:
-    """Return the task that a profile runs the ablations on."""
+    """Return a profile's task for the ablations."""
     return OFFICIAL if profile == "paper" else TASK
 
 
 def pitfall_tasks(profile: str) -> tuple[str, ...]:
-    """Return the two tasks that a profile measures the pitfalls on."""
+    """Return a profile's two tasks for the pitfalls."""
     if profile == "paper":
         # released without loss, and JPEG in the common archive, as the field reports
         return ("svhn", "cifar")
     return ("mnist", "elpv")  # the laptop's real pictures
 
 
-def is_run(method: str, switch: str) -> bool:
-    """Return whether a method has a run with this one of ``SWITCHES``: DTL reads the mean and nothing else."""
-    return not (method.startswith("dtl") and SWITCHES[switch].readout == "cls")
+def pitfall_applies(method: str, pitfall: str) -> bool:
+    """Return whether a method has a run with this one of ``PITFALL_VARIANTS``: DTL reads the mean and nothing else."""
+    return not (method.startswith("dtl") and PITFALL_VARIANTS[pitfall].readout == "cls")
 
 
-def half_folder(profile: str) -> str:
+def bf16_folder(profile: str) -> str:
     """Return the folder of a profile's cards in bf16: beside those in fp32, never among them."""
     return f"{profile}-bf16"
 
 
-def half_logits_path(profile: str, task: str, root: Path | None = None) -> Path:
+def bf16_logits_path(profile: str, task: str, root: Path | None = None) -> Path:
     """Return the file that says how far a trained model's logits move when its backbone is cast to bf16."""
-    return (root or results_dir()) / half_folder(profile) / "logits" / f"{task}.json"
+    return (root or results_dir()) / bf16_folder(profile) / "logits" / f"{task}.json"

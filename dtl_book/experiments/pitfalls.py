@@ -1,4 +1,4 @@
-"""The field's pitfalls, to be measured: normalisation, weights, readout, and pictures that went through JPEG."""
+"""Common pitfalls, to be measured: normalisation, weights, readout, and images that went through JPEG."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ NORMALISATIONS = {"half": ((0.5,) * 3, (0.5,) * 3), "imagenet": ((0.485, 0.456, 
 
 @dataclass(frozen=True)
 class Pitfalls:
-    """What codebases of the field do differently. The defaults leave a run as it is.
+    """What other codebases do differently. The defaults leave a run as it is.
 
     Attributes:
         normalisation: a pitfall to measure: of the inputs; `own` is the backbone's, `half` mean and deviation 0.5 (the
             authors' for both backbones), `imagenet` those of ImageNet's images. Many codebases take one where the weights
             want the other.
-        weights: a pitfall to measure: another backbone in the place of the profile's, such as
+        weights: a pitfall to measure: another backbone instead of the profile's, such as
             `vit_base_patch16_224.augreg_in21k`, to which timm's old name of the paper's weights now points.
-        readout: a pitfall to measure: the class token (`cls`, not for DTL) in the place of the patch tokens' mean.
+        readout: a pitfall to measure: the class token (`cls`, not for DTL) instead of the patch tokens' mean.
         jpeg: a pitfall to measure: quality, 1 to 95, at which every picture is stored once before it is read. 75 is
             Pillow's default, with which the common VTAB-1K archive was made. 0 leaves it as it is.
     """
@@ -44,7 +44,7 @@ class Pitfalls:
         if not 0 <= self.jpeg <= 95:
             raise ValueError(f"jpeg is {self.jpeg}: a quality from 1 to 95, or 0 for none")
 
-    def turned(self) -> dict:
+    def active(self) -> dict:
         """Return those that are not at their default."""
         return {k: v for k, v in asdict(self).items() if v != getattr(Pitfalls(), k)}
 
@@ -56,14 +56,14 @@ class Pitfalls:
         return replace(info, mean=mean, std=std)
 
     def applied(self, data: Dataset) -> Dataset:
-        """Send the pictures of a data set through JPEG where that is switched on. Changes its transform in place."""
+        """Send the images of a data set through JPEG where that is switched on. Changes its transform in place."""
         if self.jpeg:
             data.transform = ThroughJpeg(data.transform, self.jpeg)
         return data
 
 
 class ThroughJpeg:
-    """Stores a picture as JPEG, opens it again, and goes on with another transform.
+    """A transform that stores an image as JPEG, opens it again, and applies another transform.
 
     Attributes:
         deterministic, augmentation: of the transform that follows.
@@ -75,7 +75,6 @@ class ThroughJpeg:
         self.augmentation = getattr(after, "augmentation", "none")
 
     def __call__(self, image: Image.Image):
-        """An RGB image -> what the transform gives."""
         stored = io.BytesIO()
         image.save(stored, "JPEG", quality=self.quality)
         return self.after(Image.open(stored).convert("RGB"))

@@ -1,4 +1,4 @@
-"""What a run will be, said before its first step: weights, data, device, memory and time. What cannot fit is refused."""
+"""The plan of a run before its first step: weights, data, device, memory and time. What cannot fit is refused."""
 
 from __future__ import annotations
 
@@ -45,38 +45,23 @@ class Speed:
 
 @dataclass(frozen=True)
 class Preflight:
-    """What a run will be.
-
-    Attributes:
-        run: what is run.
-        backbone: the weights.
-        data: split -> (images, digest), the training split first.
-        device, precision: where, and in which types.
-        batch_size, passes: images a step; passes over the training images.
-        planned_bytes: peak of a training step from images, as ``plan_training`` counts it.
-        free_bytes: of the device, for each of the runs that share it; None where it is not known.
-        share: runs that share the device.
-        reserve_gib: of the free memory, left for what is not counted.
-        cached: whether the prefix is run once and stored.
-        fit: the largest batch, where this one does not fit.
-        speed: of a few timed steps; None where none was taken.
-        stored_bytes: on disk, of the prefix of the training and of the test images; 0 where none is stored.
-    """
+    """The plan of a run."""
 
     run: Run
     backbone: BackboneInfo
-    data: dict[str, tuple[int, str]]
+    data: dict[str, tuple[int, str]]  # split -> (images, digest), the training split first
     device: str
     precision: str
     batch_size: int
-    passes: int
-    planned_bytes: int
-    free_bytes: int | None
-    share: int
-    reserve_gib: float
-    cached: bool
-    fit: BatchFit | None = None
-    speed: Speed | None = None
+    passes: int  # over the training images
+    planned_bytes: int  # peak of a training step from images, as plan_training counts it
+    free_bytes: int | None  # of the device, for each of the runs that share it; None where unknown
+    share: int  # runs that share the device
+    reserve_gib: float  # of the free memory, left for what is not counted
+    cached: bool  # whether the prefix is run once and stored
+    fit: BatchFit | None = None  # the largest batch, where this one does not fit
+    speed: Speed | None = None  # of a few timed steps; None where none was taken
+    # on disk, of the prefix of the training and of the test images; 0 where none is stored
     stored_bytes: tuple[int, int] = (0, 0)
 
     def seconds(
@@ -99,12 +84,12 @@ class Preflight:
         return f"a step of {self.batch_size} images needs {format_bytes(self.planned_bytes)} (planned), {free} free{shared}"
 
     def disk(self) -> str:
-        """Return what the stored prefix takes, in words; empty where none is stored."""
+        """Return the size of the stored prefix in words; empty where none is stored."""
         total = sum(self.stored_bytes)
         return f"the frozen prefix takes {format_bytes(total)} on disk, shared by the runs of a task" if total else ""
 
     def text(self) -> str:
-        """Return all of it for the ``paper`` profile, line by line; one line with shortened digests for the others."""
+        """Return the plan: several lines for the ``paper`` profile, one line with shortened digests for the others."""
         seconds = self.seconds()
         takes = "not timed" if seconds is None else f"about {format_seconds(seconds)}, from {TIMES} timed steps"
         if self.run.profile != "paper":
@@ -140,7 +125,7 @@ class Preflight:
 
 
 def format_seconds(seconds: float) -> str:
-    """Return a time in the unit that a person would say it in."""
+    """Return a time in a convenient unit."""
     for unit, length in (("h", 3600), ("min", 60)):
         if seconds >= 1.5 * length:
             return f"{seconds / length:.1f} {unit}"
@@ -153,14 +138,14 @@ def format_bytes(n: int) -> str:
 
 
 def fits(planned_bytes: int, free_bytes: int | None, reserve_gib: float) -> bool:
-    """Return whether there is room; where the free memory is not known, it is hoped."""
+    """Return whether there is room; assumed where the free memory is unknown."""
     return free_bytes is None or planned_bytes <= free_bytes - reserve_gib * GIB
 
 
 def free_memory(device: torch.device) -> int | None:
     """Return the bytes that a run could still take on a device: CUDA's own answer, else the machine's available memory.
 
-    Without psutil the whole memory of the machine is taken, and None on a system that does not tell even that.
+    Without psutil that is the machine's whole memory, and None on a system that does not report even that.
     """
     if device.type == "cuda":
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # of earlier runs, free again
@@ -178,23 +163,16 @@ def free_memory(device: torch.device) -> int | None:
 
 @lru_cache(maxsize=64)
 def _planned_bytes(method: str, backbone: str, options: tuple, **setting) -> int:
-    """The peak; kept, since the runs of a task differ in seed and learning rate alone."""
+    """Return the peak; cached, since the runs of a task differ only in seed and learning rate."""
     return plan_training(method, backbone, **setting, **dict(options)).peak_bytes
 
 
-def preflight(
-    ready: Prepared, *, cached: bool, timed: bool = True, device: str | None = None, share: int = 1
-) -> Preflight:
-    """Plan a prepared run and take a few timed steps of it, which change nothing of the model.
+def preflight(ready: Prepared, *, cached: bool, timed: bool = True, share: int = 1) -> Preflight:
+    """Plan a prepared run for ``share`` runs on one device and, if ``timed``, time a few steps of it.
 
-    Args:
-        ready: of ``prepare``. Where steps are timed its model is moved to the device.
-        cached: whether the run stores its prefix.
-        timed: take the steps; none is taken where the plan does not fit.
-        device: chosen if None.
-        share: runs that will share the device's memory.
+    The steps change nothing of the model, which moves to the device; none is taken where the plan does not fit.
     """
-    where, recipe, run, data = pick_device(device), ready.recipe, ready.run, ready.data
+    where, recipe, run, data = pick_device(), ready.recipe, ready.run, ready.data
     precision = pick_precision(recipe.precision, where)
     setting = dict(
         image_size=ready.info.image_size, num_classes=data.train.classes,
@@ -220,13 +198,9 @@ def preflight(
 
 
 def speed_of(ready: Prepared, device: torch.device, precision: str, cached: bool, batch: int) -> Speed:
-    """Take a few steps of a prepared run. Its model is moved to the device; its weights and gradients stay as they were.
+    """Time a few steps of a prepared run, from the stored prefix if ``cached``.
 
-    Args:
-        ready: of ``prepare``.
-        device, precision: of the run.
-        cached: whether the run stores its prefix, and steps from there.
-        batch: images a step.
+    Its model is moved to the device; its weights and gradients stay as they were.
     """
     model = ready.model.to(device)
     start, training = time.perf_counter(), model.training
@@ -258,7 +232,7 @@ def speed_of(ready: Prepared, device: torch.device, precision: str, cached: bool
 
 
 def _shortest(work: Callable[[], object], device: torch.device) -> float:
-    """Seconds of one call: the shortest of a few, after one that warms up."""
+    """Return the seconds of the shortest of a few calls, after one that warms up."""
     seconds = []
     for _ in range(TIMES + 1):
         start = time.perf_counter()

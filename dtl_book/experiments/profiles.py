@@ -8,45 +8,34 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Profile:
-    """One row of the profile table.
+    """One row of the profile table."""
 
-    Attributes:
-        name: ``smoke``, ``laptop`` or ``paper``.
-        backbone: name for ``load_backbone``.
-        image_size: side of the square input, pixels.
-        epochs: passes over the training images in a recorded run.
-        batch_size: images a step.
-        least_steps: a set too small for so many steps in these epochs gets more epochs.
-        few_shot_steps: the same for few-shot sets. The laptop's 100 are what the authors' 100 epochs take at one shot.
-        protocol: "authors": their recipe for the task, and for few-shot the best epoch on the validation list; "clean":
-            learning rates (and drop paths of DTL, where a grid of them is given) chosen on validation images from one grid
-            for all methods, and the last epoch.
-        network: one phrase for captions and tables of any benchmark.
-        images: what VTAB-1K's tasks train on, where that is worth a word.
-    """
-
-    name: str
-    backbone: str
-    image_size: int
-    epochs: int
+    name: str  # smoke, laptop or paper
+    backbone: str  # name for load_backbone
+    image_size: int  # side of the square input, pixels
+    epochs: int  # passes over the training images in a recorded run
     batch_size: int
-    least_steps: int
+    least_steps: int  # a set too small for this many steps in these epochs gets more epochs
+    # the same for few-shot sets. The laptop's 100 are what the authors' 100 epochs take at one shot
     few_shot_steps: int
+    # "authors": their recipe for the task, and for few-shot the best epoch on the validation list; "clean": learning
+    # rates (and drop paths of DTL, where a grid of them is given) chosen on validation images from one grid for all
+    # methods, and the last epoch
     protocol: str
-    network: str
-    images: str = ""
+    network: str  # a phrase for captions and tables of any benchmark
+    images: str = ""  # what VTAB-1K's tasks train on, where that is worth mentioning
 
     @property
     def setting(self) -> str:
-        """One phrase for captions and tables of VTAB-1K."""
+        """A phrase for captions and tables of VTAB-1K."""
         return f"{self.network}, {self.images}" if self.images else self.network
 
     def least_steps_of(self, benchmark: str) -> int:
-        """The least number of steps of a run on a benchmark."""
+        """Return the least number of steps of a run on a benchmark."""
         return self.few_shot_steps if benchmark == "few-shot" else self.least_steps
 
     def setting_of(self, benchmark: str) -> str:
-        """One phrase for captions and tables of a benchmark."""
+        """Return a phrase for captions and tables of a benchmark."""
         return self.setting if benchmark == "vtab-1k" else self.network
 
 
@@ -67,11 +56,7 @@ PROFILES = {
 
 
 def get_profile(name: str | None = None) -> Profile:
-    """The profile by name, else by ``DTL_PROFILE``, else ``laptop``.
-
-    Raises:
-        ValueError: for a name that is no profile.
-    """
+    """Return the profile of this name, else of ``DTL_PROFILE``, else ``laptop``."""
     name = name or os.environ.get("DTL_PROFILE") or "laptop"
     if name not in PROFILES:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""The recipe of a run: the authors' own where they have one, a short one for the laptop, and what the run asks for."""
+"""The recipe of a run: the authors' where they have one, a short one for the laptop, and what the run asks for."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ BENCHMARKS = {"vtab-1k": "vtab-1k", "few-shot": "fgfs", "domain": "domain_genera
 
 
 def recipe_of(run: Run, backbone: nn.Module | None = None, images: int | None = None) -> Recipe:
-    """Return the recipe of a run, which nothing changes afterwards.
+    """Return the final recipe of a run.
 
     Args:
         run: what it asks for goes before all else.
-        backbone: whose depth sets DTL's configuration; without it that of the recipe stays as it is.
-        images: training images; where so few would give too few steps, there are more epochs.
+        backbone: its depth sets DTL's configuration; without it the recipe's own stays.
+        images: training images; where there are too few for enough steps, there are more epochs.
     """
     recipe, drop_path = _of_the_profile(run), run.drop_path
     asked = {"lr": run.lr, "batch_size": run.batch_size, "drop_path": drop_path}
@@ -48,7 +48,7 @@ def recipe_of(run: Run, backbone: nn.Module | None = None, images: int | None = 
 def augmentation_of(run: Run) -> str:
     """Return the augmentation of the training images, see ``augment.train_transform``.
 
-    On letters and digits that of the authors becomes the form that keeps the class: flips and turns would make others.
+    On letters and digits the authors' becomes the form that keeps the class: flips and turns would make other classes.
     """
     asked = run.augmentation or _of_the_profile(run).augmentation
     keeps = run.benchmark in ("few-shot", "domain") and not is_official(run)
@@ -67,7 +67,7 @@ def takes_views(run: Run) -> bool:
 
 
 def _of_the_profile(run: Run) -> Recipe:
-    """The authors' schedule in ``paper``; else a short cosine with a tenth of warm-up.
+    """Return the authors' schedule in ``paper``; else a short cosine with a tenth of warm-up.
 
     Under the authors' protocol DTL and DTL+ take their script's row for the task: learning rate, drop path and kernel. All
     other runs of ``paper`` have the same schedule and augmentation.
@@ -90,7 +90,7 @@ def _of_the_profile(run: Run) -> Recipe:
 
 
 def script_name(run: Run) -> str:
-    """Return what the authors' scripts call the task; its own name where they have none for it."""
+    """Return the authors' name of the task; the task itself where their scripts have none."""
     if run.benchmark == "few-shot":
         return f"{official_set(run.task)}-FS" if official_set(run.task) else run.task
     if run.benchmark == "domain":
@@ -100,13 +100,13 @@ def script_name(run: Run) -> str:
 
 
 def short(recipe: Recipe, epochs: int) -> Recipe:
-    """Return the recipe in so few epochs, a tenth of them warm-up."""
+    """Return the recipe with this many epochs, a tenth of them warm-up."""
     warmup = max(1, round(epochs / 10))
     return replace(recipe, epochs=epochs, warmup_epochs=warmup, warmup_lr=1e-4, cooldown_epochs=0)
 
 
 def at_least(recipe: Recipe, steps: int, images: int) -> Recipe:
-    """Return the recipe with as many epochs as so many steps take on so few images."""
+    """Return the recipe with enough epochs for this many steps on this many images."""
     size = min(recipe.batch_size, images)
     needed = math.ceil(steps / (images // size))
     return recipe if needed <= recipe.epochs else short(recipe, needed)

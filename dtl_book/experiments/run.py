@@ -38,7 +38,7 @@ class Run:
             `oxford-pets`); for domain the source (`mnist`, `imagenet`), which is tested on every domain, or one target.
         method: how to adapt.
         benchmark: which one the task is of.
-        data: your own images in place of a benchmark: `folder:PATH`, one sub-folder per class.
+        data: your own images instead of a benchmark: `folder:PATH`, one sub-folder per class.
         shots: training images a class (few-shot); 16 if not given.
         protocol: `authors` (their recipe for the task) or `clean`; the profile's if not given.
         profile: sizes and sources; `DTL_PROFILE`, else laptop.
@@ -55,14 +55,11 @@ class Run:
             lora, ssf, repadapter), so that their output can be stored as DTL's is.
         rank: of LoRA, of DTL's maps, or the width of AdaptFormer's bottleneck; the method's own if not given.
         taps: let the linear probe read every block's input too.
-        pitfalls: what the field gets wrong, to be measured.
+        pitfalls: common mistakes, to be measured.
         purpose: "final" (tested once) or "select" (a setting that is tried, scored on validation images).
-        config: of DTL, in the place of the profile's.
+        config: of DTL, instead of the profile's.
         group: folder of the card, where it is not the benchmark's.
-        variant: what sets the run apart in its group; a part of the card's name.
-
-    Raises:
-        ValueError: a value is out of range, or does not go with another.
+        variant: what distinguishes the run in its group; a part of the card's name.
     """
 
     task: str = ""
@@ -131,7 +128,6 @@ class Run:
 
     @property
     def sizes(self) -> Profile:
-        """The profile."""
         return get_profile(self.profile)
 
     @property
@@ -150,7 +146,7 @@ class Run:
         return f"{self.task}, {self.shots} shots" if self.shots else self.task
 
     def card(self, root: Path | None = None) -> Path:
-        """Return where the card lies, below ``root`` or the recorded results.
+        """Return the path of the card below ``root`` or the recorded results.
 
         Runs with a backbone in bfloat16 have a folder beside the profile's: they never stand among the others.
         """
@@ -161,7 +157,7 @@ class Run:
 
     @property
     def failure(self) -> Path:
-        """Where the run is recorded as failed; its log lies beside that, as ``.log``."""
+        """Where a failed run is recorded; its log is beside that, as ``.log``."""
         profile, *rest = self.card().relative_to(results_dir()).parts
         return results_dir().joinpath(profile, "failed", *rest)
 
@@ -199,7 +195,7 @@ def card_path(
     shots: int | None = None,
     drop_path: float | None = None,
 ) -> Path:
-    """Return where a card lies: ``results/<profile>/<benchmark>/<task>/<method>-seed0.json``.
+    """Return the path of a card: ``results/<profile>/<benchmark>/<task>/<method>-seed0.json``.
 
     With ``shots`` it is ``<method>-4shot-seed0.json``; with ``lr``, ``drop_path`` or both a selection card,
     ``select-<method>-lr0.001-dp0.1-seed0.json``.

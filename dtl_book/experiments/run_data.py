@@ -1,4 +1,4 @@
-"""What a run reads: the images it trains on, those it is tested on, and those an epoch is chosen on."""
+"""The data of a run: the images for training and testing, and those on which an epoch is chosen."""
 
 from __future__ import annotations
 
@@ -23,21 +23,14 @@ FOLDER_SPLITS = {"final": ("trainval", "test"), "select": ("train", "val")}
 
 @dataclass(frozen=True)
 class RunData:
-    """The data sets of a run.
-
-    Attributes:
-        train: training images.
-        test: what the run's accuracy is taken on.
-        targets: further test sets by name: the domains that a source is carried over to.
-        validation: what the epoch to keep is chosen on; None where the last one is kept.
-        shots: images a class, where the benchmark has shots.
-    """
+    """The data sets of a run."""
 
     train: Dataset
     test: Dataset
+    # further test sets by name: the domains to which a source is transferred
     targets: dict[str, Dataset] = field(default_factory=dict)
-    validation: Dataset | None = None
-    shots: int | None = None
+    validation: Dataset | None = None  # for choosing the epoch to keep; None where the last one is kept
+    shots: int | None = None  # images a class, where the benchmark has shots
 
     @property
     def names(self) -> tuple[str, str]:
@@ -56,14 +49,6 @@ def open_data(run: Run, info: BackboneInfo) -> RunData:
 
     A domain run on the source is tested on all domains. One on another domain trains on the source and is tested on that
     domain alone, as the authors' runs are.
-
-    Args:
-        run: trained on all training images and tested on the test list ("final"), or tested on validation images.
-        info: image size and normalisation.
-
-    Raises:
-        FileNotFoundError, BadDataset: see the readers.
-        ValueError: an unknown benchmark.
     """
     size, normal = info.image_size, (info.mean, info.std)
     learn = train_transform(size, *normal, augmentation_of(run))
@@ -105,5 +90,5 @@ def open_data(run: Run, info: BackboneInfo) -> RunData:
 
 
 def domains_in(root: Path, source: str) -> list[str]:
-    """Return the folders of a benchmark that can be tested on, but for the source."""
+    """Return the folders of a benchmark that can be tested on, except the source."""
     return sorted(p.parent.parent.name for p in root.glob("*/annotations/val_meta.list") if p.parts[-3] != source)

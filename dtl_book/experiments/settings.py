@@ -20,12 +20,7 @@ LEARNING_RATES = (1e-3, 1e-2)
 
 @dataclass(frozen=True)
 class Setting:
-    """What validation images can choose for a method on a task.
-
-    Attributes:
-        lr: learning rate; the recipe's own if None.
-        drop_path: of DTL and DTL+; the recipe's own if None.
-    """
+    """A learning rate and a drop path; None is the recipe's own."""
 
     lr: float | None = None
     drop_path: float | None = None
@@ -50,9 +45,6 @@ class Grid:
         profile: sizes and sources; `DTL_PROFILE`, else laptop.
         epochs: passes over the images; the recipe's own if not given.
         batch_size: images a step; the recipe's own if not given.
-
-    Raises:
-        ValueError: an empty grid, shots of another benchmark, or a drop path that is none or that no method takes.
     """
 
     tasks: tuple[str, ...] = ()
@@ -82,7 +74,7 @@ class Grid:
 def settings_for(
     method: str, rates: Sequence[float | None], drop_paths: Sequence[float | None] = ()
 ) -> tuple[Setting, ...]:
-    """Return the grid of one method: every learning rate with every drop path; of methods that take none, the rates."""
+    """Return the grid of one method: every learning rate with every drop path, if the method takes one."""
     drops = (drop_paths if method in DROP_PATH_METHODS else ()) or (None,)
     return tuple(Setting(*pair) for pair in product(rates or (None,), drops))
 
@@ -100,7 +92,7 @@ def selection_runs(
 def best_setting(run: Run, rates: Sequence[float | None] | None = None, drop_paths: Sequence[float] = ()) -> Setting:
     """Return the setting with the best accuracy on validation images among the selection cards.
 
-    On a tie the smaller learning rate is taken, then the smaller drop path.
+    On a tie the smaller learning rate wins, then the smaller drop path.
 
     Args:
         run: whose profile, benchmark, task, method, shots and seed the cards have.

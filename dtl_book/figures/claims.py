@@ -1,4 +1,4 @@
-"""What notebook 14 shows: the verdicts as a picture, and each claim with its evidence."""
+"""Pictures and tables of notebook 14: all verdicts, and each claim with its evidence. Rows are those of ``load_verdicts``."""
 
 from __future__ import annotations
 
@@ -20,11 +20,7 @@ WIDTH = 92
 
 
 def claims_frame(rows: list[dict]) -> pd.DataFrame:
-    """A row a claim: id, claim, verdict, parts (how many have which verdict).
-
-    Args:
-        rows: of ``claims.load_verdicts``.
-    """
+    """Return a row per claim: id, claim, verdict, parts (how many have which verdict)."""
     return pd.DataFrame(
         {"id": row["id"], "claim": row["text"], "verdict": _signed(row["verdict"]), "parts": row["summary"]}
         for row in rows
@@ -32,14 +28,7 @@ def claims_frame(rows: list[dict]) -> pd.DataFrame:
 
 
 def draw_verdicts(rows: list[dict]) -> tuple[Figure, str]:
-    """A row of squares for each claim, one for each of its parts, with the sign of its verdict.
-
-    Args:
-        rows: of ``load_verdicts``.
-
-    Returns:
-        The figure, and a sentence that says what is on it.
-    """
+    """Draw a row of squares for each claim, one for each of its parts, with the sign of its verdict; return its sentence, too."""
     most = max(len(row["parts"]) for row in rows)
     fig, ax = plt.subplots(figsize=(6.4, 0.46 * len(rows) + 1.1))
     for y, row in enumerate(rows):
@@ -64,18 +53,7 @@ def draw_verdicts(rows: list[dict]) -> tuple[Figure, str]:
 
 
 def show_claim(rows: list[dict], name: str) -> dict:
-    """Shows one claim: a row for each part, what would decide it, what a doubter should run, and what makes it again.
-
-    Args:
-        rows: of ``load_verdicts``.
-        name: "C1" to "C12".
-
-    Returns:
-        The row of the claim.
-
-    Raises:
-        ValueError: there is no such claim.
-    """
+    """Show a claim and return its row: its parts, what would decide it, what a doubter should run, and how to reproduce it."""
     row = next((row for row in rows if row["id"] == name), None)
     if row is None:
         raise ValueError(f"no claim is called {name}: choose from {rows[0]['id']} to {rows[-1]['id']}")

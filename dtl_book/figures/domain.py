@@ -1,4 +1,4 @@
-"""What notebook 11 shows: the domains as pictures, and what was recorded on them. Says what is missing or was not run."""
+"""Pictures and tables of notebook 11: the domains, and what was recorded on them. What is missing or not run is named."""
 
 from __future__ import annotations
 
@@ -24,23 +24,19 @@ from .. import paths
 from ..experiments import COMPARED
 from ..experiments.cards import load_cards
 from ..experiments.profiles import Profile
-from ..lab.plots import METHOD_STYLES, method_style
+from ..lab.plots import METHOD_STYLES
 from ..tables.benchmarks import domain_cells, domain_table, domains_of
 from ..tables.cells import NOT_RUN
+from .vtab_plots import draw_scores
 
 
 def open_domains(profile: Profile) -> dict[str, DomainShift]:
-    """The test images of the domains that are on the disk, the source first; and a sentence on those that are not.
+    """Return the domains on the disk, the source first: domain -> test images without a transform. Name those that are missing.
 
-    The tiny domains of ``smoke`` are drawn here when they are missing.
-
-    Args:
-        profile: whose data.
-
-    Returns:
-        domain -> images without a transform. Empty without the source, for then nothing can be trained.
+    Without the source nothing can be trained, so the result is empty then. The tiny domains of ``smoke`` are built here
+    when they are missing.
     """
-    from ..standins.build import build_suite  # not at the top: reading notebooks needs no data code
+    from ..standins.suites import build_suite  # not at the top: reading notebooks needs no data code
 
     root, names = paths.domain_dir(profile.name), domains_of(profile.name)
     if profile.name == "smoke" and not all((root / name / "built.json").is_file() for name in names):
@@ -62,15 +58,9 @@ def open_domains(profile: Profile) -> dict[str, DomainShift]:
 
 
 class Sample(Dataset):
-    """Every k-th image of a data set, so that a live run takes seconds. Can be stored by ``PrefixCache``.
+    """Every k-th image of a data set, about ``most`` in all, so that a live run takes seconds. Can be stored by ``PrefixCache``.
 
-    Args:
-        data: the images, in the order of their classes.
-        most: about how many to keep.
-        transform: as in ``DomainShift``, whose own is not applied.
-
-    Attributes:
-        digest: the data's, and the step.
+    The images are in the order of their classes. ``transform`` replaces the data set's own.
     """
 
     def __init__(self, data: DomainShift, most: int, transform=None):
@@ -86,34 +76,23 @@ class Sample(Dataset):
         return (image if self.transform is None else self.transform(image)), label
 
 
-def sample_domains(
-    domains: dict[str, DomainShift], info: BackboneInfo, most: int = 100, invert: bool = False
-) -> dict[str, Sample]:
-    """A sample of every domain, with the transform that the benchmark's runs are tested with.
+def sample_domains(domains: dict[str, DomainShift], info: BackboneInfo, invert: bool = False) -> dict[str, Sample]:
+    """Return about 100 images of every domain, with the transform of the benchmark's tests.
 
-    Args:
-        domains: what ``open_domains`` gave.
-        info: image size and normalisation.
-        most: about how many images of each.
-        invert: turn dark into light and light into dark first.
+    With ``invert`` dark becomes light and light becomes dark first.
     """
     samples = {}
     for name, data in domains.items():
         kind = CropTransform if official_domain(name) else eval_transform
         look = kind(info.image_size, info.mean, info.std)
-        samples[name] = Sample(data, most, v2.Compose([v2.functional.invert, look]) if invert else look)
+        samples[name] = Sample(data, 100, v2.Compose([v2.functional.invert, look]) if invert else look)
     return samples
 
 
-def domain_sheet(domains: dict[str, DomainShift], columns: int = 8) -> Figure:
-    """A row of images for each domain, the same classes below each other.
-
-    Args:
-        domains: what ``open_domains`` gave.
-        columns: images a row.
-    """
+def domain_sheet(domains: dict[str, DomainShift]) -> Figure:
+    """Draw a row of images for each domain, with the same class in each column."""
     classes = sorted(set.intersection(*(set(d.targets) for d in domains.values())))
-    chosen = [classes[i] for i in np.unique(np.linspace(0, len(classes) - 1, columns).round().astype(int))]
+    chosen = [classes[i] for i in np.unique(np.linspace(0, len(classes) - 1, 8).round().astype(int))]
     shape = (len(domains), len(chosen))
     fig, axes = plt.subplots(*shape, figsize=(6.4, 0.95 * len(domains)), squeeze=False)
     for row, (name, data) in zip(axes, domains.items(), strict=True):
@@ -125,50 +104,30 @@ def domain_sheet(domains: dict[str, DomainShift], columns: int = 8) -> Figure:
 
 
 def draw_domains(profile: str = "laptop", root: Path | None = None) -> Figure:
-    """The accuracy of every method on the source and on the targets: mean, and spread over the seeds as bars.
-
-    What was not run on a domain is named on its line.
-    """
-    results, names = domain_table(profile, root), domains_of(profile)
-    y = np.arange(len(names))[::-1]
-    shifts = np.linspace(0.35, -0.35, len(COMPARED))
+    """Draw the accuracy of every method on the source and on the targets: mean, and spread over the seeds as bars."""
+    names = domains_of(profile)
     fig, ax = plt.subplots(figsize=(6.4, 1.7 + 1.1 * len(names)))
-    missing: dict[str, list[tuple[float, str]]] = {}
-    for method, shift in zip(COMPARED, shifts, strict=True):
-        mine = results[results["method"] == method].set_index("domain")[["mean", "spread"]]
-        mine = mine.astype(float).reindex(names)
-        style = {"ls": "", "capsize": 4, **method_style(method)}
-        style["ms"] = 12 if style["marker"] == "*" else 9  # a star of the same size looks smaller
-        ax.errorbar(mine["mean"], y + shift, xerr=mine["spread"].fillna(0), **style)
-        for name in mine.index[mine["mean"].isna()]:
-            missing.setdefault(name, []).append((y[names.index(name)] + shift, style["label"]))
-    for places in missing.values():  # on the line of the first that is missing, where no marker lies
-        labels = [label for _, label in places]
-        text = NOT_RUN if len(labels) == len(COMPARED) else f"{NOT_RUN}: {', '.join(labels)}"
-        style = dict(ha="right", va="center", fontsize=11, color="#555555", transform=ax.get_yaxis_transform())
-        ax.text(0.99, places[0][0], text, **style)
-    ax.hlines(y[:-1] - 0.5, 0, 101, color="#BBBBBB", lw=1)
-    ax.set(yticks=y, yticklabels=[f"{names[0]}\n(source)", *(n.replace("-", "-\n") for n in names[1:])])
-    ax.set(xlim=(0, 101), ylim=(-0.5, len(names) - 0.5), xlabel=f"test accuracy (%), {profile} profile")
-    ax.grid(axis="y", visible=False)
+    shifts = dict(zip(COMPARED, np.linspace(0.35, -0.35, len(COMPARED)), strict=True))
+    draw_scores(ax, domain_table(profile, root), "domain", names, shifts, x=0.99, ha="right", fontsize=11)
+    ax.set_yticklabels([f"{names[0]}\n(source)", *(n.replace("-", "-\n") for n in names[1:])])
+    ax.set_xlabel(f"test accuracy (%), {profile} profile")
     fig.legend(loc="outside upper center", ncols=3)
     return fig
 
 
 def recorded_domains(profile: str = "laptop", root: Path | None = None, column: str = "mean") -> pd.DataFrame:
-    """``domain_cells`` with the methods' labels as first column."""
+    """Return ``domain_cells`` with the methods' labels as first column."""
     cells = domain_cells(profile, root, column)
     return cells.rename(index=lambda m: METHOD_STYLES[m][0]).reset_index()
 
 
 def source_rates(profile: str = "laptop", root: Path | None = None) -> pd.DataFrame:
-    """Accuracy (percent) on the source's validation images for every learning rate that was tried.
+    """Return the accuracy (percent) on the source's validation images: a row per method, a column per learning rate.
 
-    Returns:
-        A row per method, a column per learning rate; "not run" where it was not. One column of "not run" where none was.
+    What was not run says "not run"; where nothing was, there is one column of that.
     """
     cards = load_cards(profile, "domain", purpose="select", root=root)
-    rates = sorted(set(cards["lr"])) if len(cards) else []
+    rates = sorted(set(cards["lr"]))
     rows = []
     for method in COMPARED:
         row = {"method": METHOD_STYLES[method][0]} | ({} if rates else {"accuracy": NOT_RUN})
@@ -180,7 +139,7 @@ def source_rates(profile: str = "laptop", root: Path | None = None) -> pd.DataFr
 
 
 def authors_rates() -> pd.DataFrame:
-    """The learning rate of the authors' scripts for each domain: columns domain, DTL, DTL+. Source: ``recipes.csv``."""
+    """Return the learning rate of the authors' scripts (``recipes.csv``) for each domain: columns domain, DTL, DTL+."""
     rows = authors_table()
     rows = rows[rows["benchmark"] == "domain_generalization"]
     grid = rows.pivot(index="dataset", columns="method", values="lr")

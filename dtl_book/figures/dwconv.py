@@ -1,4 +1,4 @@
-"""Pictures of DTL+'s depthwise convolution: what it sees, its filters, and what it makes of the side state."""
+"""Pictures of DTL+'s depthwise convolution: its receptive field, its filters, and its effect on the side state."""
 
 from __future__ import annotations
 
@@ -17,11 +17,7 @@ from dtl_core.paths import RESOURCES
 
 
 def authors_kernels() -> pd.DataFrame:
-    """The kernels that the authors chose for DTL+ on ViT-B/16: a row per VTAB-1K task.
-
-    Returns:
-        Columns task, group, kernel. Source: ``resources/recipes.csv`` and ``vtab_tasks.csv``.
-    """
+    """Return the kernels that the authors chose for DTL+ on ViT-B/16: a row per VTAB-1K task, with columns task, group, kernel."""
     recipes = pd.read_csv(RESOURCES / "recipes.csv")
     mine = (
         recipes["backbone"].str.startswith("vit") & (recipes["benchmark"] == "vtab-1k") & (recipes["method"] == "DTL+")
@@ -32,16 +28,7 @@ def authors_kernels() -> pd.DataFrame:
 
 
 def patches_seen(kernel: int, grid: tuple[int, int], patch: tuple[int, int]) -> Tensor:
-    """Which patches one output of the convolution depends on, asked of autograd.
-
-    Args:
-        kernel: k.
-        grid: (H, W) of the patches.
-        patch: (row, column) of the output.
-
-    Returns:
-        (H, W) of booleans.
-    """
+    """Return which patches one output (row, column) of the convolution depends on, according to autograd: (H, W) of booleans."""
     conv = DepthwiseConv(1, kernel)
     torch.nn.init.ones_(conv.weight)
     x = torch.zeros(1, *grid, 1, requires_grad=True)
@@ -49,9 +36,9 @@ def patches_seen(kernel: int, grid: tuple[int, int], patch: tuple[int, int]) -> 
     return x.grad[0, :, :, 0] != 0
 
 
-def draw_reach(kernels: Sequence[int] = (3, 4, 5), side: int = 7) -> Figure:
-    """For each kernel, the patches that the output of the middle patch sees."""
-    middle = (side // 2, side // 2)
+def draw_reach(kernels: Sequence[int] = (3, 4, 5)) -> Figure:
+    """Draw for each kernel the patches that the output of the middle patch sees."""
+    side, middle = 7, (3, 3)
     fig, axes = plt.subplots(1, len(kernels), figsize=(6.4, 2.4))
     for ax, kernel in zip(axes, kernels, strict=True):
         seen = patches_seen(kernel, (side, side), middle).float().numpy()
@@ -66,12 +53,7 @@ def draw_reach(kernels: Sequence[int] = (3, 4, 5), side: int = 7) -> Figure:
 
 
 def draw_filters(before: Tensor, after: Tensor, channels: int = 6) -> Figure:
-    """The filters that training changed most: at the start, after training, and the change.
-
-    Args:
-        before, after: weights (d, 1, k, k).
-        channels: how many filters to show.
-    """
+    """Draw the filters, (d, 1, k, k), that training changed most: at the start, after training, and the change."""
     before, after = (w.detach().float().cpu()[:, 0].numpy() for w in (before, after))
     change = after - before
     chosen = np.argsort(-np.linalg.norm(change, axis=(1, 2)))[:channels]
@@ -92,10 +74,9 @@ def draw_filters(before: Tensor, after: Tensor, channels: int = 6) -> Figure:
 
 
 def filter_table(before: Tensor, after: Tensor) -> pd.DataFrame:
-    """Mean absolute weight of the filters by place: the middle, the rest of its row and column, and the corners.
+    """Return the mean absolute weight by place: the middle, the rest of its row and column, and the corners.
 
-    Args:
-        before, after: weights (d, 1, 3, 3).
+    ``before`` and ``after`` are weights (d, 1, 3, 3).
     """
     row, column = np.indices((3, 3))
     away = np.abs(row - 1) + np.abs(column - 1)  # 0 in the middle, 1 beside it, 2 in a corner
@@ -109,15 +90,7 @@ def filter_table(before: Tensor, after: Tensor) -> pd.DataFrame:
 
 @torch.no_grad()
 def added_by_side(model: DTL, images: Tensor) -> dict[int, Tensor]:
-    """What the side network adds to the tokens after each injecting block.
-
-    Args:
-        model: a ``DTL`` on a ViT.
-        images: (B, 3, H, W).
-
-    Returns:
-        Block -> tensor (B, N, d).
-    """
+    """Return what the side network of a DTL on a ViT adds to the tokens: injecting block -> tensor (B, N, d)."""
     seen, gate = {}, model.csn.gate
     model.csn.gate = lambda i, h: seen.setdefault(i, gate(i, h))  # hides the method for this call
     try:
@@ -128,13 +101,7 @@ def added_by_side(model: DTL, images: Tensor) -> dict[int, Tensor]:
 
 
 def draw_added(models: dict[str, DTL], image: Tensor, block: int) -> Figure:
-    """An image, and for each model the length of what its side network adds to every patch after one block.
-
-    Args:
-        models: label -> a ``DTL`` on the same ViT.
-        image: (3, H, W), normalised.
-        block: an injecting block.
-    """
+    """Draw a normalised image, and for each DTL the length of what its side network adds to every patch after one block."""
     fig, axes = plt.subplots(1, 1 + len(models), figsize=(6.4, 2.1))
     picture = image.detach().cpu().float()
     picture = (picture - picture.min()) / (picture.max() - picture.min()).clamp(min=1e-6)

@@ -1,4 +1,4 @@
-"""What notebook 10 shows: a few-shot set and its lists, augmented views, and the recorded curves. Works with any subset of cards."""
+"""Pictures and tables of notebook 10: a few-shot set, augmented views, and the recorded curves. Any subset of cards will do."""
 
 from __future__ import annotations
 
@@ -24,20 +24,14 @@ from ..lab.plots import method_style
 from ..lab.setup import DataMissing, how_to_get_data, require_data
 from ..paths import few_shot_dir
 from ..tables.benchmarks import few_shot_table
-from ..tables.cells import NAMES
+from ..tables.cells import NAMES, paired, percent
 
 SPLIT_TITLES = {"train": "training", "val": "validation", "test": "test"}
 
 
 @dataclass(frozen=True)
 class Source:
-    """A few-shot set on this disk.
-
-    Attributes:
-        profile: whose folder it lies in.
-        root: the folder of the sets.
-        task: the set.
-    """
+    """A few-shot set on this disk: whose profile's, the folder of the sets, and its name."""
 
     profile: str
     root: Path
@@ -49,16 +43,12 @@ class Source:
         return official_set(self.task) is not None
 
     def open(self, split: str, shots: int = 16, seed: int = 0, transform: object = None) -> FewShot:
-        """A split of the set, see ``FewShot``."""
+        """Open a split of the set, see ``FewShot``."""
         return FewShot(self.root, self.task, split, transform, shots=shots, seed=seed)
 
 
 def find_set(profile: Profile) -> Source:
-    """The first few-shot set of a profile. Where the official ones are absent it says so and gives the laptop's.
-
-    Raises:
-        DataMissing: the laptop's set is not built either; the message names the command.
-    """
+    """Return the first few-shot set of a profile. Where the official ones are absent, say so and return the laptop's."""
     if profile.name != "paper":
         require_data(profile)
     for name in dict.fromkeys((profile.name, "laptop")):
@@ -74,11 +64,7 @@ def find_set(profile: Profile) -> Source:
 
 
 def lists_table(source: Source) -> pd.DataFrame:
-    """The training lists of a set, a row per number of shots.
-
-    Returns:
-        Columns shots, classes, lines, different images, and in all three drawings: images that every split seed drew.
-    """
+    """Return a row per number of shots: shots, classes, lines, different images, and images that every split seed drew."""
     rows = []
     for shots in SHOTS:
         drawn = [source.open("train", shots, seed) for seed in SEEDS]
@@ -88,15 +74,9 @@ def lists_table(source: Source) -> pd.DataFrame:
 
 
 def contact_sheet(source: Source, classes: int = 4, each: int = 2) -> tuple[Figure, str]:
-    """Images of a few classes: a row per class; left training, in the middle validation, right test.
+    """Draw images of a few classes: a row per class; left training, in the middle validation, right test. Return its sentence, too.
 
-    Args:
-        source: the set.
-        classes: how many, spread over all.
-        each: images of a class from each split.
-
-    Returns:
-        The figure, and a sentence that says what is on it.
+    ``classes`` are spread over all; ``each`` is the number of images from each split.
     """
     splits = {split: source.open(split) for split in SPLIT_TITLES}
     names = splits["train"].class_names
@@ -121,12 +101,9 @@ def contact_sheet(source: Source, classes: int = 4, each: int = 2) -> tuple[Figu
 
 
 def draw_views(image: Image.Image, views: Mapping[str, TrainTransform], each: int = 5) -> Figure:
-    """An image, and below it random views: a row for each transform.
+    """Draw an image, and below it ``each`` random views in a row for each transform.
 
-    Args:
-        image: RGB.
-        views: title -> a transform that gives normalised tensors.
-        each: views of a row.
+    ``views`` are title -> a transform that gives normalised tensors.
     """
     fig = plt.figure(figsize=(6.4, 1.75 * (1 + len(views))))
     top, *parts = fig.subfigures(1 + len(views), 1)
@@ -145,16 +122,9 @@ def draw_views(image: Image.Image, views: Mapping[str, TrainTransform], each: in
 
 
 def draw_curves(name: str = "typefaces", profile: str = "laptop", root: Path | None = None) -> tuple[Figure, str]:
-    """Accuracy against shots for each method: the mean over the split seeds, the spread as a bar.
+    """Draw accuracy against shots for each method: the mean over the split seeds, the spread as a bar. Return its sentence, too.
 
-    A hollow marker has fewer than three seeds and no bar. The sentence names what is missing.
-
-    Args:
-        name: the set.
-        profile, root: whose cards, see ``few_shot_table``.
-
-    Returns:
-        The figure, and a sentence with its setting.
+    A hollow marker has fewer than three seeds and no bar. The sentence has the setting and names what is missing.
     """
     table, cards = few_shot_table(profile, root), load_cards(profile, "few-shot", root=root)
     table = table[table["set"] == name]
@@ -166,13 +136,12 @@ def draw_curves(name: str = "typefaces", profile: str = "laptop", root: Path | N
         # side by side on the logarithmic axis, or the bars would hide each other
         x, y = np.array(SHOTS) * 2.0**shift, mine["mean"].to_numpy(float)
         whole = (mine["seeds"] == len(SEEDS)).to_numpy()
-        style = method_style(method)
-        style["ms"] = 12 if style["marker"] == "*" else 8
+        style = method_style(method, 8)
         ax.errorbar(x, y, yerr=np.where(whole, mine["spread"].astype(float), np.nan), capsize=3, lw=1.8, **style)
         hollow = {k: style[k] for k in ("color", "marker", "ms")}
         ax.plot(x[~whole], y[~whole], ls="", mfc="white", zorder=5, **hollow)
     highest = 100.0
-    if len(table):  # in whole tens: the curves may lie low, and would be one band
+    if len(table):  # in whole tens: low curves would merge into one band
         highest = min(100, 10 * np.ceil(((table["mean"] + table["spread"].fillna(0)).max() + 1) / 10))
         ax.axhline(100 / cards.loc[cards["task"] == name, "classes"].iloc[0], color="#555555", ls=":", label="guessing")
         fig.legend(loc="outside upper center", ncols=3)
@@ -190,9 +159,9 @@ def draw_curves(name: str = "typefaces", profile: str = "laptop", root: Path | N
 
 
 def recorded_status(name: str = "typefaces", profile: str = "laptop", root: Path | None = None) -> str:
-    """One sentence: how many final runs of a set are recorded, and which methods lack some."""
+    """Return one sentence: how many final runs of a set are recorded, and which methods lack some."""
     table = few_shot_table(profile, root)
-    seeds = table[table["set"] == name].groupby("method")["seeds"].sum() if len(table) else {}
+    seeds = table[table["set"] == name].groupby("method")["seeds"].sum()
     each = len(SHOTS) * len(SEEDS)
     counts = {NAMES[m]: int(seeds.get(m, 0)) for m in COMPARED}
     whole = each * len(counts)
@@ -208,18 +177,13 @@ def recorded_status(name: str = "typefaces", profile: str = "laptop", root: Path
 def paired_table(
     other: str, method: str = "dtl", name: str = "typefaces", profile: str = "laptop", root: Path | None = None
 ) -> pd.DataFrame:
-    """A method less another, within each split seed first, for every number of shots. In points of test accuracy.
+    """Return a method less another, paired by split seed, for every number of shots, in points of test accuracy.
 
-    Returns:
-        Columns shots, seeds (that both have), difference (mean), difference ± (standard deviation, n - 1); missing where
-        no seed has both.
+    Columns are shots, seeds (that both have), difference (mean), difference ± (standard deviation).
     """
-    cards, rows = load_cards(profile, "few-shot", root=root), []
+    cards, rows = percent(load_cards(profile, "few-shot", root=root)), []
     for shots in SHOTS:
-        ahead = pd.Series(dtype=float)
-        if len(cards):
-            mine = cards[(cards["task"] == name) & (cards["shots"] == shots)].set_index(["method", "seed"])["accuracy"]
-            pair = [mine[mine.index.get_level_values(0) == m].droplevel(0) for m in (method, other)]
-            ahead = 100 * (pair[0] - pair[1]).dropna()
-        rows.append((shots, len(ahead), ahead.mean(), ahead.std(ddof=1)))
+        pairs = paired(cards[(cards["task"] == name) & (cards["shots"] == shots)], other, method)
+        ahead = pairs[method] - pairs[other]
+        rows.append((shots, len(ahead), ahead.mean(), ahead.std()))
     return pd.DataFrame(rows, columns=["shots", "seeds", "difference", "difference ±"])

@@ -1,4 +1,4 @@
-"""Pictures of the swish gate: its corner, what it lets a training do, and what it costs in bytes."""
+"""Pictures of the swish gate: its corner, its effect on training, and its cost in bytes."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from dtl_core.memory import MIB, MemoryPlan
 from ..lab.plots import PALETTE
 
 MARKS = ("o", "s", "^", "D", "v")
+DASHES = ("-", "--", "-.", ":")  # a colour never stands alone
 REACH = 0.15  # h runs from -REACH to REACH
-GREY = "#6B6B6B"
 # what a step of DTL holds for backward, told apart by the operation that made it
 PARTS = {
     "tokens (sums)": ("#999999", "", ("aten.add",)),
@@ -28,7 +28,7 @@ PARTS = {
 
 
 def lambert_w(x: float) -> float:
-    """The w > 0 with ``w exp(w) = x``, for x > 0, by Newton's method."""
+    """Return the w > 0 with ``w exp(w) = x``, for x > 0, by Newton's method."""
     w = math.log1p(x)  # above the solution, from where Newton's steps fall towards it
     for _ in range(50):
         w -= (w * math.exp(w) - x) / ((1 + w) * math.exp(w))
@@ -41,13 +41,13 @@ STEEPEST = 2.399357  # where beta h has the largest slope
 
 
 def slope(h: torch.Tensor, beta: float) -> torch.Tensor:
-    """The slope of ``swish``, elementwise: ``s + beta h s (1 - s)`` with ``s = sigmoid(beta h)``."""
+    """Return the slope of ``swish``, elementwise: ``s + beta h s (1 - s)`` with ``s = sigmoid(beta h)``."""
     s = torch.sigmoid(beta * h)
     return s + beta * h * s * (1 - s)
 
 
 def corner_facts(beta: float) -> pd.DataFrame:
-    """The corner of the gate in numbers: a row per fact, with the h where it holds."""
+    """Return the corner of the gate in numbers: a row per fact, with the h where it holds."""
     at = torch.tensor([-CORNER, 0.0, STEEPEST], dtype=torch.float64) / beta
     low, steep = swish(at[0], beta).item(), slope(at[2], beta).item()
     rows = [
@@ -62,8 +62,25 @@ def corner_facts(beta: float) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["what", "at h", "value"])
 
 
+def draw_gate(betas: tuple[float, ...] = (10.0, 30.0, 100.0)) -> Figure:
+    """Draw the swish gate for up to four beta beside ReLU, and its distance from ReLU."""
+    h = torch.linspace(-REACH, REACH, 2001, dtype=torch.float64)
+    fig, (above, below) = plt.subplots(2, 1, figsize=(6.4, 6.6))
+    above.plot(h, h.relu(), color="#000000", lw=1.4, label="ReLU")
+    for beta, color, dash in zip(betas, PALETTE, DASHES, strict=False):
+        above.plot(h, swish(h, beta), color=color, ls=dash, label=rf"$\beta$ = {beta:g}")
+        below.plot(h, h.relu() - swish(h, beta), color=color, ls=dash)
+        top = (h.relu() - swish(h, beta)).max().item()
+        below.annotate(f"{top:.4f}", (1.278 / beta, top), xytext=(6, 4), textcoords="offset points", color=color)
+    above.set(title="swish(h)")
+    above.legend(loc="upper left", handlelength=2.2)
+    below.set(xlabel="h", title="ReLU(h) − swish(h)")
+    below.set_ylim(top=1.15 * below.get_ylim()[1])
+    return fig
+
+
 def draw_corner(beta: float) -> Figure:
-    """The gate and its slope beside ReLU's, over the same h for every beta; the corner is shaded."""
+    """Draw the gate and its slope beside ReLU's, over the same h for every beta; the corner is shaded."""
     h = torch.linspace(-REACH, REACH, 3001, dtype=torch.float64)
     fig, (above, below) = plt.subplots(2, 1, figsize=(6.4, 6.6), sharex=True)
     step = torch.where(h > 0, 1.0, 0.0).double()
@@ -81,7 +98,7 @@ def draw_corner(beta: float) -> Figure:
 
 
 def draw_steps(lines: Mapping[str, Sequence[float]], ylabel: str) -> Figure:
-    """One line per label over the steps of a training, from step 0."""
+    """Draw one line per label over the steps of a training, from step 0."""
     fig, ax = plt.subplots(figsize=(6.4, 4.0))
     for i, (label, values) in enumerate(lines.items()):
         every = max(1, len(values) // 6)
@@ -94,10 +111,9 @@ def draw_steps(lines: Mapping[str, Sequence[float]], ylabel: str) -> Figure:
 
 
 def held_by_part(plans: Mapping[str, MemoryPlan]) -> pd.DataFrame:
-    """Bytes that steps of DTL hold for backward, a row per part, a column per plan, and their sum as the last row.
+    """Return the bytes that steps of DTL hold for backward: a row per part, a column per plan, and their sum as the last row.
 
-    Args:
-        plans: label -> a plan of ``dtl`` with ``recompute`` "none" or "side".
+    ``plans`` are label -> a plan of ``dtl`` with ``recompute`` "none" or "side".
     """
     named = {operation for _, _, operations in PARTS.values() for operation in operations}
     columns = {}
@@ -115,15 +131,15 @@ def held_by_part(plans: Mapping[str, MemoryPlan]) -> pd.DataFrame:
 
 
 def draw_held(frame: pd.DataFrame) -> Figure:
-    """A bar for each column of ``held_by_part``, cut into its parts."""
+    """Draw a bar for each column of ``held_by_part``, cut into its parts."""
     fig, ax = plt.subplots(figsize=(6.4, 3.6))
     left = pd.Series(0.0, index=frame.columns)
     for part, (color, hatch, _) in PARTS.items():
-        wide = frame.loc[part] / MIB
+        widths = frame.loc[part] / MIB
         ax.barh(
-            list(frame.columns), wide, left=left, color=color, hatch=hatch, edgecolor="white", label=part, height=0.6
+            list(frame.columns), widths, left=left, color=color, hatch=hatch, edgecolor="white", label=part, height=0.6
         )
-        left += wide
+        left += widths
     for at, total in enumerate(left):
         ax.annotate(f"{total:,.0f}", (total, at), xytext=(5, 0), textcoords="offset points", va="center")
     ax.invert_yaxis()

@@ -20,20 +20,12 @@ FORWARD, BACKWARD = "#0072B2", "#D55E00"
 
 
 def _unit(largest: int) -> tuple[int, str, int]:
-    """Bytes of the axis's unit, its name, and the decimals that suit it."""
+    """Return the bytes of the axis's unit, its name, and the number of decimals."""
     return (GIB, "GiB", 2) if largest > 10 * GIB else (MIB, "MiB", 0)
 
 
 def draw_memory(plans: dict[str, MemoryPlan], gpu_gib: float | None = None) -> Figure:
-    """A bar for each plan: the bytes at the peak, by what they are for.
-
-    Args:
-        plans: label -> plan, from top to bottom.
-        gpu_gib: memory of a GPU, marked where it lies near the bars.
-
-    Raises:
-        ValueError: without a plan.
-    """
+    """Draw a bar for each plan: the bytes at the peak, by what they are for. A GPU's memory is marked where it is near."""
     if not plans:
         raise ValueError("draw_memory needs at least one plan: draw_memory({'DTL': plan_training('dtl')})")
     largest = max(p.peak_bytes for p in plans.values())
@@ -61,9 +53,8 @@ def _draw_bar(ax, row: int, plan: MemoryPlan, unit: int, reach: float, digits: i
     left = 0.0
     for kind in KINDS:
         width = plan.by_kind[kind] / unit
-        ax.barh(
-            row, width, left=left, height=0.64, color=COLOURS[kind], hatch=HATCHES[kind], edgecolor="#333333", lw=0.6
-        )
+        style = {"color": COLOURS[kind], "hatch": HATCHES[kind], "edgecolor": "#333333", "lw": 0.6}
+        ax.barh(row, width, left=left, height=0.64, **style)
         if width > LEGIBLE * reach:
             box = {"facecolor": "white", "edgecolor": "none", "pad": 1.2, "alpha": 0.88}
             ax.text(left + width / 2, row, f"{width:,.{digits}f}", ha="center", va="center", fontsize=11, bbox=box)
@@ -72,7 +63,7 @@ def _draw_bar(ax, row: int, plan: MemoryPlan, unit: int, reach: float, digits: i
 
 
 def memory_sentence(plans: dict[str, MemoryPlan]) -> str:
-    """What ``draw_memory`` shows, in one sentence: its alternative text."""
+    """Describe ``draw_memory`` in one sentence: its alternative text."""
     full = next((p.peak_bytes for p in plans.values() if p.setting["method"] == "full"), None)
     parts = []
     for label, plan in plans.items():
@@ -94,7 +85,7 @@ class Stretch:
 
 
 def course(plan: MemoryPlan) -> list[Stretch]:
-    """The plan's profile under the short names of the picture's axis; the readout goes with the head."""
+    """Return the plan's profile under the short names of the picture's axis; the readout goes with the head."""
     most: dict[tuple[str, str], int] = {}
     for row in plan.profile:
         if row["phase"] == "end":
@@ -107,7 +98,7 @@ def course(plan: MemoryPlan) -> list[Stretch]:
 
 
 def draw_profile(plan: MemoryPlan) -> Figure:
-    """The most bytes alive in each stretch of a step: forward from left to right, backward from right to left.
+    """Draw the most bytes alive in each stretch of a step: forward from left to right, backward from right to left.
 
     Forward has circles and a full line, backward triangles and a dashed one, the optimizer's step a square.
     """
@@ -126,32 +117,24 @@ def draw_profile(plan: MemoryPlan) -> Figure:
         mine = [s for s in stretches if s.phase == phase]
         ax.plot([x[s.place] for s in mine], [s.bytes / unit for s in mine], mark, color=color, ms=6.5, label=label)
     top = max(stretches, key=lambda s: s.bytes)
-    side = "right" if x[top.place] > len(places) / 2 else "left"
-    ax.annotate(
-        f"peak {top.bytes / unit:,.{digits}f} {name}",
-        (x[top.place], top.bytes / unit),
-        xytext=(-7 if side == "right" else 7, 7),
-        textcoords="offset points",
-        ha=side,
-        weight="bold",
-    )
-    every = 1 if len(places) <= 16 else 3  # a deep backbone's labels would lie over each other
+    left = x[top.place] > len(places) / 2  # of the peak there is more room
+    place = {"xytext": (-7 if left else 7, 7), "textcoords": "offset points", "ha": "right" if left else "left"}
+    text = f"peak {top.bytes / unit:,.{digits}f} {name}"
+    ax.annotate(text, (x[top.place], top.bytes / unit), weight="bold", **place)
+    every = 1 if len(places) <= 16 else 3  # a deep backbone's labels would overlap
     ticks = [p for p in places if (int(p) % every == every - 1 if p.isdigit() else every == 1 or p in ("step", "loss"))]
     ax.set_xticks([x[p] for p in ticks], ticks, fontsize=11.5)
     for tick in ax.get_xticklabels():
         if not tick.get_text().isdigit():
             tick.set(rotation=45, ha="right", rotation_mode="anchor")
-    ax.set(
-        ylabel=f"{name} alive at most",
-        ylim=(0, 1.16 * top.bytes / unit),
-        xlabel="embedding, blocks by number, head, loss",
-    )
+    ax.set(ylabel=f"{name} alive at most", ylim=(0, 1.16 * top.bytes / unit))
+    ax.set_xlabel("embedding, blocks by number, head, loss")
     fig.legend(loc="outside lower left", ncols=2, fontsize=11.5, columnspacing=1.2)
     return fig
 
 
 def profile_sentence(plan: MemoryPlan) -> str:
-    """What ``draw_profile`` shows, in words: its alternative text."""
+    """Describe ``draw_profile`` in words: its alternative text."""
     stretches = course(plan)
     there = [s for s in stretches if s.phase == "forward"]
     crossed = [int(s.place) for s in stretches if s.phase == "backward" and s.place.isdigit()]

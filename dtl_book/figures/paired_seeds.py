@@ -12,44 +12,32 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ..lab.plots import METHOD_STYLES, method_style
-from ..tables.benchmarks import final_cards, groups_of
+from ..tables.benchmarks import final_cards, tasks_of
+from ..tables.cells import paired, percent
 
 
 def versus(first: str, second: str, profile: str = "laptop", root: Path | None = None) -> pd.DataFrame:
-    """Test accuracy of two methods on each task, over the seeds that both have.
-
-    Args:
-        first, second: keys of ``baselines.METHODS``.
-        profile: whose cards.
-        root: folder of the cards, if not the project's.
+    """Return the test accuracy of two methods on each task, over the seeds that both have.
 
     Returns:
-        A row per task of the profile: task, seeds, and in percent ``<A>``, ``<A> ±``, ``<B>``, ``<B> ±``, where A and B are
-        the methods' labels, difference (B less A) and ``difference ±``; ± is the standard deviation over the seeds. A task
-        that is not recorded for both has 0 seeds and no numbers.
+        A row per task of the profile: task, seeds, and in percent ``<A>``, ``<A> ±``, ``<B>``, ``<B> ±`` for the methods'
+        labels A and B, difference (B less A) and ``difference ±``; ± is the standard deviation over the seeds. A task that
+        is not recorded for both has 0 seeds and no numbers.
     """
-    cards, rows = final_cards(profile, root), []
+    cards, rows = percent(final_cards(profile, root)), []
     a, b = METHOD_STYLES[first][0], METHOD_STYLES[second][0]
-    for task in (task for tasks in groups_of(profile).values() for task in tasks):
-        row: dict[str, object] = {"task": task, "seeds": 0}
-        if not cards.empty:
-            mine = cards[(cards["task"] == task) & cards["method"].isin([first, second])]
-            pairs = 100 * mine.pivot(index="seed", columns="method", values="accuracy").reindex(columns=[first, second])
-            pairs = pairs.dropna()
-            row["seeds"] = len(pairs)
-            for name, values in {
-                a: pairs[first],
-                b: pairs[second],
-                "difference": pairs[second] - pairs[first],
-            }.items():
-                row |= {name: values.mean(), f"{name} ±": values.std(ddof=1)}
+    for task in tasks_of(profile):
+        pairs = paired(cards[cards["task"] == task], first, second)
+        row = {"task": task, "seeds": len(pairs)}
+        columns = {a: pairs[first], b: pairs[second], "difference": pairs[second] - pairs[first]}
+        for name, values in columns.items():
+            row |= {name: values.mean(), f"{name} ±": values.std()}
         rows.append(row)
-    columns = [f"{name}{mark}" for name in (a, b, "difference") for mark in ("", " ±")]
-    return pd.DataFrame(rows, columns=["task", "seeds", *columns])
+    return pd.DataFrame(rows)
 
 
 def versus_sentence(frame: pd.DataFrame, first: str, second: str, setting: str) -> str:
-    """What ``versus`` shows, in one sentence with its setting."""
+    """Describe ``versus`` in one sentence with its setting."""
     a, b = METHOD_STYLES[first][0], METHOD_STYLES[second][0]
     done = frame[frame["seeds"] > 0]
     if done.empty:
@@ -62,21 +50,21 @@ def versus_sentence(frame: pd.DataFrame, first: str, second: str, setting: str) 
 
 
 def draw_versus(frame: pd.DataFrame, first: str, second: str) -> Figure:
-    """A pair of points for each recorded task, with the spread over the seeds."""
+    """Draw a pair of points for each recorded task, with the spread over the seeds."""
     done = frame[frame["seeds"] > 0].iloc[::-1]
     fig, ax = plt.subplots(figsize=(6.4, 1.5 + 0.55 * len(done)))
     for method, shift in ((first, 0.13), (second, -0.13)):
         style = method_style(method)
         y = [i + shift for i in range(len(done))]
-        label = style["label"]
-        ax.errorbar(done[label], y, xerr=done[f"{label} ±"].fillna(0), ls="", capsize=4, ms=10, **style)
+        spread = done[f"{style['label']} ±"].fillna(0)
+        ax.errorbar(done[style["label"]], y, xerr=spread, ls="", capsize=4, ms=10, **style)
     ax.set(yticks=range(len(done)), yticklabels=done["task"], xlabel="test accuracy (%)", ylim=(-0.6, len(done) - 0.4))
     fig.legend(loc="outside upper right", ncols=2)
     return fig
 
 
 def draw_seeds(histories: Mapping[str, Sequence[pd.DataFrame]], scores: Mapping[str, Sequence[float]]) -> Figure:
-    """Left, the training loss over the epochs: a thin line for each seed, the mean with markers. Right, each seed's accuracy.
+    """Draw training loss (left; a thin line for each seed, the mean with markers) and each seed's accuracy (right).
 
     Args:
         histories: method (a key of ``METHOD_STYLES``) -> ``FitRecord.history`` of each seed.
@@ -84,14 +72,14 @@ def draw_seeds(histories: Mapping[str, Sequence[pd.DataFrame]], scores: Mapping[
     """
     fig, (ax, right) = plt.subplots(1, 2, figsize=(6.4, 3.6))
     for (method, seeds), dash in zip(histories.items(), ("-", "--", "-.", ":"), strict=False):
-        style = method_style(method)
+        style = method_style(method, 8)
         for history in seeds:
             ax.plot(history["epoch"], history["loss"], color=style["color"], lw=0.9, ls=dash, alpha=0.7)
         mean = pd.concat(seeds).groupby("epoch")["loss"].mean()
-        size = 12 if style["marker"] == "*" else 8
-        ax.plot(mean.index, mean, ls=dash, ms=size, **style)
+        ax.plot(mean.index, mean, ls=dash, **style)
         accuracy = 100 * np.asarray(scores[method])
-        right.plot(range(len(accuracy)), accuracy, ls="", ms=size + 2, color=style["color"], marker=style["marker"])
+        marks = {"ls": "", "ms": style["ms"] + 2, "color": style["color"], "marker": style["marker"]}
+        right.plot(range(len(accuracy)), accuracy, **marks)
         right.axhline(accuracy.mean(), color=style["color"], lw=1.4, ls=dash)
     ax.set(xlabel="epoch", title="training loss")
     right.set(xlabel="seed", title="accuracy (%)", xlim=(-0.5, len(accuracy) - 0.5), ylim=(0, None))
@@ -102,12 +90,7 @@ def draw_seeds(histories: Mapping[str, Sequence[pd.DataFrame]], scores: Mapping[
 
 
 def seeds_table(histories: Mapping[str, Sequence[pd.DataFrame]], scores: Mapping[str, Sequence[float]]) -> pd.DataFrame:
-    """Loss and accuracy over the seeds: a row per method, mean and standard deviation.
-
-    Args:
-        histories: as for ``draw_seeds``.
-        scores: method -> accuracy of each seed, in [0, 1].
-    """
+    """Return mean and standard deviation of loss and accuracy over the seeds, a row per method; see ``draw_seeds``."""
     rows = []
     for method, seeds in histories.items():
         loss = pd.Series([history["loss"].iloc[-1] for history in seeds])

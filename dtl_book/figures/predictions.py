@@ -1,4 +1,7 @@
-"""Pictures of two models' predictions on the same images: which changed, and how sure each model was."""
+"""Pictures of two models' predictions on the same images: which changed, and how sure each model was.
+
+``images`` are data sets without a transform, which yield (PIL image, label); ``before`` and ``after`` are the predictions.
+"""
 
 from __future__ import annotations
 
@@ -14,24 +17,18 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 GOOD, BAD = "#0072B2", "#B33C00"
+COLUMNS = 6  # images a row
 
 
 def flips(labels: np.ndarray, before: np.ndarray, after: np.ndarray) -> dict[str, np.ndarray]:
-    """Image numbers in four groups, by who is right.
-
-    Args:
-        labels, before, after: (n,) class numbers: the truth and two models' predictions.
-
-    Returns:
-        "put right", "put wrong", "both right", "both wrong" -> increasing indices. Together they are all images.
-    """
+    """Group the images by who is right: "put right", "put wrong", "both right", "both wrong" -> increasing indices."""
     was, now = before == labels, after == labels
     groups = {"put right": ~was & now, "put wrong": was & ~now, "both right": was & now, "both wrong": ~was & ~now}
     return {name: np.flatnonzero(mask) for name, mask in groups.items()}
 
 
 def flips_table(groups: dict[str, np.ndarray], before: str, after: str) -> pd.DataFrame:
-    """The four groups as a two-by-two table of image counts: rows ``before``, columns ``after``."""
+    """Return the four groups as a two-by-two table of image counts: rows ``before``, columns ``after``."""
     count = {name: len(indices) for name, indices in groups.items()}
     return pd.DataFrame(
         {
@@ -42,17 +39,10 @@ def flips_table(groups: dict[str, np.ndarray], before: str, after: str) -> pd.Da
     )
 
 
-def plot_images(images: Dataset, indices: Sequence[int], class_names: Sequence[str], columns: int = 6) -> Figure:
-    """Images with their true class above each.
-
-    Args:
-        images: yields (PIL image, label); a data set without a transform.
-        indices: which.
-        class_names: name of each class.
-        columns: images a row.
-    """
-    rows = -(-len(indices) // columns)
-    fig, axes = plt.subplots(rows, columns, figsize=(6.4, 1.45 * rows), squeeze=False)
+def plot_images(images: Dataset, indices: Sequence[int], class_names: Sequence[str]) -> Figure:
+    """Draw images with the true class above each."""
+    rows = -(-len(indices) // COLUMNS)
+    fig, axes = plt.subplots(rows, COLUMNS, figsize=(6.4, 1.45 * rows), squeeze=False)
     for ax in axes.flat:
         ax.axis("off")
     for ax, index in zip(axes.flat, indices, strict=False):
@@ -63,29 +53,18 @@ def plot_images(images: Dataset, indices: Sequence[int], class_names: Sequence[s
 
 
 def plot_flips(
-    images: Dataset,
-    groups: dict[str, np.ndarray],
-    before: np.ndarray,
-    after: np.ndarray,
-    class_names: Sequence[str],
-    columns: int = 6,
-    rows: int = 2,
+    images: Dataset, groups: dict[str, np.ndarray], before: np.ndarray, after: np.ndarray, class_names: Sequence[str]
 ) -> Figure:
-    """Images that the second model puts right (above) and wrong (below), with both predictions over each.
+    """Draw images that the second model puts right (above) and wrong (below), with both predictions over each.
 
-    Args:
-        images: yields (PIL image, label); a data set without a transform.
-        groups: of ``flips``.
-        before, after: (n,) predictions.
-        class_names: name of each class.
-        columns, rows: images shown of each kind, at most; the first ones of the group.
+    ``groups`` are those of ``flips``; of each, the first 12 images are shown.
     """
-    fig = plt.figure(figsize=(6.4, 0.75 + 3.1 * rows))
+    fig, rows = plt.figure(figsize=(6.4, 6.95)), 2
     kinds = {"put right": ("wrong before, right after", GOOD), "put wrong": ("right before, wrong after", BAD)}
     for part, (kind, (words, colour)) in zip(fig.subfigures(2, 1, hspace=0.03), kinds.items(), strict=True):
-        chosen = groups[kind][: columns * rows]
+        chosen = groups[kind][: COLUMNS * rows]
         part.suptitle(f"{words} ({len(chosen)} of {len(groups[kind])})", color=colour, fontsize=14, weight="bold")
-        axes = part.subplots(rows, columns)
+        axes = part.subplots(rows, COLUMNS)
         for ax in axes.flat:
             ax.axis("off")
         for ax, index in zip(axes.flat, chosen, strict=False):
@@ -95,21 +74,18 @@ def plot_flips(
 
 
 def _mistakes(labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.ndarray:
-    """(classes, classes) counts of wrong answers: row the truth, column the answer; the right ones are 0."""
+    """Count wrong answers, (classes, classes): row the truth, column the answer; the diagonal is 0."""
     counts = confusion_matrix(labels, predictions, labels=range(classes))
     np.fill_diagonal(counts, 0)
     return counts
 
 
-def plot_mistakes(labels: np.ndarray, said: dict[str, np.ndarray], class_names: Sequence[str]) -> Figure:
-    """Which classes are taken for which, a grid for each model on one scale of colours. Right answers are left out.
+def plot_mistakes(labels: np.ndarray, predictions: dict[str, np.ndarray], class_names: Sequence[str]) -> Figure:
+    """Draw which classes are mistaken for which, a grid for each model on one scale of colours. Right answers are left out.
 
-    Args:
-        labels: (n,) the truth.
-        said: model -> (n,) predictions.
-        class_names: name of each class. With 12 or fewer the counts are written into the cells, else colours are explained.
+    With 12 or fewer classes the counts are written into the cells, else the colours are explained.
     """
-    grids = {name: _mistakes(labels, predictions, len(class_names)) for name, predictions in said.items()}
+    grids = {name: _mistakes(labels, answers, len(class_names)) for name, answers in predictions.items()}
     most = max(1, *(grid.max() for grid in grids.values()))
     fig, axes = plt.subplots(len(grids), 1, figsize=(6.4, 0.5 + 4.2 * len(grids)), squeeze=False)
     written = len(class_names) <= 12
@@ -123,12 +99,12 @@ def plot_mistakes(labels: np.ndarray, said: dict[str, np.ndarray], class_names: 
 
 
 def mistakes_table(
-    labels: np.ndarray, said: dict[str, np.ndarray], class_names: Sequence[str], top: int = 3
+    labels: np.ndarray, predictions: dict[str, np.ndarray], class_names: Sequence[str], top: int = 3
 ) -> pd.DataFrame:
-    """The most frequent mistakes of each model: a row a place, a column a model ("4 taken for 9: 12 images")."""
+    """Return the most frequent mistakes of each model: a row a place, a column a model ("4 taken for 9: 12 images")."""
     columns = {}
-    for name, predictions in said.items():
-        grid = _mistakes(labels, predictions, len(class_names))
+    for name, answers in predictions.items():
+        grid = _mistakes(labels, answers, len(class_names))
         places = np.argsort(-grid, axis=None, kind="stable")[:top]
         pairs = [(*np.unravel_index(place, grid.shape), grid.flat[place]) for place in places]
         columns[name] = [
@@ -143,15 +119,9 @@ def mistakes_table(
 def plot_prediction(
     image, label: int, before: Tensor, after: Tensor, class_names: Sequence[str], names: tuple[str, str], top: int = 5
 ) -> Figure:
-    """One image, and the most probable classes of two models as bars.
+    """Draw one image, and the most probable classes of two models as bars.
 
-    Args:
-        image: PIL image.
-        label: its class.
-        before, after: (classes,) probabilities.
-        class_names: name of each class.
-        names: of the two models.
-        top: classes shown.
+    ``before`` and ``after`` are (classes,) probabilities, ``names`` those of the models.
     """
     fig, axes = plt.subplots(1, 3, figsize=(6.4, 3.0), width_ratios=(1.1, 1, 1))
     axes[0].imshow(image)

@@ -21,17 +21,10 @@ REST = "after the blocks"
 
 
 def held_by_block(plans: Mapping[str, MemoryPlan]) -> pd.DataFrame:
-    """Bytes that steps hold for backward, by where they were made.
+    """Return the bytes that steps of methods on one backbone hold for backward, by where they were made.
 
-    Args:
-        plans: method (a key of ``METHOD_STYLES``) -> plan, all on one backbone.
-
-    Returns:
-        Rows embed, block 0 … block L - 1, side network, after the blocks; a column per method, under its label. A column
-        sums to the plan's bytes by block.
-
-    Raises:
-        ValueError: bytes that were made between blocks (VPT's prompts, say), for which there is no row.
+    Rows are embed, block 0 … block L - 1, side network, after the blocks; a column per method, under its label, which sums
+    to the plan's bytes by block.
     """
     depth = 1 + max(int(r.split()[1]) for p in plans.values() for r in p.by_block if r.startswith("block "))
     rows = ["embed", *(f"block {i}" for i in range(depth)), BESIDE, REST]
@@ -50,7 +43,7 @@ def held_by_block(plans: Mapping[str, MemoryPlan]) -> pd.DataFrame:
 
 
 def draw_held_by_block(plans: Mapping[str, MemoryPlan]) -> Figure:
-    """``held_by_block`` in MiB: a line per method over embedding and blocks, and a point for the side network."""
+    """Draw ``held_by_block`` in MiB: a line per method over embedding and blocks, and a point for the side network."""
     frame = held_by_block(plans) / MIB
     places = [row for row in frame.index if row != REST]
     fig, ax = plt.subplots(figsize=(6.4, 4.3))
@@ -68,15 +61,7 @@ def draw_held_by_block(plans: Mapping[str, MemoryPlan]) -> Figure:
 
 
 def draw_parts(frame: pd.DataFrame, xlabel: str) -> Figure:
-    """A bar for each column of a frame, cut into its rows. A part that fits bears its number, each bar its sum.
-
-    Args:
-        frame: a row per part (at most eight), a column per bar, from top to bottom.
-        xlabel: what is counted.
-
-    Raises:
-        ValueError: for more parts than there are colours.
-    """
+    """Draw a bar for each column of a frame, cut into its (at most eight) rows. Parts that fit and bars have their numbers."""
     if len(frame) > len(COLOURS):
         raise ValueError(f"draw_parts tells {len(COLOURS)} parts apart, and there are {len(frame)}: join some")
     longest = frame.sum().max()
@@ -84,22 +69,13 @@ def draw_parts(frame: pd.DataFrame, xlabel: str) -> Figure:
     left = pd.Series(0.0, index=frame.columns)
     with mpl.rc_context({"hatch.linewidth": 0.7}):
         for (part, row), color, hatch in zip(frame.iterrows(), COLOURS, HATCHES, strict=False):
-            ax.barh(
-                list(frame.columns),
-                row,
-                left=left,
-                height=0.62,
-                color=color,
-                hatch=hatch,
-                edgecolor="white",
-                label=part,
-            )
+            style = {"color": color, "hatch": hatch, "edgecolor": "white", "label": part}
+            ax.barh(list(frame.columns), row, left=left, height=0.62, **style)
             for at, value in enumerate(row):
                 if value > 0.05 * longest:
                     box = {"facecolor": "white", "edgecolor": "none", "pad": 1.2, "alpha": 0.9}
-                    ax.text(
-                        left.iloc[at] + value / 2, at, f"{value:.0f}", ha="center", va="center", fontsize=11, bbox=box
-                    )
+                    place = {"ha": "center", "va": "center", "fontsize": 11, "bbox": box}
+                    ax.text(left.iloc[at] + value / 2, at, f"{value:.0f}", **place)
             left += row
     for at, total in enumerate(left):
         ax.annotate(f"{total:.0f}", (total, at), xytext=(5, 0), textcoords="offset points", va="center", weight="bold")
@@ -112,11 +88,9 @@ def draw_parts(frame: pd.DataFrame, xlabel: str) -> Figure:
 
 
 def draw_place(plans: Mapping[str, MemoryPlan]) -> Figure:
-    """Held for backward against the number of trained parameters, on a logarithmic axis; each point bears its label.
+    """Draw bytes held for backward against trained parameters, on a logarithmic axis; each point bears its label.
 
-    Args:
-        plans: label -> plan with trained parameters. The label of a method takes its colour and marker; of the others,
-            "last …" are squares and the rest diamonds.
+    A method's label takes its colour and marker; of the others "last …" are squares and the rest diamonds.
     """
     known = {label: (color, marker) for label, color, marker in METHOD_STYLES.values()}
     fig, ax = plt.subplots(figsize=(6.4, 4.6))
@@ -136,6 +110,3 @@ def draw_place(plans: Mapping[str, MemoryPlan]) -> Figure:
     )
     ax.tick_params(axis="x", labelsize=12)
     return fig
-
-
-__all__ = ["draw_held_by_block", "draw_parts", "draw_place", "held_by_block"]

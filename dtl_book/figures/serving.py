@@ -1,4 +1,4 @@
-"""One prefix, many tasks, as pictures: rows through each block, and the recorded latency against the number of tasks."""
+"""Pictures of many tasks on one prefix: rows through each block, and the recorded latency against the number of tasks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ STYLES = {  # label, colour, marker
 
 @torch.no_grad()  # with gradients the last block of a lean DTL is not called as a block
 def rows_through_blocks(backbone: nn.Module, work: Callable[[], object]) -> list[int]:
-    """How many rows (images times tasks) go through each block while ``work`` runs, without gradient."""
+    """Count the rows (images times tasks) that go through each block while ``work`` runs, without gradient."""
     steps = blocks_of(backbone)
     blocks = steps.blocks if isinstance(steps, SwinBlocks) else list(backbone.blocks)
     rows = [0] * len(blocks)
@@ -47,11 +47,7 @@ def rows_through_blocks(backbone: nn.Module, work: Callable[[], object]) -> list
 
 
 def draw_rows(rows: Mapping[str, Sequence[int]]) -> Figure:
-    """Bars for each block, a colour and a hatch for each way of answering.
-
-    Args:
-        rows: title -> rows through each block, of ``rows_through_blocks``.
-    """
+    """Draw bars for each block, a colour and a hatch for each way of answering; see ``rows_through_blocks``."""
     fig, ax = plt.subplots(figsize=(6.4, 4.0))
     width = 0.8 / len(rows)
     for k, (title, counts) in enumerate(rows.items()):
@@ -66,12 +62,9 @@ def draw_rows(rows: Mapping[str, Sequence[int]]) -> Figure:
 
 
 def draw_latency(root: Path | None = None) -> tuple[Figure, str]:
-    """Time of answering many tasks, of that of separate DTL models, against the number of tasks; from the card.
+    """Draw the recorded time of many tasks, relative to separate DTL models, against their number. Return its sentence, too.
 
-    Above the seconds on the wall, below those that the process' threads worked: other programs lengthen the first alone.
-
-    Returns:
-        The figure, and a sentence with its setting.
+    Above are the seconds on the wall, below those that the process' threads worked: other programs lengthen only the first.
     """
     try:
         card = serving_card(root)
@@ -105,7 +98,7 @@ def draw_latency(root: Path | None = None) -> tuple[Figure, str]:
 
 
 def latency_note(root: Path | None = None) -> str:
-    """The setting of the card, and where the time goes; or that there is none."""
+    """Return the setting of the card and where the time goes; or that there is no card."""
     try:
         return serving_note(serving_card(root))
     except FileNotFoundError:
@@ -113,7 +106,7 @@ def latency_note(root: Path | None = None) -> str:
 
 
 def latency_table(root: Path | None = None) -> pd.DataFrame:
-    """The same as numbers, with the bytes: a row for each kind at the largest number of tasks. Empty without a card."""
+    """Return the same as numbers, with the bytes: a row for each kind at the largest number of tasks. Empty without a card."""
     columns = ["kind", "time", "quartiles", "CPU time", "MACs (G)", "weights (MiB)", "peak (MiB)"]
     try:
         table = serving_table(serving_card(root))

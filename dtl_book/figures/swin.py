@@ -1,4 +1,4 @@
-"""Pictures and counts of a Swin: its stages, which maps reach an injection, and what each block is worth in bytes."""
+"""Pictures and counts of a Swin: its stages, which maps reach an injection, and the bytes of each block."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from dtl_core.csn import CompactSideNetwork
 from dtl_core.memory import MIB
 
-from .diagram import GATE, INK
+from .diagram import GATE, INK, count_side_network
 
 STAGES = [0] * 2 + [1] * 2 + [2] * 18 + [3] * 2  # stage of each block of a Swin-B
 WIDTHS = [128 * 2**stage for stage in STAGES]
@@ -24,68 +24,34 @@ WIDTHS = [128 * 2**stage for stage in STAGES]
 COLOURS, HATCHES = ("#C9A227", "#C77C00", "#0072B2", "#A6487D"), ("..", "xx", "", "//")
 
 
-def side_network(
-    inject_from: int,
-    widths: Sequence[int] = WIDTHS,
-    stages: Sequence[int] = STAGES,
-    rank: int = 4,
-    kernel: int = 0,
-    tap_from: int = 0,
-) -> CompactSideNetwork:
-    """The side network of a Swin without memory behind it, to be counted.
+def side_network(inject_from: int, kernel: int = 0, tap_from: int = 0) -> CompactSideNetwork:
+    """Return the side network of a Swin-B without memory behind it, to be counted.
 
-    Args:
-        inject_from: M, the first block after which the side state is added, from 0 through all stages.
-        widths, stages: width and stage of each block; a Swin-B's.
-        rank: r of the low-rank maps.
-        kernel: of DTL+'s depthwise convolutions; 0 for DTL.
-        tap_from: first block that is tapped, where its stage injects at all.
-
-    Raises:
-        ValueError: M lies outside the blocks, or before the first tap.
+    M (``inject_from``) counts from 0 through all stages. Blocks are tapped from ``tap_from`` where their stage injects at all.
     """
-    if not tap_from <= inject_from < len(widths):
-        raise ValueError(f"M = {inject_from}: choose a block from {tap_from} to {len(widths) - 1}")
-    options = {"rank": rank, "tap_from": tap_from, "inject_from": inject_from, "beta": 100.0, "dwconv_kernel": kernel}
+    if not tap_from <= inject_from < len(WIDTHS):
+        raise ValueError(f"M = {inject_from}: choose a block from {tap_from} to {len(WIDTHS) - 1}")
+    options = {"rank": 4, "tap_from": tap_from, "inject_from": inject_from, "beta": 100.0, "dwconv_kernel": kernel}
     with torch.device("meta"):
-        return CompactSideNetwork(widths, stages, **options)
+        return CompactSideNetwork(WIDTHS, STAGES, **options)
 
 
 def side_counts(inject_from: int, kernel: int = 0) -> pd.DataFrame:
-    """What a choice of M costs on a Swin-B, rank 4. Counted on a real side network, built without memory.
-
-    Args:
-        inject_from, kernel: as in ``side_network``.
-
-    Returns:
-        Rows of what and how many.
-    """
-    csn = side_network(inject_from, kernel=kernel)
-    rows = {
-        "blocks that compute exactly what they computed before": inject_from + 1,
-        "blocks that the gradient crosses": len(STAGES) - 1 - inject_from,
-        "injections": len(STAGES) - inject_from,
-        "low-rank maps that reach an injection": len(csn.maps),
-        "side parameters of a Swin-B": sum(p.numel() for p in csn.parameters()),
-    }
-    return pd.DataFrame({"what": rows.keys(), "count": rows.values()})
+    """Return what a choice of M costs on a Swin-B, rank 4, counted on a real side network: columns what, count."""
+    maps, parameters = "low-rank maps that reach an injection", "side parameters of a Swin-B"
+    return count_side_network(side_network(inject_from, kernel=kernel), inject_from, len(STAGES), maps, parameters)
 
 
-def draw_side_states(inject_from: int = 14, rank: int = 4) -> Figure:
-    """The blocks of a Swin-B from left to right: the highest rank that ``h`` can have after each tap, and the injections.
-
-    Args:
-        inject_from: M.
-        rank: r of the low-rank maps.
-    """
-    csn = side_network(inject_from, rank=rank)
+def draw_side_states(inject_from: int = 14) -> Figure:
+    """Draw the blocks of a Swin-B from left to right: the highest rank that ``h`` can have after each tap, and the injections."""
+    csn, rank = side_network(inject_from), 4
     fig, ax = plt.subplots(figsize=(6.4, 4.2))
     held, top = 0, rank * STAGES.count(2)
     for i, stage in enumerate(STAGES):
         held = 0 if STAGES[i - 1] != stage else held
         if str(i) in csn.maps:
             held += rank
-            ax.bar(i, held, width=0.78, facecolor=COLOURS[stage], hatch=HATCHES[stage], edgecolor=INK, lw=0.6)
+            _bar(ax, i, held)
         else:
             ax.plot(i, 0, marker="_", ms=9, mew=2.4, color="#7A818A", clip_on=False)
         if i >= inject_from:
@@ -103,8 +69,13 @@ def draw_side_states(inject_from: int = 14, rank: int = 4) -> Figure:
     return fig
 
 
+def _bar(ax: Axes, block: int, height: float) -> None:
+    stage = STAGES[block]
+    ax.bar(block, height, width=0.78, facecolor=COLOURS[stage], hatch=HATCHES[stage], edgecolor=INK, lw=0.6)
+
+
 def _mark_stages(ax: Axes) -> None:
-    """Dotted lines between the stages, their numbers above the axes, and a tick for each block."""
+    """Draw dotted lines between the stages, their numbers above the axes, and a tick for each block."""
     for stage in sorted(set(STAGES)):
         first, count = STAGES.index(stage), STAGES.count(stage)
         if first:
@@ -118,12 +89,9 @@ def _mark_stages(ax: Axes) -> None:
 
 
 def draw_stages(grids: Sequence[int], widths: Sequence[int], window: int) -> Figure:
-    """The same image in each stage: its tokens (thin lines), its windows (thick), and what one token holds.
+    """Draw the same image in each stage: its tokens (thin lines), its windows (thick), and the size of a token.
 
-    Args:
-        grids: tokens along the side of the grid, by stage.
-        widths: numbers in a token, by stage.
-        window: tokens along the side of a window.
+    ``grids`` and ``window`` are tokens along a side, ``widths`` the numbers in a token.
     """
     fig, axes = plt.subplots(1, len(grids), figsize=(6.4, 2.3))
     for stage, (ax, side, width) in enumerate(zip(axes, grids, widths, strict=True)):
@@ -137,34 +105,23 @@ def draw_stages(grids: Sequence[int], widths: Sequence[int], window: int) -> Fig
     return fig
 
 
-def by_stage(blocks: Mapping[str, int], stages: Sequence[int] = STAGES) -> pd.Series:
-    """Bytes by block, as a ``MemoryPlan`` has them, added up by stage.
-
-    Args:
-        blocks: "block 0", … -> bytes; other regions are left out.
-        stages: stage of each block; a Swin-B's.
-
-    Returns:
-        Bytes, indexed by stage.
-    """
-    each = [blocks.get(f"block {i}", 0) for i in range(len(stages))]
-    return pd.Series(each).groupby(list(stages)).sum().rename_axis("stage")
+def by_stage(blocks: Mapping[str, int]) -> pd.Series:
+    """Add up a ``MemoryPlan``'s bytes by block ("block 0", …) by stage; other regions are left out."""
+    each = [blocks.get(f"block {i}", 0) for i in range(len(STAGES))]
+    return pd.Series(each).groupby(STAGES).sum().rename_axis("stage")
 
 
 def draw_bytes(panels: Mapping[str, Mapping[str, int]]) -> Figure:
-    """What each block of a Swin-B keeps for backward, in MiB: a row of bars for each plan, on one scale.
+    """Draw what each block of a Swin-B keeps for backward, in MiB: a row of bars for each plan, on one scale.
 
-    Args:
-        panels: title -> ``MemoryPlan.saved_by_block``.
+    ``panels`` are title -> ``MemoryPlan.saved_by_block``.
     """
     fig, axes = plt.subplots(len(panels), 1, figsize=(6.4, 0.5 + 2.3 * len(panels)), sharex=True, squeeze=False)
-    heights = {
-        title: [blocks.get(f"block {i}", 0) / MIB for i in range(len(STAGES))] for title, blocks in panels.items()
-    }
-    top = max(max(row) for row in heights.values())
-    for ax, (title, row) in zip(axes[:, 0], heights.items(), strict=True):
-        for i, (stage, value) in enumerate(zip(STAGES, row, strict=True)):
-            ax.bar(i, value, width=0.78, facecolor=COLOURS[stage], hatch=HATCHES[stage], edgecolor=INK, lw=0.6)
+    heights = [[blocks.get(f"block {i}", 0) / MIB for i in range(len(STAGES))] for blocks in panels.values()]
+    top = max(map(max, heights))
+    for ax, title, row in zip(axes[:, 0], panels, heights, strict=True):
+        for i, value in enumerate(row):
+            _bar(ax, i, value)
         _mark_stages(ax)
         ax.set(ylim=(0, 1.06 * top), ylabel=f"{title}, MiB", xlim=(-0.7, len(STAGES) - 0.3))
         ax.yaxis.set_major_locator(MaxNLocator(4))
@@ -173,13 +130,7 @@ def draw_bytes(panels: Mapping[str, Mapping[str, int]]) -> Figure:
 
 
 def draw_peaks(peaks: Mapping[int, int], chosen: int, lines: Mapping[str, int]) -> Figure:
-    """The peak of a training step of a Swin-B against M.
-
-    Args:
-        peaks: M -> bytes.
-        chosen: the M to mark, one of ``peaks``.
-        lines: label -> bytes of something to compare with, drawn across.
-    """
+    """Draw the peak of a training step of a Swin-B against M: ``peaks`` are M -> bytes, ``lines`` label -> bytes to compare with."""
     fig, ax = plt.subplots(figsize=(6.4, 4.0))
     most = max([*peaks.values(), *lines.values()]) / MIB
     for (label, size), dash in zip(lines.items(), ("--", "-.", ":"), strict=False):
@@ -187,38 +138,24 @@ def draw_peaks(peaks: Mapping[int, int], chosen: int, lines: Mapping[str, int]) 
         ax.annotate(label, (-0.2, size / MIB), xytext=(0, 4), textcoords="offset points", color="#2b3138")
     ax.plot(list(peaks), [size / MIB for size in peaks.values()], "o-", color="#0072B2", ms=7)
     ax.plot(chosen, peaks[chosen] / MIB, marker="*", ms=19, color=GATE, mec=INK)
-    ax.annotate(
-        f"M = {chosen}: {peaks[chosen] / MIB:,.0f} MiB",
-        (chosen, peaks[chosen] / MIB),
-        xytext=(6, 13),
-        textcoords="offset points",
-    )
+    text, place = f"M = {chosen}: {peaks[chosen] / MIB:,.0f} MiB", {"xytext": (6, 13), "textcoords": "offset points"}
+    ax.annotate(text, (chosen, peaks[chosen] / MIB), **place)
     _mark_stages(ax)
     ax.set(xlabel="M", ylabel="MiB at the peak", xlim=(-0.6, len(STAGES) - 0.4), ylim=(0, 1.12 * most))
     return fig
 
 
 def draw_moved(moved: Mapping[int, float], inject_from: int) -> Figure:
-    """How far each map's ``up`` has come from 0.
-
-    Args:
-        moved: block -> length.
-        inject_from: M.
-    """
+    """Draw how far each block's ``up`` has come from 0."""
     fig, ax = plt.subplots(figsize=(6.4, 3.5))
     top = max(moved.values())
     for i, value in moved.items():
-        stage = STAGES[i]
-        ax.bar(i, value, width=0.78, facecolor=COLOURS[stage], hatch=HATCHES[stage], edgecolor=INK, lw=0.6)
+        _bar(ax, i, value)
     _mark_stages(ax)
     ax.axvline(inject_from - 0.5, color=GATE, ls="--", lw=1.6)
     ax.set(xlabel="block", ylabel="length of up", xlim=(-0.7, len(STAGES) - 0.3), ylim=(0, 1.06 * top))
-    handles = [
-        *(
-            Patch(facecolor=COLOURS[s], hatch=HATCHES[s], edgecolor=INK, label=f"stage {s}")
-            for s in sorted({STAGES[i] for i in moved})
-        ),
-        Line2D([], [], color=GATE, ls="--", lw=1.6, label="first injection"),
-    ]
+    styles = {f"stage {s}": {"facecolor": COLOURS[s], "hatch": HATCHES[s]} for s in sorted({STAGES[i] for i in moved})}
+    handles = [Patch(edgecolor=INK, label=label, **style) for label, style in styles.items()]
+    handles.append(Line2D([], [], color=GATE, ls="--", lw=1.6, label="first injection"))
     fig.legend(handles=handles, loc="outside lower left", ncols=3, fontsize=12.5)
     return fig

@@ -9,19 +9,16 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dtl_core.files import written_whole
-
-from ..lab.plots import METHOD_STYLES, png_of, use_style
+from ..lab.plots import METHOD_STYLES, use_style, write_png
 from ..paths import project_dir
 
 PANELS = {"fp32": "fp32", "bf16": "frozen backbone in bf16"}
 
 
 def draw_trade(frame: pd.DataFrame) -> Figure:
-    """A panel for each precision, a point for each form, an arrow from each form to the next leaner one.
+    """Draw a panel for each precision, a point for each form, an arrow from each form to the next leaner one.
 
-    Args:
-        frame: of ``tables.memory_forms.time_against_memory``.
+    ``frame`` is that of ``tables.memory_forms.time_against_memory``.
     """
     fig, axes = plt.subplots(1, len(PANELS), figsize=(9.6, 4.8), sharey=True)
     for ax, (precision, title) in zip(axes, PANELS.items(), strict=True):
@@ -77,16 +74,6 @@ def _draw_method(ax: Axes, key: str, rows: pd.DataFrame) -> None:
 
 
 def save_trade(frame: pd.DataFrame, path: Path | None = None) -> Path:
-    """Write the picture for RESULTS.md and the site's first page.
-
-    Args:
-        frame: of ``tables.memory_forms.time_against_memory``.
-        path: of the picture; the project's if None.
-    """
-    path = path or project_dir() / "notebooks" / "images" / "time-memory.png"
+    """Write the picture for RESULTS.md and the site's first page, see ``draw_trade``."""
     use_style()
-    figure = draw_trade(frame)
-    with written_whole(path) as temporary:
-        temporary.write_bytes(png_of(figure))
-    plt.close(figure)
-    return path
+    return write_png(draw_trade(frame), path or project_dir() / "notebooks" / "images" / "time-memory.png")

@@ -23,7 +23,7 @@ CLASS_COLOURS = "#0173B2 #C77C00 #027357 #C44E00 #A6487D #8A5A2B #6B6B6B #7A7000
 
 
 def curves_table(records: Mapping[str, FitRecord]) -> pd.DataFrame:
-    """Loss and accuracy of the training batches in the first and the last epoch, and the time: a row per method."""
+    """Return loss and accuracy of the training batches in the first and the last epoch, and the time: a row per method."""
     rows = []
     for method, record in records.items():
         row = {"method": method_style(method)["label"]}
@@ -37,11 +37,7 @@ def curves_table(records: Mapping[str, FitRecord]) -> pd.DataFrame:
 
 
 def plot_curves(records: Mapping[str, FitRecord]) -> Figure:
-    """Loss (left) and accuracy (right) of the training batches over the epochs.
-
-    Args:
-        records: what ``fit`` returned, by method (a key of ``METHOD_STYLES``).
-    """
+    """Draw loss (left) and accuracy (right) of the training batches over the epochs, from method -> ``FitRecord``."""
     fig, axes = plt.subplots(1, 2, figsize=(6.4, 3.4))
     for method, record in records.items():
         for ax, column, factor in zip(axes, ("loss", "accuracy"), (1, 100), strict=True):
@@ -55,21 +51,14 @@ def plot_curves(records: Mapping[str, FitRecord]) -> Figure:
 
 
 @torch.no_grad()
-def readout_features(model: nn.Module, data: PrefixCache, images: int | None = None, batch_size: int = 64) -> Tensor:
-    """What the head reads, for the first images of a cache: (n, d), on the CPU.
-
-    Args:
-        model: ``DTL`` or a linear probe, with ``suffix`` and ``head``.
-        data: its prefix cache.
-        images: how many; all if None.
-        batch_size: images a step.
-    """
+def readout_features(model: nn.Module, data: PrefixCache, images: int | None = None) -> Tensor:
+    """Return what the head reads, for the first images of a prefix cache, or all: (n, d), on the CPU."""
     n, parts, device = min(images or len(data), len(data)), [], model.head.weight.device
     model.eval()
     hook = model.head.register_forward_pre_hook(lambda _, inputs: parts.append(inputs[0].float().cpu()))
     try:
-        for start in range(0, n, batch_size):
-            features, _ = data.__getitems__(list(range(start, min(start + batch_size, n))))
+        for start in range(0, n, 64):
+            features, _ = data.__getitems__(list(range(start, min(start + 64, n))))
             model.suffix(features.to(device))
     finally:
         hook.remove()
@@ -77,32 +66,22 @@ def readout_features(model: nn.Module, data: PrefixCache, images: int | None = N
 
 
 def neighbour_agreement(features: Tensor, labels: Tensor | np.ndarray) -> float:
-    """Fraction of images whose nearest other image, in all d dimensions, is of the same class.
-
-    Args:
-        features: (n, d).
-        labels: (n,) integers.
-    """
+    """Return the fraction of images whose nearest other image, in all d dimensions, is of the same class."""
     nearest = NearestNeighbors(n_neighbors=1).fit(features.numpy()).kneighbors(return_distance=False)[:, 0]
     labels = np.asarray(labels)
     return float((labels[nearest] == labels).mean())
 
 
-def plot_features(panels: Mapping[str, Tensor], labels: Tensor | np.ndarray, seed: int = 0) -> Figure:
-    """A t-SNE map for each set of features, one above the other. Each image is drawn as the number of its class.
+def plot_features(panels: Mapping[str, Tensor], labels: Tensor | np.ndarray) -> Figure:
+    """Draw a t-SNE map for each set of features (title -> (n, d)), each image as the number of its class.
 
-    Distances between far groups, and the axes, have no meaning; who lies next to whom has.
-
-    Args:
-        panels: title -> features (n, d) of the same images.
-        labels: (n,) class numbers.
-        seed: of the map.
+    Distances between far groups, and the axes, have no meaning; neighbours do.
     """
     labels = np.asarray(labels)
     fig, axes = plt.subplots(len(panels), 1, figsize=(6.4, 4.4 * len(panels)), squeeze=False)
     for ax, (title, features) in zip(axes[:, 0], panels.items(), strict=True):
         perplexity = min(30.0, (len(features) - 1) / 3)
-        place = TSNE(2, perplexity=perplexity, init="pca", random_state=seed).fit_transform(features.numpy())
+        place = TSNE(2, perplexity=perplexity, init="pca", random_state=0).fit_transform(features.numpy())
         for label in np.unique(labels):
             here = place[labels == label]
             ax.scatter(

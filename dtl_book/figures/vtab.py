@@ -1,8 +1,7 @@
-"""What notebook 09 shows of the benchmark itself: its tasks, its folders, and the rows that the literature reports for it."""
+"""Pictures and tables of notebook 09 on the benchmark itself: its tasks, its folders, and the rows of the literature."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +17,11 @@ from dtl_core.data.vtab import TASKS_FILE as VTAB_TASKS
 from dtl_core.training import authors_table
 
 from ..experiments.profiles import Profile, get_profile
-from ..lab.plots import METHOD_STYLES
+from ..lab.plots import method_style
 from ..lab.setup import require_data
 from ..paths import RESOURCES, vtab_dir
 from ..tables.benchmarks import GROUPS, both_means
-from .welcome import tasks_in
+from .overview import tasks_in
 
 PAPER_SETTING = "paper: ViT-B/16, the official 19 tasks of VTAB-1K"
 GROUP_NAMES = ("natural", "specialized", "structured")
@@ -38,23 +37,14 @@ MODELS = {  # the official task that each task of the laptop suite was made afte
 
 @dataclass(frozen=True)
 class Suite:
-    """A VTAB-1K folder on this disk.
-
-    Attributes:
-        profile: whose it is.
-        root: the folder, which holds a folder a task.
-    """
+    """A VTAB-1K folder on this disk: whose profile's, and its path."""
 
     profile: Profile
     root: Path
 
 
 def find_suite(profile: Profile) -> Suite:
-    """The VTAB-1K folder of a profile. Where the official one is absent it says so and gives the laptop's.
-
-    Raises:
-        DataMissing: the laptop's is not there either; the message names the command.
-    """
+    """Return the VTAB-1K folder of a profile. Where the official one is absent, say so and return the laptop's."""
     if profile.name == "paper" and not any(vtab_dir(profile.name).glob("*/train800.txt")):
         profile = get_profile("laptop")
         print("The official VTAB-1K is not here (data/README.md says where it comes from): what needs it is not run.")
@@ -62,38 +52,28 @@ def find_suite(profile: Profile) -> Suite:
     return Suite(profile, require_data(profile))
 
 
-SAID = {  # sources of a test size, for readers who do not know the abbreviations of the file
+TEST_SIZE_SOURCES = {  # sources of a test size, for readers who do not know the abbreviations of the file
     "FGFS list has same 3669": "few-shot list: the same",
     "RepAdapter#15 + vtab1k-pytorch#2": "two public threads",
 }
 
 
 def benchmark_table() -> pd.DataFrame:
-    """The 19 official tasks. Source: ``resources/vtab_tasks.csv``.
+    """Return the 19 official tasks (``resources/vtab_tasks.csv``).
 
-    Returns:
-        Columns group, task, folder, classes, test images, where the test size is from. "recall": the size was remembered
-        from a catalogue and not counted, so it has to be checked against the data.
+    A test size from "recall" was remembered from a catalogue and not counted, so it has to be checked against the data.
     """
     tasks = pd.read_csv(VTAB_TASKS)
     recalled = tasks["test_n_source"].str.contains("recall")
-    return pd.DataFrame(
-        {
-            "group": tasks["group"],
-            "task": tasks["script_name"],
-            "folder": tasks["folder"],
-            "classes": tasks["classes"],
-            "test images": tasks["test_n"],
-            "test size from": tasks["test_n_source"].where(~recalled, "recall").str.partition(" (")[0].replace(SAID),
-        }
-    )
+    sources = tasks["test_n_source"].where(~recalled, "recall").str.partition(" (")[0].replace(TEST_SIZE_SOURCES)
+    frame = tasks[["group", "script_name", "folder", "classes", "test_n"]].assign(source=sources)
+    return frame.set_axis(["group", "task", "folder", "classes", "test images", "test size from"], axis=1)
 
 
 def authors_settings() -> pd.DataFrame:
-    """What the authors' scripts set for each of the 19 tasks on ViT-B/16. Source: ``resources/recipes.csv``.
+    """Return what the authors' scripts (``resources/recipes.csv``) set for each of the 19 tasks on ViT-B/16.
 
-    Returns:
-        Columns task, "DTL: lr, drop path" and "DTL+: lr, drop path" (texts), kernel (of DTL+).
+    Columns are task, "DTL: lr, drop path" and "DTL+: lr, drop path" (texts), kernel (of DTL+).
     """
     rows, tasks = authors_table(), pd.read_csv(VTAB_TASKS)
     rows = rows[(rows["benchmark"] == "vtab-1k") & rows["backbone"].str.startswith("vit")]
@@ -106,12 +86,7 @@ def authors_settings() -> pd.DataFrame:
 
 
 def folder_table(root: Path, task: str) -> pd.DataFrame:
-    """The list files of a task's folder, and the first line of each.
-
-    Args:
-        root: a VTAB-1K folder.
-        task: the folder's name.
-    """
+    """Return the list files of a task's folder, and the first line of each."""
     rows = []
     for name in SPLITS.values():
         text, entries = read_list(root / task / name)
@@ -121,14 +96,9 @@ def folder_table(root: Path, task: str) -> pd.DataFrame:
 
 
 def suite_table(root: Path) -> pd.DataFrame:
-    """The tasks of a built suite.
+    """Return the tasks of a built suite, with two baselines in percent of the test images.
 
-    Args:
-        root: a VTAB-1K folder.
-
-    Returns:
-        Columns group, task, in the manner of, classes, test, and two baselines in percent of the test images: guess (one over
-        the classes) and one class (always the most frequent one of the training list).
+    "guess" is one over the classes, "one class" always the most frequent one of the training list.
     """
     official = pd.read_csv(VTAB_TASKS).set_index("folder")["group"]
     groups = {task: group for group, tasks in GROUPS.items() for task in tasks}
@@ -143,15 +113,9 @@ def suite_table(root: Path) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def contact_sheet(root: Path, each: int = 2, split: str = "test") -> Figure:
-    """Images of every task, from its first class (left) to its last (right).
-
-    Args:
-        root: a VTAB-1K folder.
-        each: images a task.
-        split: list file without its ending.
-    """
-    tasks = [VTAB1k(root, task, split) for task in tasks_in(root)]
+def contact_sheet(root: Path, each: int = 2) -> Figure:
+    """Draw ``each`` images of every task, from its first class (left) to its last (right)."""
+    tasks = [VTAB1k(root, task, "test") for task in tasks_in(root)]
     rows = -(-len(tasks) // 3)
     fig = plt.figure(figsize=(4.1, 1.3 * rows))
     for part, data in zip(fig.subfigures(rows, 3, squeeze=False).flat, tasks, strict=False):
@@ -166,15 +130,14 @@ def contact_sheet(root: Path, each: int = 2, split: str = "test") -> Figure:
 
 
 def literature_rows() -> pd.DataFrame:
-    """Per-task accuracy (%) of 13 methods on the official VTAB-1K, with the source of each row: ``vtab_vit_rows.csv``."""
+    """Return the per-task accuracy (%) of 13 methods on the official VTAB-1K, with the source of each row (``vtab_vit_rows.csv``)."""
     return pd.read_csv(RESOURCES / "vtab_vit_rows.csv")
 
 
 def literature_means() -> pd.DataFrame:
-    """Two averages of each row of ``literature_rows``, computed from the 19 accuracies; best mean of groups first.
+    """Return two averages of each row of ``literature_rows`` over the 19 accuracies; best mean of groups first.
 
-    Returns:
-        Columns method, natural, specialized, structured, mean of groups, its rank, mean of 19, its rank, source.
+    Columns are method, natural, specialized, structured, mean of groups, its rank, mean of 19, its rank, source.
     """
     rows, tasks = literature_rows(), pd.read_csv(VTAB_TASKS)
     groups = {group: tuple(tasks.loc[tasks["group"] == group, "script_name"]) for group in GROUP_NAMES}
@@ -187,23 +150,17 @@ def literature_means() -> pd.DataFrame:
     return frame.sort_values("mean of groups", ascending=False, ignore_index=True)
 
 
-def draw_literature(methods: Sequence[str] = ("Linear", "LoRA", "DTL")) -> Figure:
-    """The accuracy of a few methods on each of the 19 tasks, in three groups.
-
-    Args:
-        methods: values of the column method of ``literature_rows``.
-    """
+def draw_literature() -> Figure:
+    """Draw the accuracy of three methods of ``literature_rows`` on each of the 19 tasks, in three groups."""
     rows, tasks = literature_rows().set_index("method"), pd.read_csv(VTAB_TASKS)
-    styles = {label: (color, marker) for label, color, marker in METHOD_STYLES.values()}
-    styles |= {"Linear": METHOD_STYLES["linear"][1:], "Full": METHOD_STYLES["full"][1:]}
+    methods = {"Linear": "linear", "LoRA": "lora", "DTL": "dtl"}  # in the file -> key of the style
     sizes = [(tasks["group"] == group).sum() for group in GROUP_NAMES]
     fig, axes = plt.subplots(3, 1, figsize=(6.4, 7.2), sharex=True, height_ratios=sizes)
     for ax, group in zip(axes, GROUP_NAMES, strict=True):
         names = tasks.loc[tasks["group"] == group, "script_name"].tolist()[::-1]
-        for method, shift in zip(methods, np.linspace(0.2, -0.2, len(methods)), strict=True):
-            color, marker = styles[method]
-            at = {"ls": "", "ms": 9, "color": color, "marker": marker, "label": method}
-            ax.plot(rows.loc[method, names].astype(float), np.arange(len(names)) + shift, **at)
+        for (method, key), shift in zip(methods.items(), np.linspace(0.2, -0.2, len(methods)), strict=True):
+            style = {"ls": "", "ms": 9, **method_style(key), "label": method}
+            ax.plot(rows.loc[method, names].astype(float), np.arange(len(names)) + shift, **style)
         ax.grid(axis="y", visible=False)
         ax.hlines(np.arange(len(names) - 1) + 0.5, 0, 102, color="#E3E3E3", lw=0.8)
         ax.set(yticks=range(len(names)), yticklabels=names, ylim=(-0.6, len(names) - 0.4), title=group, xlim=(0, 102))

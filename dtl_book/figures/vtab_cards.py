@@ -1,4 +1,4 @@
-"""The recorded results as tables. Every table works with no card, some cards, or all of them, and says which."""
+"""The recorded results as tables. Each works with no card, some cards, or all of them, and says which."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from ..experiments.profiles import Profile, get_profile
 from ..lab.plots import METHOD_STYLES
 from ..paths import recorded_path
 from ..tables import results_table
-from ..tables.benchmarks import OF_GROUPS, final_cards, groups_of, means_by_seed, not_whole, of_tasks
+from ..tables.benchmarks import OF_GROUPS, final_cards, groups_of, means_by_seed, not_whole, of_tasks, tasks_of
+from ..tables.cells import NOT_RUN, NOTHING, cell, cell_grid, mean_cell
 from .paired_seeds import versus
 
-NOT_RUN = "not run"
 LABELS = {method: METHOD_STYLES[method][0] for method in COMPARED}
 
 
 def recorded_profile(profile: Profile, root: Path | None = None) -> Profile:
-    """Whose recorded runs are shown: the profile's own, where it has final ones; else the laptop's, and it says so."""
+    """Return the profile whose recorded runs are shown: its own, where it has final ones, else the laptop's, with a message."""
     laptop = get_profile("laptop")
     if profile.name == laptop.name or len(load_cards(profile.name, root=root)):
         return profile
@@ -29,58 +29,37 @@ def recorded_profile(profile: Profile, root: Path | None = None) -> Profile:
     return laptop
 
 
-def tasks_of(profile: str = "laptop") -> list[str]:
-    """The tasks of a profile's VTAB-1K, group by group."""
-    return [task for tasks in groups_of(profile).values() for task in tasks]
-
-
 def shown_methods(profile: str = "laptop", root: Path | None = None) -> tuple[str, ...]:
-    """The methods that are recorded in full; while none is, all that a recording runs."""
+    """Return the methods that are recorded in full; while there are none, all that a recording runs."""
     return tuple(means_by_seed(profile, root)) or COMPARED
 
 
 def recorded_status(profile: str = "laptop", root: Path | None = None) -> str:
-    """One sentence or two: how many final runs are recorded, and which methods are not whole yet."""
+    """Return one or two sentences: how many final runs are recorded, and which methods are incomplete."""
     means, each = means_by_seed(profile, root), len(tasks_of(profile)) * len(SEEDS)
-    if not len(load_cards(profile, root=root)):
+    if load_cards(profile, root=root).empty:
         return f"None of the {len(COMPARED) * each} final runs is recorded here: `dtl record` makes the cards."
     whole = f"All {each} final runs of {', '.join(LABELS[m] for m in means)} are recorded." if means else ""
     return f"{whole} {not_whole(profile, root)}".strip()
 
 
 def recorded_table(profile: str = "laptop", root: Path | None = None) -> pd.DataFrame:
-    """Test accuracy in percent, mean ± standard deviation over the seeds: a row per task, group by group, a column per method.
+    """Return the ``cell`` of each task and method: a row per task, group by group, a column per method.
 
     The last two rows are the mean of the three group means and the mean of all tasks, only for a method that is recorded
-    in full. A pair without all of its seeds says how many it has; one without any says "not run".
+    in full.
     """
-    results, groups = results_table(profile, root).set_index(["task", "method"]), groups_of(profile)
-    methods, rows = shown_methods(profile, root), []
-    for tasks in groups.values():
-        for task in tasks:
-            cells = {"task": task}
-            for method in methods:
-                cells[LABELS[method]] = NOT_RUN
-                if (task, method) in results.index:
-                    row = results.loc[(task, method)]
-                    short = row["seeds"] < len(SEEDS)
-                    more = f" ({int(row['seeds'])} of {len(SEEDS)} seeds)" if short else f" ± {row['spread']:.1f}"
-                    cells[LABELS[method]] = f"{row['mean']:.1f}{more}"
-            rows.append(cells)
     means = means_by_seed(profile, root)
-    for name in (OF_GROUPS, of_tasks(groups)):
-        told = {m: f"{means[m][name].mean():.1f} ± {means[m][name].std(ddof=1):.1f}" for m in means}
-        rows.append({"task": name} | {LABELS[m]: told.get(m, "–") for m in methods})
-    return pd.DataFrame(rows)
+    grid = cell_grid(results_table(profile, root), "task", tasks_of(profile)).loc[list(shown_methods(profile, root))]
+    for name in (OF_GROUPS, of_tasks(groups_of(profile))):
+        grid[name] = [mean_cell(means[method][name]) if method in means else NOTHING for method in grid.index]
+    return grid.rename(index=LABELS).T.rename_axis("task").rename_axis(columns=None).reset_index()
 
 
 def rates_table(profile: str = "laptop", root: Path | None = None) -> pd.DataFrame:
-    """The learning rate that val200 chose for each task and method, and by how many points it beat the next best.
+    """Return the learning rate that val200 chose for each task and method, and by how many points it beat the next best.
 
-    Where several drop paths were tried, the chosen one stands with it.
-
-    Returns:
-        A row per task, a column per method; "not run" where a learning rate of the grid is missing.
+    Where several drop paths were tried, the chosen one is given too. "not run" where a learning rate of the grid is missing.
     """
     cards = load_cards(profile, purpose="select", root=root)
     rows = []
@@ -88,9 +67,9 @@ def rates_table(profile: str = "laptop", root: Path | None = None) -> pd.DataFra
         row = {"task": task}
         for method in shown_methods(profile, root):
             row[LABELS[method]] = NOT_RUN
-            mine = cards[(cards["task"] == task) & (cards["method"] == method)] if len(cards) else cards
-            mine = mine[mine["lr"].isin(LEARNING_RATES)] if len(mine) else mine  # a card of an older grid chose nothing
-            if len(mine) and set(mine["lr"]) == set(LEARNING_RATES):
+            mine = cards[(cards["task"] == task) & (cards["method"] == method)]
+            mine = mine[mine["lr"].isin(LEARNING_RATES)]  # a card of an older grid chose nothing
+            if set(mine["lr"]) == set(LEARNING_RATES):
                 ranked = mine.assign(drop=[recipe["drop_path"] for recipe in mine["recipe"]])
                 ranked = ranked.sort_values(["accuracy", "lr", "drop"], ascending=[False, True, True])
                 lead = 100 * (ranked["accuracy"].iloc[0] - ranked["accuracy"].iloc[1])
@@ -101,29 +80,19 @@ def rates_table(profile: str = "laptop", root: Path | None = None) -> pd.DataFra
 
 
 def differences_table(method: str = "dtl", profile: str = "laptop", root: Path | None = None) -> pd.DataFrame:
-    """By how many points a method is ahead of each other one that is shown, paired by seed: a row per task.
-
-    Returns:
-        Columns task and "less <label>": mean ± standard deviation over the seeds that both have; "not run" without any.
-    """
+    """Return by how many points a method is ahead of each other one that is shown, paired by seed: a row per task."""
     columns = {}
     for other in (m for m in shown_methods(profile, root) if m != method):
-        rows = versus(other, method, profile, root)[["seeds", "difference", "difference ±"]].itertuples(index=False)
-        columns[f"less {LABELS[other]}"] = [_difference(*row) for row in rows]
+        rows = versus(other, method, profile, root)[["difference", "difference ±", "seeds"]].itertuples(index=False)
+        columns[f"less {LABELS[other]}"] = [cell(*row, "+") for row in rows]
     return pd.DataFrame({"task": tasks_of(profile), **columns})
 
 
-def _difference(seeds: int, mean: float, spread: float) -> str:
-    if seeds < len(SEEDS):
-        return f"{mean:+.1f} ({seeds} of {len(SEEDS)} seeds)" if seeds else NOT_RUN
-    return f"{mean:+.1f} ± {spread:.1f}"
-
-
 def balanced_table(task: str, profile: str = "laptop", root: Path | None = None) -> pd.DataFrame:
-    """Accuracy and balanced accuracy of each method on one task, in percent, mean ± standard deviation over the seeds."""
+    """Return accuracy and balanced accuracy of each method on one task, in percent, mean ± standard deviation over the seeds."""
     cards, rows = final_cards(profile, root), []
     for method in shown_methods(profile, root):
-        mine = cards[(cards["task"] == task) & (cards["method"] == method)] if len(cards) else cards
+        mine = cards[(cards["task"] == task) & (cards["method"] == method)]
         cells = {"method": LABELS[method], "seeds": len(mine), "accuracy": NOT_RUN, "balanced accuracy": NOT_RUN}
         for column in ("accuracy", "balanced_accuracy") if len(mine) else ():
             values = 100 * mine[column]
@@ -134,13 +103,13 @@ def balanced_table(task: str, profile: str = "laptop", root: Path | None = None)
 
 
 def recorded_card(task: str, method: str = "linear", seed: int = 0, profile: str = "laptop") -> RunCard | None:
-    """A final card of the recorded grid; None where it was not recorded."""
+    """Return a final card of the recorded grid; None where it was not recorded."""
     path = recorded_path(card_path(profile, "vtab-1k", task, method, seed))
     return load_card(path) if path.is_file() else None
 
 
 def card_table(card: RunCard) -> pd.DataFrame:
-    """A card, field by field: long texts cut, the epochs counted, DTL's settings left out where the method has none."""
+    """Return a card, field by field: long texts cut, the epochs counted, DTL's settings left out where the method has none."""
     hidden = () if card.method.startswith("dtl") else ("config",)
 
     def short(value: object) -> str:
@@ -160,7 +129,7 @@ def card_table(card: RunCard) -> pd.DataFrame:
 
 
 def compare_cards(recorded: RunCard | None, live: RunCard) -> pd.DataFrame:
-    """A recorded card and a run of now: what has to be the same, then what came out."""
+    """Return a recorded card beside a new run: first what has to be the same, then the results."""
     names = ("backbone_sha256", "data_digest", "parameters", "classes", "lr", "seed", "threads", "accuracy", "loss")
     then = card_table(recorded).set_index("field")["value"] if recorded else {}
     now = card_table(live).set_index("field")["value"]

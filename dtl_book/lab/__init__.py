@@ -1,4 +1,4 @@
-"""What readers see: the notebooks' set-up, pictures, tables and checks; executing them and writing them as pages."""
+"""What readers see: the set-up, pictures, tables and checks of the notebooks."""
 
 from .checks import check, report
 from .plots import METHOD_STYLES, PALETTE, caption, method_style, show_figure
@@ -7,16 +7,6 @@ from .setup import DataMissing, Workbook, start
 from .tables import table
 
 __all__ = [
-    "METHOD_STYLES",
-    "PALETTE",
-    "DataMissing",
-    "Workbook",
-    "caption",
-    "check",
-    "method_style",
-    "note_run",
-    "report",
-    "show_figure",
-    "start",
-    "table",
-]
+    "METHOD_STYLES", "PALETTE", "DataMissing", "Workbook", "caption", "check", "method_style", "note_run", "report",
+    "show_figure", "start", "table",
+]  # fmt: skip

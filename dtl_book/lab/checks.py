@@ -31,13 +31,10 @@ def check(exercise: str, condition: object, hint: str = "") -> None:
 
 
 def report() -> None:
-    """Print how many exercises are done. Stands in the last cell of exercises and solutions.
+    """Print how many exercises are done. The last cell of exercises and solutions calls it.
 
-    ``DTL_EXPECT=stubs`` (the tests, on exercises) or ``DTL_EXPECT=solutions`` (the tests, on solutions) asserts the
-    outcome that the notebook was written for.
-
-    Raises:
-        AssertionError: under ``DTL_EXPECT``, when a stub passes or a solution does not, or nothing was checked.
+    Under ``DTL_EXPECT=stubs`` (tests of exercises) or ``DTL_EXPECT=solutions`` (tests of solutions) it asserts the outcome
+    that the notebook was written for.
     """
     done = [name for name, passed in _outcomes.items() if passed]
     open_ = [name for name, passed in _outcomes.items() if not passed]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -16,6 +17,8 @@ import matplotlib.pyplot as plt
 from IPython.display import display
 from matplotlib.figure import Figure
 from PIL import Image
+
+from dtl_core.files import written_whole
 
 DPI = 120  # a figure of 6.4 inches is 768 px wide, 20 to 40 KB as PNG; its letters stay legible on a phone
 
@@ -40,45 +43,30 @@ PALETTE = ["#0072B2", "#D55E00", "#009E73", "#C77C00", "#A6487D", "#3A93C6", "#6
 
 def use_style() -> None:
     """Set matplotlib for pages and projectors: large letters, thick lines, a light grid."""
-    mpl.rcParams.update(
-        {
-            "figure.dpi": DPI,
-            "savefig.dpi": DPI,
-            "figure.figsize": (6.4, 3.8),
-            "figure.constrained_layout.use": True,
-            "figure.facecolor": "white",
-            "font.size": 13,
-            "axes.titlesize": 14,
-            "axes.labelsize": 13.5,
-            "xtick.labelsize": 13,
-            "ytick.labelsize": 13,
-            "legend.fontsize": 13,
-            "legend.frameon": False,
-            "lines.linewidth": 2.2,
-            "lines.markersize": 8,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.axisbelow": True,
-            "axes.grid": True,
-            "grid.color": "#E3E3E3",
-            "grid.linewidth": 0.8,
-            "axes.prop_cycle": mpl.cycler(color=PALETTE),
-            "image.cmap": "viridis",
-            "image.interpolation": "nearest",
-        }
-    )
+    mpl.rcParams.update({
+        "figure.dpi": DPI, "savefig.dpi": DPI, "figure.figsize": (6.4, 3.8), "figure.constrained_layout.use": True,
+        "figure.facecolor": "white", "image.cmap": "viridis", "image.interpolation": "nearest",
+        "font.size": 13, "axes.titlesize": 14, "axes.labelsize": 13.5, "xtick.labelsize": 13, "ytick.labelsize": 13,
+        "legend.fontsize": 13, "legend.frameon": False,
+        "lines.linewidth": 2.2, "lines.markersize": 8, "axes.prop_cycle": mpl.cycler(color=PALETTE),
+        "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True,
+        "axes.grid": True, "grid.color": "#E3E3E3", "grid.linewidth": 0.8,
+    })  # fmt: skip
 
 
-def method_style(method: str) -> dict[str, str]:
-    """Return keyword arguments for ``ax.plot`` and ``ax.errorbar``: label, colour and marker of a method."""
+def method_style(method: str, size: float | None = None) -> dict[str, Any]:
+    """Return keyword arguments for ``ax.plot`` and ``ax.errorbar``: label, colour and marker of a method.
+
+    With ``size`` also the marker's: a star of the same size looks smaller, so it gets 12.
+    """
     if method not in METHOD_STYLES:
         raise KeyError(f"no colour and marker for the method {method!r}: add a line to METHOD_STYLES in plots.py")
     label, color, marker = METHOD_STYLES[method]
-    return {"label": label, "color": color, "marker": marker}
+    return {"label": label, "color": color, "marker": marker} | ({"ms": 12 if marker == "*" else size} if size else {})
 
 
 def caption(text: str) -> str:
-    """Return the sentence that stands with a picture or a table, as HTML. Looks the same in JupyterLab and on the page."""
+    """Return the sentence for a picture or a table, as HTML that looks the same in JupyterLab and on the page."""
     style = "font-size:0.95em;color:#444;text-align:left;margin:0.3em 0 0.6em;max-width:72ch"
     return f'<figcaption style="{style}">{html.escape(text)}</figcaption>'
 
@@ -90,16 +78,24 @@ def _rendered(figure: Figure) -> Image.Image:
 
 
 def png_of(figure: Figure) -> bytes:
-    """Return a figure as PNG bytes, without the time and the library's version, so that the same figure gives the same bytes.
+    """Return a figure as PNG bytes, without time and library version, so that the same figure gives the same bytes.
 
-    A drawing of lines and letters gets a palette of 128 colours: no eye sees it, and the file is less than half as large.
-    (With 64 a small marker took the colour of another.)
+    A drawing of lines and letters gets a palette of 128 colours: nobody sees the difference, and the file is less than half
+    as large. (With 64 a small marker took the colour of another.)
     """
     picture, buffer = _rendered(figure), io.BytesIO()
     if picture.getcolors(4000):  # more colours than that are photographs or a colour map, whose shading would suffer
         picture = picture.quantize(128, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     picture.save(buffer, format="png", optimize=True)
     return buffer.getvalue()
+
+
+def write_png(figure: Figure, path: Path) -> Path:
+    """Write a figure as PNG, whole or not at all, and close it."""
+    with written_whole(path) as temporary:
+        temporary.write_bytes(png_of(figure))
+    plt.close(figure)
+    return path
 
 
 def jpeg_of(figure: Figure) -> bytes:
@@ -110,15 +106,12 @@ def jpeg_of(figure: Figure) -> bytes:
 
 
 def show_figure(figure: Figure, alt: str, photographs: bool = False) -> None:
-    """Show a figure once, with a sentence under it that is also its alternative text, and closes it.
+    """Show a figure once, with a sentence under it that is also its alternative text, and close it.
 
     Args:
         figure: a matplotlib figure.
-        alt: one sentence that says what is to be seen, with its setting where it shows a result.
+        alt: one sentence that says what there is to see, with its setting where it shows a result.
         photographs: the figure is made of images rather than lines; stored as JPEG, or they fill the notebook.
-
-    Raises:
-        ValueError: when the sentence is missing.
     """
     if not alt.strip():
         raise ValueError("a figure needs its sentence: show_figure(fig, 'what is to be seen')")

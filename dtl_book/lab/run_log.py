@@ -9,33 +9,23 @@ from pathlib import Path
 
 import pandas as pd
 
-from dtl_core.files import written_whole
+from ..json_files import write_json
 
 FOLDER_VARIABLE = "DTL_TRAINED"  # set by the runner; in JupyterLab nothing is noted
 COLUMNS = ["method", "task", "seed", "split", "accuracy", "seconds"]
 
 
 def note_run(method: str, task: str, seed: int, split: str, accuracy: float, seconds: float) -> None:
-    """Note a run that was just trained. Does nothing unless the workbook's runner asks for it.
-
-    Args:
-        method: a key of ``baselines.METHODS``.
-        task: folder of the task.
-        seed: of the run.
-        split: list file that it was scored on.
-        accuracy: on that split, in [0, 1].
-        seconds: of training.
-    """
+    """Note a run that was just trained, with its accuracy in [0, 1]. Does nothing unless the workbook's runner asks for it."""
     folder = os.environ.get(FOLDER_VARIABLE)
     if not folder:
         return
     facts = dict(zip(COLUMNS, (method, task, seed, split, accuracy, seconds), strict=True))
-    with written_whole(Path(folder) / f"{time.time_ns()}.json") as part:
-        part.write_text(json.dumps(facts))
+    write_json(Path(folder) / f"{time.time_ns()}.json", facts)
 
 
 def trained_in(folder: Path) -> pd.DataFrame:
-    """Return the runs that notebooks noted (``note_run``) below a folder, a row each, in the order of noting.
+    """Return the runs that notebooks noted (``note_run``) in a folder, a row each, in the order of noting.
 
     A file that cannot be read is left out; a key of ``COLUMNS`` that it lacks is missing in its row.
     """

@@ -1,4 +1,4 @@
-"""What the set-up cell of every notebook calls: profile, seeds, picture style, device and the data the profile needs."""
+"""The set-up cell of every notebook: profile, seeds, picture style, device and the profile's data."""
 
 from __future__ import annotations
 
@@ -30,35 +30,27 @@ class DataMissing(FileNotFoundError):
 
 @dataclass(frozen=True)
 class Workbook:
-    """What a notebook needs to know about where it runs.
-
-    Attributes:
-        profile: sizes and sources (``smoke``, ``laptop`` or ``paper``).
-        device: ``cuda``, ``mps`` or ``cpu``.
-    """
+    """The profile (``smoke``, ``laptop`` or ``paper``) and device (``cuda``, ``mps`` or ``cpu``) of a notebook."""
 
     profile: Profile
     device: str
 
     @cached_property
     def data(self) -> Path:
-        """Return the VTAB-1K folder of the profile, for ``VTAB1k(wb.data, task, split)``.
+        """The VTAB-1K folder of the profile, for ``VTAB1k(wb.data, task, split)``; see ``require_data``.
 
-        Looked for when first asked, since half of the notebooks need no data.
-
-        Raises:
-            DataMissing: see ``require_data``.
+        Looked up on first use, since half of the notebooks need no data.
         """
         return require_data(self.profile)
 
 
 def missing_tasks(root: Path, tasks: tuple[str, ...]) -> list[str]:
-    """Return the tasks among ``tasks`` that have not all four lists under ``root``."""
+    """Return those of the tasks that lack one of their four lists under ``root``."""
     return [task for task in tasks if not all((root / task / f"{name}.txt").is_file() for name in LISTS)]
 
 
 def how_to_get_data() -> str:
-    """Return what to run where fetched or built data are missing: one line, as it works from a cell of this kernel."""
+    """Return what to run where fetched or built data are missing: one line that works from a cell of this kernel."""
     python = f'"{sys.executable}"' if " " in sys.executable else sys.executable
     dtl = "dtl" if shutil.which("dtl") else f"{python} -m dtl_core"  # JupyterLab may lack the scripts' folder
     return (
@@ -70,13 +62,13 @@ def how_to_get_data() -> str:
 def require_data(profile: Profile) -> Path:
     """Return the VTAB-1K folder of a profile, and make sure that its data are on the disk.
 
-    The tiny suite of ``smoke`` is rendered here when it is missing; the data of the other profiles take minutes or
-    a download, so they are asked for and never started from a notebook.
+    The tiny suite of ``smoke`` is built here when it is missing. The data of the other profiles take minutes or a
+    download, so a notebook never starts that.
 
     Raises:
-        DataMissing: when weights or task lists are missing; the message names the command.
+        DataMissing: weights or task lists are missing; the message names the command.
     """
-    from ..standins.build import TASKS, build_suite  # not at the top: reading notebooks needs no data code
+    from ..standins.suites import TASKS, build_suite  # not at the top: reading notebooks needs no data code
 
     root = paths.vtab_dir(profile.name)
     if profile.backbone.startswith("packaged/") and not paths.packaged_vit_weights().is_file():
@@ -102,15 +94,7 @@ def require_data(profile: Profile) -> Path:
 def start(profile: str | None = None, seed: int = 0) -> Workbook:
     """Prepare a notebook and print one line that says where it runs.
 
-    Args:
-        profile: a profile's name; without it ``DTL_PROFILE``, else ``laptop``.
-        seed: for Python, numpy and torch.
-
-    Returns:
-        The profile and the device; the data are asked for by ``.data``.
-
-    Raises:
-        ValueError: for a name that is no profile.
+    The profile is that of the name, else of ``DTL_PROFILE``, else ``laptop``; the seed is for Python, numpy and torch.
     """
     chosen = get_profile(profile)
     seed_everything(seed)

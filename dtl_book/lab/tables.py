@@ -19,7 +19,7 @@ def _left(text: str, width: int) -> str:
 
 
 def _formats(frame: pd.DataFrame) -> list[Callable | None]:
-    """Return a format for each column: thousands set apart in every column of integers, where a table has large ones."""
+    """Return a format for each column: all integers get thousands separators where the table has large ones."""
     columns = [frame.iloc[:, at] for at in range(frame.shape[1])]
     whole = [pd.api.types.is_integer_dtype(column) for column in columns]
     large = any(yes and (column.abs() >= 10_000).any() for yes, column in zip(whole, columns, strict=True))
@@ -27,7 +27,7 @@ def _formats(frame: pd.DataFrame) -> list[Callable | None]:
 
 
 def _to_html(frame: pd.DataFrame, options: dict) -> str:
-    """Return ``DataFrame.to_html``, with columns of text on the left and wrapped, so that a wordy table fits the page."""
+    """Return ``DataFrame.to_html``, with columns of text left-aligned and wrapped, so that a wordy table fits the page."""
     safe = frame.rename(columns=lambda name: html.escape(str(name)))
     safe.index = safe.index.map(lambda name: html.escape(name) if isinstance(name, str) else name)
     safe.index.names = [name if name is None else html.escape(str(name)) for name in safe.index.names]
@@ -45,28 +45,23 @@ def _to_html(frame: pd.DataFrame, options: dict) -> str:
         return safe.to_html(border=0, escape=False, formatters=formats, **options)
 
 
-def table(frame: pd.DataFrame, text: str, digits: int = 3, index: bool | None = None) -> None:
+def table(frame: pd.DataFrame, text: str, digits: int = 3) -> None:
     """Show a data frame with a sentence above it.
 
     Args:
-        frame: the rows; numbers are right-aligned, texts left-aligned and wrapped, missing values shown as a dash.
+        frame: the rows; numbers are right-aligned, texts left-aligned and wrapped, missing values shown as a dash. An
+            index is shown if it has a name, as the first column, or is not 0, 1, 2, ….
         text: one sentence: what the rows are, and the setting where they are results.
         digits: decimals of floating-point columns.
-        index: show the index (one that has a name as the first column); without it, only an index that has a name or is not
-            0, 1, 2, … is shown.
-
-    Raises:
-        ValueError: when the sentence is missing.
     """
     if not text.strip():
         raise ValueError("a table needs its sentence: table(frame, 'what the rows are')")
-    if index is None:
-        index = not isinstance(frame.index, pd.RangeIndex) or frame.index.name is not None
-    if index and frame.index.name is not None:  # a column, or pandas gives the name a second row of the header
-        frame, index = frame.reset_index(), False
-    options = {"index": index, "float_format": lambda value: f"{value:,.{digits}f}", "na_rep": "–"}
+    if frame.index.name is not None:  # a column, or pandas gives the name a second row of the header
+        frame = frame.reset_index()
+    numbered = isinstance(frame.index, pd.RangeIndex)
+    options = {"index": not numbered, "float_format": f"{{:,.{digits}f}}".format, "na_rep": "–"}
     formats = dict(zip(frame.columns, _formats(frame), strict=True))
-    # the sentence stands outside the box that scrolls, so that a phone shows it whole
+    # the sentence is outside the scrolling box, so that a phone shows all of it
     rows = _to_html(frame, options).replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}")  # one number, one line
     box = f'<div style="overflow-x:auto">{rows}</div>'
     bundle = {

@@ -9,15 +9,14 @@ from ipywidgets import HTML, VBox, Widget
 
 
 def redraw_on(slider: Widget | Sequence[Widget], show: Callable[..., None]) -> VBox:
-    """Return a slider over what ``show(value)`` displays, drawn again whenever the slider has another value.
+    """Return widgets above what ``show(*values)`` displays, drawn again whenever one of them changes.
 
     The display goes into an HTML widget, with pictures and their sentences. ``ipywidgets.interact`` would use an Output
     widget, which makes the program that executes a notebook write to the kernel while it waits for it; now and then that
     wait did not end.
 
     Args:
-        slider: a slider (with ``continuous_update=False``, where drawing takes time), a dropdown, or another widget with a value; or
-            several of them, whose values ``show`` takes in their order.
+        slider: a slider (with ``continuous_update=False``, where drawing takes time), a dropdown, or several such widgets.
         show: calls ``show_figure`` and ``table``.
     """
     page, sliders = HTML(), [slider] if isinstance(slider, Widget) else list(slider)

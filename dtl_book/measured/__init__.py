@@ -1,4 +1,4 @@
-"""What needs a GPU, measured by one command within minutes, and the cards that it leaves under results/measured/."""
+"""What needs a GPU, measured by one command within minutes, and its cards under results/measured/."""
 
 from .cards import load_card, measured_dir, measured_peak, memory_cards, save_card, slug
 

@@ -1,4 +1,4 @@
-"""The cards of what was measured: what they say of device and code, how they are written, read and searched."""
+"""The cards of measurements: what they record of device and code, and how they are written, read and searched."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from pathlib import Path
 
 import torch
 
-from dtl_core.files import DamagedFile, written_whole
+from dtl_core.files import DamagedFile
 from dtl_core.memory import plan_training
 
-from ..experiments.code import PACKAGE, digest_of
+from ..experiments.code_digests import PACKAGE, digest_of
+from ..json_files import write_json
 from ..paths import results_dir, results_roots
 from ..tables.figure1 import NAMES
 
@@ -51,14 +52,14 @@ def device_name(device: torch.device) -> str:
 
 
 def code_digests(part: str = "memory") -> dict[str, str]:
-    """Return path -> digest (see ``experiments.code.digest_of``) of each file that a part's numbers pass through."""
+    """Return path -> digest of each file that a part's numbers depend on."""
     found = {path for pattern in (*CODE, *PART_CODE.get(part, ())) for path in PACKAGE.parent.glob(pattern)}
     names = sorted(path.relative_to(PACKAGE.parent).as_posix() for path in found)
     return {name: digest_of(name, PACKAGE.parent) for name in names}
 
 
 def header_of(part: str, device: torch.device, backbone: str) -> dict:
-    """Return what a card of one of ``PARTS`` says of itself before its first row."""
+    """Return what a card of one of ``PARTS`` records before its first row."""
     cuda = device.type == "cuda"
     return {
         "part": part, "device": device_name(device), "device_type": device.type,
@@ -78,7 +79,7 @@ def _version(name: str) -> str | None:
 
 
 def _driver() -> str | None:
-    """Return the driver's version: as nvidia-smi says it, else as the number that CUDA has for it."""
+    """Return the driver's version: from nvidia-smi, else CUDA's number for it."""
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=20).stdout.split()[0]
@@ -88,24 +89,12 @@ def _driver() -> str | None:
 
 
 def save_card(card: dict, path: Path) -> Path:
-    """Write a card as strict JSON with sorted keys, whole or not at all.
-
-    Raises:
-        ValueError: a number in it is not finite.
-    """
-    text = json.dumps(card, indent=1, sort_keys=True, allow_nan=False) + "\n"
-    with written_whole(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    return path
+    """Write a card as strict JSON with sorted keys, whole or not at all. A number that is not finite is an error."""
+    return write_json(path, card, sort_keys=True, allow_nan=False)
 
 
 def load_card(path: str | Path) -> dict:
-    """Read a card.
-
-    Raises:
-        FileNotFoundError: there is none.
-        DamagedFile: it is no card, or not a whole one.
-    """
+    """Read a card."""
     path = Path(path)
     again = f"delete it and run `dtl measure {path.stem if path.stem in PARTS else 'all'}` again"
     try:
@@ -123,14 +112,7 @@ def load_card(path: str | Path) -> dict:
 
 
 def memory_cards(root: Path | None = None) -> list[dict]:
-    """Return the memory cards of CUDA devices, the one that was written last first.
-
-    Args:
-        root: the only folder of results to read; all of ``results_roots()`` if None, the last one counting.
-
-    Raises:
-        DamagedFile: see ``load_card``.
-    """
+    """Return the memory cards of CUDA devices in ``results_roots()``, or in ``root`` alone; the latest first."""
     found = {}
     for place in [root] if root else results_roots():
         found |= {path.parent.name: path for path in measured_dir(place).glob("*/memory.json")}
@@ -139,7 +121,7 @@ def memory_cards(root: Path | None = None) -> list[dict]:
 
 
 def plan_setting(method: str, setting: dict) -> dict:
-    """Return keyword arguments of ``plan_training``, with its defaults and made for JSON, so that equal ones compare equal."""
+    """Return all arguments of ``plan_training``, defaults included, made for JSON, so that equal settings compare equal."""
     parameters = inspect.signature(plan_training).parameters.values()
     full = {p.name: p.default for p in parameters if p.default is not p.empty} | setting
     if method in ("dtl", "dtl+"):
@@ -154,13 +136,8 @@ def plan_setting(method: str, setting: dict) -> dict:
 def measured_peak(method: str, setting: dict, cards: Sequence[dict] | None = None) -> dict | None:
     """Return the measured row of one planned setting, or None where no card of today's code has it.
 
-    Args:
-        method: a key of ``baselines.METHODS``, or the figure's name for it ("DTL+").
-        setting: keyword arguments of ``plan_training``.
-        cards: where to look, in this order; ``memory_cards()`` if None.
-
-    Returns:
-        The row, with the card's "device", "versions" and "updated".
+    ``method`` may be the figure's name ("DTL+"); ``cards`` are searched in order. The row also has the card's "device",
+    "versions" and "updated".
     """
     method, code = NAMES.get(method, method), code_digests("memory")
     wanted = plan_setting(method, setting)

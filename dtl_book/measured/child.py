@@ -1,4 +1,4 @@
-"""A Python process of its own, which may fail, hang or be killed, and costs one row then."""
+"""Run Python in a process of its own, which may fail, hang or be killed at the cost of one row."""
 
 from __future__ import annotations
 
@@ -18,25 +18,17 @@ TO_STOP = 5.0  # seconds that a process has to end its own children before it is
 def run_python(
     arguments: list[str], device: torch.device, deadline: float, cwd: Path | None = None, **environment: str
 ) -> tuple[int | None, str]:
-    """Run Python, with this package importable from wherever it is and this device alone.
+    """Run Python with this package importable, on this device alone; on a CPU no CUDA device is visible to it.
 
-    Args:
-        arguments: of Python.
-        device: on a CPU no CUDA device is visible to it.
-        deadline: of ``time.monotonic``; then it is stopped.
-        cwd: where it runs.
-        **environment: further variables.
-
-    Returns:
-        Its exit status, None where it was stopped; and what it said.
+    It is stopped at the ``deadline`` of ``time.monotonic``. Return its exit status, None where it was stopped, and its output.
     """
     before = os.environ.get("PYTHONPATH")
     path = os.pathsep.join([str(Path(__file__).resolve().parents[2]), *([before] if before else [])])
     hidden = {} if device.type == "cuda" else {"CUDA_VISIBLE_DEVICES": ""}
     variables = {**os.environ, "PYTHONPATH": path, "TQDM_DISABLE": "1", **hidden, **environment}
-    with tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
-            [sys.executable, *arguments], cwd=cwd, env=variables, stdin=subprocess.DEVNULL, stdout=said,
+            [sys.executable, *arguments], cwd=cwd, env=variables, stdin=subprocess.DEVNULL, stdout=output,
             stderr=subprocess.STDOUT, process_group=0,
         )  # fmt: skip
         try:
@@ -45,12 +37,12 @@ def run_python(
             status = None
         finally:
             _stop(process)
-        said.seek(0)
-        return status, said.read().decode(errors="replace")
+        output.seek(0)
+        return status, output.read().decode(errors="replace")
 
 
 def _stop(process: subprocess.Popen) -> None:
-    """End a process, if it has not ended: first politely, so that it ends a notebook's kernel, then with its group."""
+    """End a process that is still running: first politely, so that it ends a notebook's kernel, then with its group."""
     if process.poll() is not None:
         return
     process.send_signal(signal.SIGINT)
@@ -63,6 +55,6 @@ def _stop(process: subprocess.Popen) -> None:
         process.wait()
 
 
-def last_lines(text: str, lines: int = 40) -> str:
-    """Return the end of a text."""
-    return "\n".join(text.rstrip().splitlines()[-lines:])
+def last_lines(text: str) -> str:
+    """Return the last 40 lines of a text."""
+    return "\n".join(text.rstrip().splitlines()[-40:])

@@ -31,9 +31,9 @@ def image_size(backbone: str) -> int:
 
 
 def memory_specs(backbone: str = "vit_base_patch16_224") -> list[dict]:
-    """Return the rows, the one that is worth most first: {"name", "group", "label", "method", "setting"}.
+    """Return the rows, the most valuable first: {"name", "group", "label", "method", "setting"}.
 
-    ``plan_training(method, **setting)`` plans a row. Beside a toy stands the toy Swin.
+    ``plan_training(method, **setting)`` plans a row. A toy is measured together with the toy Swin.
     """
     return [
         {
@@ -94,7 +94,7 @@ def measure_rows(specs: list[dict], device: torch.device, backbone: str, deadlin
 
 
 def _load_libraries(device: torch.device) -> None:
-    """Take a tiny step that no one measures, so that CUDA's libraries do not load within the first row."""
+    """Take a tiny step that is not measured, so that CUDA's libraries do not load within the first row."""
     for precision in ("fp32", "amp", "bf16") if device.type == "cuda" else ("fp32",):
         tiny = {"backbone": "toy/vit", "image_size": image_size("toy/vit"), "batch_size": 2, "precision": precision}
         _peaks("lora", plan_setting("lora", tiny), device)
@@ -107,7 +107,7 @@ def measure_row(spec: dict, device: torch.device) -> dict:
     Returns:
         "status", and in bytes "planned_bytes", "planned_by_kind", "allocated_bytes" (the most allocated in the second
         step), "reserved_bytes" (the most that the allocator held; None on a CPU and from a stored prefix) and "left_bytes"
-        (what is allocated once model, batch and optimizer are gone: cuBLAS's workspaces, which sit in every peak).
+        (what is allocated once model, batch and optimizer are gone: cuBLAS's workspaces, which are part of every peak).
         "ratio" is planned over allocated, "ratio_without_left" the same without what is left.
     """
     method, setting = spec["method"], spec["setting"]
@@ -132,15 +132,15 @@ def _as_arguments(setting: dict) -> dict:
 
 @lru_cache(maxsize=1)
 def _backbone(name: str, size: int) -> nn.Module:
-    """Return it with random weights, on the CPU. Kept, since drawing them takes longer than a step."""
+    """Return the backbone with random weights, on the CPU; cached, since drawing them takes longer than a step."""
     return load_backbone(name, image_size=size, pretrained=False)
 
 
 def _peaks(method: str, setting: dict, device: torch.device) -> tuple[int, int | None]:
-    """Return the bytes allocated and reserved at most in one step. All that it puts on the device goes with it.
+    """Return the most bytes allocated and reserved in one step. All that it puts on the device goes with it.
 
-    Nothing else of ours is there meanwhile: the weights are copied over, and the batch is made on the CPU and moved by
-    ``measure_training`` itself.
+    Nothing else of ours is on the device meanwhile: the weights are copied over, and ``measure_training`` itself moves the
+    batch from the CPU.
     """
     arguments = _as_arguments(setting)
     options = {k: v for k, v in arguments.items() if k not in (*STEP, *OTHER)}
@@ -160,18 +160,15 @@ def _peaks(method: str, setting: dict, device: torch.device) -> tuple[int, int |
     return plan.cuda_peak_bytes, None if setting["cached"] else torch.cuda.max_memory_reserved(device)
 
 
-def tell_row(row: dict) -> str:
-    """Return what is printed of a measured row."""
+def describe_row(row: dict) -> str:
     planned, allocated = row["planned_bytes"] / MIB, row["allocated_bytes"] / MIB
     return f"planned {planned:,.1f} MiB, measured {allocated:,.1f} MiB ({row['ratio'] - 1:+.2%})"
 
 
 def summarize(rows: list[dict]) -> dict[str, dict]:
-    """Return for each group, and for "all", how far the plans are off.
+    """Return for each group, and for "all", how far the plans are off: median and worst |ratio - 1| of the measured rows.
 
-    Returns:
-        Group -> {"rows", "median", "worst", "worst_row"}: |ratio - 1| of the measured rows, and the same without what was
-        left as "median_without_left" and "worst_without_left".
+    The same without what was left has the suffix "_without_left".
     """
     measured = [row for row in rows if row["status"] == "measured"]
     summary = {}
@@ -186,7 +183,7 @@ def summarize(rows: list[dict]) -> dict[str, dict]:
     return summary
 
 
-def tell_summary(summary: dict[str, dict]) -> str:
+def describe_summary(summary: dict[str, dict]) -> str:
     """Return the summary in words, a line for each group."""
     return "\n".join(
         f"{group}: planned against measured over {s['rows']} rows: median error {s['median']:.2%}, worst {s['worst']:.2%} "
@@ -198,7 +195,7 @@ def tell_summary(summary: dict[str, dict]) -> str:
 MEMORY = Part(
     specs=lambda device, backbone: memory_specs(backbone),
     rows=measure_rows,
-    tell=tell_row,
+    describe=describe_row,
     refuse=lambda spec, device: (
         NO_AUTOCAST if device.type != "cuda" and spec["setting"]["precision"] in AUTOCAST else ""
     ),

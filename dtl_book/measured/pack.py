@@ -1,4 +1,4 @@
-"""The packages that a GPU machine without a network lacks, in one folder that goes onto its PYTHONPATH."""
+"""The packages that a GPU machine without a network lacks, in one folder for its PYTHONPATH."""
 
 from __future__ import annotations
 
@@ -31,20 +31,9 @@ PLATFORMS = {  # tags of wheels, the newest first
 
 
 def pack(out: Path, python: str, platform: str) -> str:
-    """Gather the packages that the machine lacks and unpack them to ``out/site``.
+    """Gather the packages that the machine lacks, unpack them to ``out/site``, and return what is there and how to use it.
 
-    Args:
-        out: the folder.
-        python: version of the machine's Python, such as "3.12". What a package needs for some versions alone is decided by
-            the Python that runs this.
-        platform: a key of ``PLATFORMS``.
-
-    Returns:
-        What is there, how large it is, and the two lines that use it.
-
-    Raises:
-        ValueError: there is such a folder already, or it would be larger than 40 MiB.
-        RuntimeError: a package cannot be had; the message ends with what pip says.
+    What a package needs only for some versions of Python is decided by the Python that runs this.
     """
     from packaging.utils import parse_wheel_filename
 
@@ -60,18 +49,8 @@ def pack(out: Path, python: str, platform: str) -> str:
         wheels = {name: (version, path) for (name, version), path in named.items() if name not in NODE}
         kept, dropped = within(LIMIT, {name: _unpacked_bytes(path) for name, (_, path) in wheels.items()})
         chosen = [str(wheels[name][1]) for name in kept]
-        _pip(
-            python,
-            "install",
-            "--quiet",
-            "--no-index",
-            "--no-deps",
-            "--no-compile",
-            "--target",
-            str(site),
-            *machine,
-            *chosen,
-        )
+        quiet = ("--quiet", "--no-index", "--no-deps", "--no-compile")
+        _pip(python, "install", *quiet, "--target", str(site), *machine, *chosen)
     for name in NOT_IMPORTED:
         shutil.rmtree(site / name, ignore_errors=True)
     size = sum(_on_disk(path.stat().st_size) for path in site.rglob("*") if path.is_file())
@@ -88,32 +67,16 @@ def pack(out: Path, python: str, platform: str) -> str:
 
 
 def _pip(python: str, *arguments: str) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        *arguments,
-        "--disable-pip-version-check",
-        "--no-input",
-        "--progress-bar",
-        "off",
-    ]
+    quiet = ("--disable-pip-version-check", "--no-input", "--progress-bar", "off")
+    command = [sys.executable, "-m", "pip", *arguments, *quiet]
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
     if done.returncode:
-        said = " ".join(done.stderr.strip().splitlines()[-2:])
-        raise RuntimeError(f"the wheels for Python {python} could not be had: {said}")
+        reason = " ".join(done.stderr.strip().splitlines()[-2:])
+        raise RuntimeError(f"the wheels for Python {python} could not be had: {reason}")
 
 
 def within(limit: int, sizes: dict[str, int]) -> tuple[list[str], list[str]]:
-    """Return which packages stay below a size together, and which of ``OPTIONAL`` had to go, the largest first.
-
-    Args:
-        limit: bytes.
-        sizes: name -> bytes, unpacked.
-
-    Raises:
-        ValueError: what cannot be missing is larger.
-    """
+    """Return which packages (name -> unpacked bytes) stay below a limit, and which of ``OPTIONAL`` had to go, the largest first."""
     kept, dropped = list(sizes), []
     while (total := sum(sizes[name] for name in kept)) > limit:
         loose = [name for name in kept if name in OPTIONAL]
@@ -134,7 +97,7 @@ def _unpacked_bytes(wheel: Path) -> int:
 
 
 def _imported(name: str) -> bool:
-    """Return whether a wheel's file goes where Python imports from: scripts and shared data lie in ``*.data``."""
+    """Return whether a wheel's file goes where Python imports from: scripts and shared data are in ``*.data``."""
     first, _, rest = name.partition("/")
     return not first.endswith(".data") or rest.startswith(("purelib/", "platlib/"))
 

@@ -1,7 +1,7 @@
-"""A rehearsal of the paper profile: its recipes, its precision and its code on a few stand-in images. No number of it counts.
+"""A rehearsal of the paper profile: its recipes, precision and code on a few stand-in images. Its numbers do not count.
 
-The stand-ins have the official layouts and lie in a temporary folder, with the results and the checkpoints; the weights are
-random. Each run is in a process of its own. The first is killed after its first epoch and goes on from there.
+The stand-ins have the official layouts and lie in a temporary folder, with the results and the checkpoints; the weights
+are random. Each run has a process of its own. The first is killed after its first epoch and continues from there.
 """
 
 from __future__ import annotations
@@ -36,21 +36,14 @@ RUNS = (  # the authors' recipes: clevr_count has drop path, caltech101 none, so
 
 
 def paper_specs() -> list[dict]:
-    """Return the rows: dicts {"name", "benchmark", "task", "method", "killed"}."""
-    return [
-        {
-            "name": f"{benchmark}: {task}, {method}",
-            "benchmark": benchmark,
-            "task": task,
-            "method": method,
-            "killed": not i,
-        }
-        for i, (benchmark, task, method) in enumerate(RUNS)
-    ]
+    """Return the rows: {"name", "benchmark", "task", "method", "killed"}."""
+    names = ("benchmark", "task", "method")
+    specs = [{"name": "{}: {}, {}".format(*run), **dict(zip(names, run, strict=True))} for run in RUNS]
+    return [{**spec, "killed": spec is specs[0]} for spec in specs]
 
 
 def rehearse(specs: list[dict], device: torch.device, backbone: str, deadline: float) -> Iterator[dict]:
-    """Yield the rest of each row. It shows that the path can be walked, and says nothing of an accuracy."""
+    """Yield the rest of each row: whether a run works from its data to its card, not how accurate it is."""
     with tempfile.TemporaryDirectory(prefix="dtl-rehearsal-") as folder:
         write_stand_ins(Path(folder, "data", "paper"))
         for spec in in_budget(specs, deadline):
@@ -63,7 +56,7 @@ def _rehearse_one(spec: dict, folder: Path, device: torch.device, backbone: str,
     while True:
         job = {"spec": spec, "backbone": backbone, "device": device.type, "out": str(out), "resumed": resumed}
         command = ["-m", "dtl_book.measured.rehearsal", json.dumps(job)]
-        status, said = run_python(command, device, deadline, **places)
+        status, output = run_python(command, device, deadline, **places)
         if out.exists():
             row = json.loads(out.read_text(encoding="utf-8"))
             out.unlink()
@@ -73,12 +66,12 @@ def _rehearse_one(spec: dict, folder: Path, device: torch.device, backbone: str,
         was_killed = spec["killed"] and not resumed and status == -signal.SIGKILL
         resumed = checkpointed_epochs(folder / "cache" / "runs") if was_killed else []
         if not resumed:
-            error = f"its process ended with status {status}: {last_lines(said)}"
+            error = f"its process ended with status {status}: {last_lines(output)}"
             return {"status": "failed", "error": error}
 
 
 def checkpointed_epochs(folder: Path) -> list[dict]:
-    """Return the rows of the epochs that the one checkpoint in a folder holds; none where there is no checkpoint."""
+    """Return the rows of the epochs in the one checkpoint of a folder; none where there is no checkpoint."""
     from safetensors import safe_open
 
     for path in folder.glob("*.safetensors"):
@@ -87,29 +80,28 @@ def checkpointed_epochs(folder: Path) -> list[dict]:
     return []
 
 
-def tell_row(row: dict) -> str:
-    """Return what is printed of a run that passed."""
+def describe_row(row: dict) -> str:
     went_on = f", killed, and resumed after epoch {row['resumed_from']}" if row["resumed_from"] else ""
     return (
         f"passed, {row['epochs']} epochs in {row['precision']}, loss {row['loss']:.3f}, {row['seconds']:.0f} s{went_on}"
     )
 
 
-PAPER = Part(specs=lambda device, backbone: paper_specs(), rows=rehearse, tell=tell_row)
+PAPER = Part(specs=lambda device, backbone: paper_specs(), rows=rehearse, describe=describe_row)
 
 
 # ---------------------------------------------------------------- in the process of a run
 
 
 def main(job: dict) -> None:
-    """Run what is asked for and write its row."""
+    """Run a job and write its row."""
     _use_random_weights(job["backbone"], job["device"])
     row = attempt(_run, job["spec"], job["resumed"])
     Path(job["out"]).write_text(json.dumps(row), encoding="utf-8")
 
 
 def _use_random_weights(backbone: str, device: str) -> None:
-    """Give the paper profile of this process random weights, the same each time, and a schedule without a cool-down."""
+    """Give the paper profile of this process fixed random weights, and a schedule without a cool-down."""
     from ..experiments import execution
     from ..experiments.profiles import PROFILES
 
@@ -129,9 +121,9 @@ def _use_random_weights(backbone: str, device: str) -> None:
 
 
 def _run(spec: dict, resumed: list[dict]) -> dict:
-    """Take one run from its data to its card; it is killed after its first epoch where that is asked for.
+    """Take one run from its data to its card; kill it after its first epoch where that is asked for.
 
-    ``resumed`` has the epochs that it has behind it, as its checkpoint says.
+    ``resumed`` has the epochs in its checkpoint.
     """
     from dtl_core.training import loop
 
@@ -156,7 +148,7 @@ def _run(spec: dict, resumed: list[dict]) -> dict:
             f"{EPOCHS} epochs with finite losses were expected, and there are {losses}, {card.loss} on the test"
         )
     if [row["seconds"] for row in card.epochs[: len(resumed)]] != [row["seconds"] for row in resumed]:
-        raise ValueError("the run began again in the place of going on from its checkpoint")
+        raise ValueError("the run started over instead of continuing from its checkpoint")
     if hasattr(model, "save_adapter"):
         model.save_adapter(path.with_suffix(".safetensors"))
     return {

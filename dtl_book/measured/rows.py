@@ -1,4 +1,4 @@
-"""A card is filled row by row: what is known stays, what fails is noted, what the budget does not reach is named."""
+"""Fill a card row by row: finished rows are kept, failures are noted, and what the budget does not reach is listed."""
 
 from __future__ import annotations
 
@@ -22,22 +22,17 @@ OVER = "the budget was over"
 
 @dataclass(frozen=True)
 class Part:
-    """What a card is about.
+    """What a card is about."""
 
-    Attributes:
-        specs: from device and backbone to what each row is, with its "name"; what is worth most comes first.
-        rows: from specs, device, backbone and deadline to the rest of each row, in order, with its "status". "not run" and
-            a "reason" put it among those not run. It ends where the budget does.
-        tell: what is printed of a finished row beside its name.
-        refuse: why a row cannot be on this device; empty where it can.
-        summarize: from all rows to the card's summary.
-    """
-
+    # from device and backbone to the rows' descriptions, each with a "name"; the most valuable come first
     specs: Callable[[torch.device, str], list[dict]]
+    # from specs, device, backbone and deadline to the rest of each row, in order, with its "status". "not run" and a
+    # "reason" put it among those not run. It ends where the budget does
     rows: Callable[[list[dict], torch.device, str, float], Iterator[dict]]
-    tell: Callable[[dict], str]
+    describe: Callable[[dict], str]  # what is printed of a finished row beside its name
+    # why a row cannot run on this device; empty where it can
     refuse: Callable[[dict, torch.device], str] = lambda spec, device: ""
-    summarize: Callable[[list[dict]], dict] | None = None
+    summarize: Callable[[list[dict]], dict] | None = None  # from all rows to the card's summary
 
 
 def fill_card(
@@ -49,18 +44,9 @@ def fill_card(
     deadline: float,
     specs: Sequence[dict] | None = None,
 ) -> dict:
-    """Measure the rows that a card lacks one after the other, and write it after each.
+    """Measure the rows that a card lacks one after the other, all or those of ``specs``, and write it after each.
 
-    Args:
-        name: of the part, one of ``cards.PARTS``.
-        part: what is measured.
-        path: of the card.
-        device, backbone: where and with which network; its weights are random.
-        deadline: of ``time.monotonic``.
-        specs: which rows; all if None.
-
-    Raises:
-        DamagedFile: the file that is there is no whole card.
+    ``name`` is one of ``cards.PARTS``, ``deadline`` of ``time.monotonic``. The network's weights are random.
     """
     specs = part.specs(device, backbone) if specs is None else list(specs)
     reasons = {spec["name"]: part.refuse(spec, device) for spec in specs}
@@ -86,7 +72,7 @@ def fill_card(
         else:
             card["rows"].append(row)
         write()
-        print(f"{row['name']}: {_told(row, part.tell)}", flush=True)
+        print(f"{row['name']}: {_outcome(row, part.describe)}", flush=True)
     if part.summarize:
         card["summary"] = part.summarize(card["rows"])
         write()
@@ -115,16 +101,16 @@ def _now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _told(row: dict, tell: Callable[[dict], str]) -> str:
+def _outcome(row: dict, describe: Callable[[dict], str]) -> str:
     if row["status"] == "not run":
         return row["reason"]
     if row["status"] in GOOD or "failures" in row:
-        return tell(row)
+        return describe(row)
     return f"{row['status']} ({row['error'].strip().splitlines()[-1][:110]})"
 
 
 def in_budget(specs: Sequence[dict], deadline: float) -> Iterator[dict]:
-    """Yield specs as long as the next one, if it took as long as those before it, would end in time."""
+    """Yield specs while the next one, if it takes as long as those before it, would end in time."""
     typical = 0.0
     for spec in specs:
         start = time.monotonic()
@@ -135,7 +121,7 @@ def in_budget(specs: Sequence[dict], deadline: float) -> Iterator[dict]:
 
 
 def attempt(work: Callable[..., dict], *arguments) -> dict:
-    """Return what the work returns, or what became of it: "out of memory" or "failed", with the error's text."""
+    """Return the result of the work, or its failure: "out of memory" or "failed", with the error's text."""
     try:
         return work(*arguments)
     except Exception as error:  # whatever it is, the rows after it can still be measured
@@ -149,7 +135,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def clean(device: torch.device) -> None:
-    """Give back what no one holds any more, so that the next row finds the device as the last one did."""
+    """Free unused memory, so that every row finds the device in the same state."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -1,4 +1,4 @@
-"""The parts one after the other, within a budget of minutes."""
+"""Run the parts one after the other, within a budget of minutes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from ..paths import shown
 from .cards import PARTS, device_name, measured_dir, slug
-from .memory import MEMORY, tell_summary
+from .memory import MEMORY, describe_summary
 from .rehearsal import PAPER
 from .rows import Part, fill_card
 from .suites import NOTEBOOKS, TESTS
@@ -28,22 +28,18 @@ def measure(
     out: Path | None = None,
     backbone: str = "vit_base_patch16_224",
 ) -> int:
-    """Measure the parts in order of worth, and write a card for each.
+    """Measure the parts in order of worth, and write a card for each into a folder named after the device.
 
     Args:
         parts: some of ``PARTS``.
         device: "cuda", or "cpu" for what can be done without.
         minutes: for all parts together.
-        out: folder for the cards; ``measured_dir()`` if None. They lie in a folder named after the device.
+        out: folder for the cards; ``measured_dir()`` if None.
         backbone: a name for ``load_backbone``; random weights.
 
     Returns:
         Exit status: 0; 1 where a row failed (not where the device had too little memory); 2 where there is no CUDA device
-        and none else was asked for.
-
-    Raises:
-        ValueError: no time at all, or an unknown backbone.
-        DamagedFile: a card that is there is not whole. Of several parts the others go on.
+        and no other was asked for.
     """
     start = time.monotonic()
     if minutes <= 0:
@@ -69,7 +65,7 @@ def measure(
             failed = True
             continue
         if card.get("summary"):
-            print(tell_summary(card["summary"]))
+            print(describe_summary(card["summary"]))
         bad = [row["name"] for row in card["rows"] if row["status"] == "failed"]
         failed = failed or bool(bad)
         left = f", {len(card['not_run'])} not run" if card["not_run"] else ""

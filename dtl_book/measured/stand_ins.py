@@ -14,14 +14,7 @@ TARGETS = ("imagenet-sketch", "imagenet-rendition")
 
 
 def write_stand_ins(root: Path) -> Path:
-    """Write two tasks of VTAB-1K, one few-shot set, and ImageNet with two of its targets.
-
-    Args:
-        root: the folder of the paper profile in a data folder.
-
-    Returns:
-        The folder.
-    """
+    """Write two tasks of VTAB-1K, one few-shot set, and ImageNet with two of its targets into the paper profile's folder."""
     for task, classes in VTAB.items():
         parts = {name: _pictures(root / "vtab-1k" / task, f"images/{name}", n, range(min(classes, 4)))
                  for name, n in (("train800", 48), ("val200", 16), ("test", 8))}  # fmt: skip

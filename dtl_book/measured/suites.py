@@ -1,4 +1,4 @@
-"""The tests that need a GPU, and the notebooks: each file in a process of its own, counted from pytest's own report."""
+"""Run the tests that need a GPU, and the notebooks: each file in a process of its own, counted from pytest's own report."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CPU_NOTEBOOKS = ("01_", "02_", "04_")  # a small choice for a machine without a 
 
 
 def gpu_tests() -> list[Path]:
-    """Return the files of tests that are marked ``gpu``: a bare machine may lack what the others import."""
+    """Return the test files with the mark ``gpu``: a bare machine may lack what the others import."""
     mark = re.compile(r"^(pytestmark = |@)pytest\.mark\.gpu\b", re.MULTILINE)
     files = sorted((CHECKOUT / "tests").rglob("test_*.py"))
     return [path for path in files if mark.search(path.read_text(encoding="utf-8"))]
@@ -41,7 +41,7 @@ def notebooks(device: torch.device) -> list[Path]:
 
 
 def file_specs(files: list[Path]) -> list[dict]:
-    """Return the rows: {"name", "digest"}, so that a file that was changed is run again."""
+    """Return the rows: {"name", "digest"}, so that a changed file is run again."""
     names = [f.relative_to(CHECKOUT).as_posix() if f.is_relative_to(CHECKOUT) else str(f) for f in files]
     return [{"name": name, "digest": sha256_of(f)[:12]} for name, f in zip(names, files, strict=True)]
 
@@ -57,9 +57,7 @@ def run_files(
 def run_file(file: Path, options: list[str], device: torch.device, deadline: float) -> dict:
     """Run pytest on one file of tests, or with nbval's options on a notebook.
 
-    Returns:
-        "status" ("passed", "failed", or "not run" with a "reason"), "passed", "failed", "skipped", "seconds", and
-        "failures": {"test", "text"} with the last lines of each.
+    Return "status" ("passed", "failed", or "not run" with a "reason"), counts, "seconds", and "failures": {"test", "text"}.
     """
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="dtl-measure-") as folder:
@@ -80,12 +78,7 @@ def run_file(file: Path, options: list[str], device: torch.device, deadline: flo
 
 
 def read_report(path: Path) -> tuple[dict[str, int], list[dict[str, str]]]:
-    """Read pytest's report in JUnit's XML.
-
-    Returns:
-        Counts of "passed", "failed" and "skipped"; and {"test", "text"} of each failure, its last 40 lines. All 0 and
-        none where there is no report.
-    """
+    """Return the counts and failures, {"test", "text"}, of pytest's report in JUnit's XML; none where there is no report."""
     counts, failures = {"passed": 0, "failed": 0, "skipped": 0}, []
     if not path.is_file() or not path.stat().st_size:
         return counts, failures
@@ -100,10 +93,11 @@ def read_report(path: Path) -> tuple[dict[str, int], list[dict[str, str]]]:
     return counts, failures
 
 
-def tell_row(row: dict) -> str:
-    """Return what is printed of a file that was run."""
-    told = f"{row['passed']} passed, {row['failed']} failed, {row['skipped']} skipped, {row['seconds']:.0f} s"
-    return "\n".join([told, *(f"  {f['test']}: {(f['text'].splitlines() or [''])[-1][:110]}" for f in row["failures"])])
+def describe_row(row: dict) -> str:
+    counts = f"{row['passed']} passed, {row['failed']} failed, {row['skipped']} skipped, {row['seconds']:.0f} s"
+    return "\n".join(
+        [counts, *(f"  {f['test']}: {(f['text'].splitlines() or [''])[-1][:110]}" for f in row["failures"])]
+    )
 
 
 def _here(name: str, files: list[Path]) -> list[dict]:
@@ -118,12 +112,12 @@ def _refuse_notebook(spec: dict, device: torch.device) -> str:
 TESTS = Part(
     specs=lambda device, backbone: _here("tests", gpu_tests()),
     rows=partial(run_files, ["-m", "gpu"]),
-    tell=tell_row,
+    describe=describe_row,
     refuse=lambda spec, device: "" if in_checkout() else NO_CHECKOUT,
 )
 NOTEBOOKS = Part(
     specs=lambda device, backbone: _here("notebooks", notebooks(device)),
     rows=partial(run_files, ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=300"]),
-    tell=tell_row,
+    describe=describe_row,
     refuse=_refuse_notebook,
 )

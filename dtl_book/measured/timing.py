@@ -1,7 +1,7 @@
 """Seconds of a training step, all kinds side by side in one run, as ratios to the plain DTL of the paper.
 
-Every round takes one step of every kind, in an order that is shuffled anew, so that whatever slows the machine slows all
-alike. A ratio is taken within its round. Random weights and images: neither changes the time.
+Every round takes one step of every kind in a new random order, so that whatever slows the machine slows all alike. A
+ratio is taken within its round. Random weights and images: neither changes the time.
 """
 
 from __future__ import annotations
@@ -29,35 +29,32 @@ ROUNDS = (3, 30)  # at least and at most
 WARM_UP = 3  # steps before the first round: fp16's scaler finds its scale there
 COMPILE_SECONDS = 60.0  # our own guess at a compilation: with less left it is not begun
 BATCH, CLASSES = 32, 100
-# method and its options for ``build``; "how": what is done with the model besides
+# method and its options for ``build``; "extras": what is done with the model besides
 KINDS: dict[str, dict] = {
     PLAIN: {"method": "dtl", "options": {"recompute": "none"}},
     "DTL side": {"method": "dtl", "options": {"recompute": "side"}},
     "DTL blocks": {"method": "dtl", "options": {"recompute": "blocks"}},
-    "DTL side, cached prefix": {"method": "dtl", "options": {"recompute": "side"}, "how": ["cached"]},
-    "DTL blocks, cached prefix": {"method": "dtl", "options": {"recompute": "blocks"}, "how": ["cached"]},
-    "DTL side, bf16": {"method": "dtl", "options": {"recompute": "side"}, "how": ["bf16"]},
-    "DTL blocks, bf16": {"method": "dtl", "options": {"recompute": "blocks"}, "how": ["bf16"]},
-    "DTL side, bf16, cached prefix": {"method": "dtl", "options": {"recompute": "side"}, "how": ["bf16", "cached"]},
+    "DTL side, cached prefix": {"method": "dtl", "options": {"recompute": "side"}, "extras": ["cached"]},
+    "DTL blocks, cached prefix": {"method": "dtl", "options": {"recompute": "blocks"}, "extras": ["cached"]},
+    "DTL side, bf16": {"method": "dtl", "options": {"recompute": "side"}, "extras": ["bf16"]},
+    "DTL blocks, bf16": {"method": "dtl", "options": {"recompute": "blocks"}, "extras": ["bf16"]},
+    "DTL side, bf16, cached prefix": {"method": "dtl", "options": {"recompute": "side"}, "extras": ["bf16", "cached"]},
     **{
-        f"{label}{', checkpointing' if how else ''}": {"method": method, "options": {}, "how": how}
+        f"{label}{', checkpointing' if extras else ''}": {"method": method, "options": {}, "extras": extras}
         for label, method in {
             "LoRA (ours)": "lora", "LoRA (peft)": "peft", "BitFit": "bitfit", "AdaptFormer": "adaptformer", "full": "full",
         }.items()
-        for how in ([], ["checkpointing"])
+        for extras in ([], ["checkpointing"])
     },
-    COMPILED: {"method": "dtl", "options": {"recompute": "none"}, "how": ["compiled"]},
+    COMPILED: {"method": "dtl", "options": {"recompute": "none"}, "extras": ["compiled"]},
 }  # fmt: skip
 
 
 def time_specs(device: torch.device) -> list[dict]:
     """Return the rows: every kind in every precision of the device, compiled ones last.
 
-    CUDA has autocast in fp16 (with its scaler) and in bf16, a CPU fp32.
-
-    Returns:
-        Dicts {"name", "kind", "precision", "batch_size"}; the precision is that of the run, in which a backbone in bf16 is
-        beside the others without autocast.
+    CUDA has autocast in fp16 (with its scaler) and in bf16, a CPU fp32. A backbone in bf16 runs without autocast beside
+    the others.
     """
     rows = [
         {"name": f"{precision}: {kind}", "kind": kind, "precision": precision, "batch_size": BATCH}
@@ -70,7 +67,7 @@ def time_specs(device: torch.device) -> list[dict]:
 def time_rows(specs: list[dict], device: torch.device, backbone: str, deadline: float) -> Iterator[dict]:
     """Yield the rest of each row, timed in groups that fit the device, each with the plain DTL.
 
-    Each group takes its share of what is left, and at least three rounds.
+    Each group takes its share of the time that is left, and at least three rounds.
     """
     shape = load_backbone(backbone, image_size=image_size(backbone), pretrained=False)
     set_attention(shape, "fused")
@@ -86,7 +83,7 @@ def time_rows(specs: list[dict], device: torch.device, backbone: str, deadline: 
 
 
 def _groups(specs: list[dict], shape: nn.Module, device: torch.device) -> list[list[dict]]:
-    """Return rows that are timed side by side: of one precision, with room for all their models; a compiled one alone."""
+    """Return rows to time side by side: of one precision, with room for all their models; a compiled one alone."""
     groups: list[list[dict]] = []
     weights = sum(p.numel() * p.element_size() for p in shape.parameters())
     used, room, before = 0, _room(shape, device), None
@@ -114,19 +111,16 @@ def time_group(
 ) -> dict[str, dict]:
     """Time some rows of one precision and the plain DTL in rounds.
 
-    No round beyond the third is begun that would end after ``end``, and none at all where three would end after
-    ``deadline``. The backbone lies on the CPU.
-
-    Returns:
-        Name -> {"status", "seconds", "images_per_second", "to_plain", "to_plain_low", "to_plain_high", "rounds"}: the
-        median of the seconds, and median and quartiles of the ratios to the plain DTL in the same round.
+    No round beyond the third starts that would end after ``end``, and none at all where three would end after
+    ``deadline``. The backbone is on the CPU. Return the rest of each row by name: the median of the seconds, and median and
+    quartiles of the ratios to the plain DTL in the same round.
     """
     precision = specs[0]["precision"]
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(BATCH, 3, *shape.dtl_info.image_size, generator=generator).to(device)
     labels = (torch.arange(BATCH) % CLASSES).to(device)
     steps: dict[str, Callable[[], None]] = {}
-    lost: dict[str, dict] = {}
+    failures: dict[str, dict] = {}
 
     def prepare(kind: str) -> dict:
         step = make_step(KINDS[kind], shape, images, labels, precision)
@@ -136,16 +130,16 @@ def time_group(
         return {}
 
     for kind in dict.fromkeys([PLAIN, *(spec["kind"] for spec in specs)]):
-        lost[kind] = attempt(prepare, kind)
+        failures[kind] = attempt(prepare, kind)
         clean(device)
-    if lost[PLAIN]:
-        error = f"the plain DTL, which all are compared with, did not run: {lost[PLAIN]['error']}"
-        return {spec["name"]: {**lost[PLAIN], "error": error} for spec in specs}
+    if failures[PLAIN]:
+        error = f"the plain DTL, which all are compared with, did not run: {failures[PLAIN]['error']}"
+        return {spec["name"]: {**failures[PLAIN], "error": error} for spec in specs}
     seconds = _rounds(steps, device, end, deadline)
     if not seconds[PLAIN]:
         reason = f"the budget has no room for {ROUNDS[0]} rounds of {len(steps)} kinds"
-        return {s["name"]: lost[s["kind"]] or {"status": "not run", "reason": reason} for s in specs}
-    return {s["name"]: lost[s["kind"]] or _row(seconds[s["kind"]], seconds[PLAIN]) for s in specs}
+        return {s["name"]: failures[s["kind"]] or {"status": "not run", "reason": reason} for s in specs}
+    return {s["name"]: failures[s["kind"]] or _row(seconds[s["kind"]], seconds[PLAIN]) for s in specs}
 
 
 def _rounds(
@@ -167,7 +161,7 @@ def _rounds(
 
 
 def _seconds(step: Callable[[], None], device: torch.device) -> float:
-    """Return those of one step: between two of CUDA's events, or by the clock."""
+    """Time one step: between two of CUDA's events, or by the clock."""
     if device.type != "cuda":
         start = time.perf_counter()
         step()
@@ -197,19 +191,19 @@ def make_step(
 ) -> Callable[[], None]:
     """Return a function that takes one whole step: forward, backward, AdamW.
 
-    The backbone is copied, and the batch lies on the device. "amp" has the gradient scaler. A backbone in bf16 runs without
+    The backbone is copied; the batch is on the device. "amp" has the gradient scaler. A backbone in bf16 runs without
     autocast, whatever the precision.
     """
-    device, how = images.device, kind.get("how", [])
+    device, extras = images.device, kind.get("extras", [])
     model = _model(kind, shape).to(device).train()
     forward: Callable = model
     inputs: object = images
-    if "compiled" in how:
+    if "compiled" in extras:
         torch._dynamo.reset()
         forward = torch.compile(model)
-    if "cached" in how:
+    if "cached" in extras:
         forward, inputs = model.suffix, model.prefix(images)
-    cast = AUTOCAST.get(precision) if "bf16" not in how else None
+    cast = AUTOCAST.get(precision) if "bf16" not in extras else None
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4)
     scaler = torch.amp.GradScaler(device.type, enabled=cast == torch.float16)
 
@@ -225,11 +219,11 @@ def make_step(
         with checkpointed(model):
             step()
 
-    return step_checkpointed if "checkpointing" in how else step
+    return step_checkpointed if "checkpointing" in extras else step
 
 
 def _model(kind: dict, shape: nn.Module) -> nn.Module:
-    half = {"backbone_dtype": torch.bfloat16} if "bf16" in kind.get("how", []) else {}
+    half = {"backbone_dtype": torch.bfloat16} if "bf16" in kind.get("extras", []) else {}
     if kind["method"] != "peft":
         return build(kind["method"], shape, CLASSES, **kind["options"], **half)
     from peft import LoraConfig, inject_adapter_in_model
@@ -240,8 +234,7 @@ def _model(kind: dict, shape: nn.Module) -> nn.Module:
     return model
 
 
-def tell_row(row: dict) -> str:
-    """Return what is printed of a measured row."""
+def describe_row(row: dict) -> str:
     return (
         f"{1000 * row['seconds']:.1f} ms, {row['images_per_second']:.0f} images/s, {row['to_plain']:.2f} of plain DTL "
         f"({row['to_plain_low']:.2f} to {row['to_plain_high']:.2f})"
@@ -253,4 +246,6 @@ def _without_peft(spec: dict, device: torch.device) -> str:
     return "peft is not installed: pip install peft" if missing else ""
 
 
-TIME = Part(specs=lambda device, backbone: time_specs(device), rows=time_rows, tell=tell_row, refuse=_without_peft)
+TIME = Part(
+    specs=lambda device, backbone: time_specs(device), rows=time_rows, describe=describe_row, refuse=_without_peft
+)

@@ -1,1 +1,1 @@
-"""The notebooks as files: their list, their set-up cell, their clean form, and executing them."""
+"""The notebooks as files: their list, their set-up cell, their clean form, and their execution."""

@@ -23,26 +23,19 @@ METADATA = {
 }
 # the picture is our own; Colab's would be an address that pages ask for
 BADGE = "[![Open this notebook in Colab](images/open-in-colab.svg)]"
-WIDGET_LINE = "Interactive in JupyterLab: run this cell there."  # stands where a widget was
+WIDGET_LINE = "Interactive in JupyterLab: run this cell there."  # replaces a widget
 # a tqdm bar as text: "train:  40%|####      | 4/10 [00:01<00:02,  2.1it/s]" or "7it [00:00, 12.3it/s]"
 _BAR = re.compile(r"(\d+%\|.*\||\d+\S*(it|s|B)?) ?.*\[\d+:\d+.*(it|s|B)(/s|/it)?.*\]")
 
 
 @dataclass(frozen=True)
 class NotebookInfo:
-    """What the first cell of a notebook says.
-
-    Attributes:
-        path: the file.
-        title: the H1 without its number.
-        goal: the line after ``**Goal.**``, without markup; empty when there is none.
-        minutes: the first number before "minute"; None when there is none.
-    """
+    """What the first cell of a notebook says."""
 
     path: Path
-    title: str
-    goal: str
-    minutes: int | None
+    title: str  # the H1 without its number
+    goal: str  # the line after **Goal.**, without markup; empty when there is none
+    minutes: int | None  # the first number before "minute"; None when there is none
 
     @property
     def name(self) -> str:
@@ -56,7 +49,6 @@ class NotebookInfo:
 
 
 def notebooks_dir() -> Path:
-    """Return the folder of the numbered notebooks."""
     return paths.project_dir() / "notebooks"
 
 
@@ -71,7 +63,7 @@ def read_notebook(path: Path) -> nbformat.NotebookNode:
     """Read a notebook file.
 
     Raises:
-        DamagedFile: for a file that is not a notebook; the message names it.
+        DamagedFile: the file is not a notebook; the message names it.
     """
     try:
         notebook = nbformat.read(path, as_version=4)
@@ -107,12 +99,7 @@ def read_info(path: Path) -> NotebookInfo:
 
 
 def list_notebooks(kind: str = "", folder: Path | None = None) -> list[NotebookInfo]:
-    """Return the notebooks ``NN_….ipynb`` in their order.
-
-    Args:
-        kind: ``""`` for the numbered ones, ``exercises`` or ``solutions``.
-        folder: another folder than ``notebooks/``.
-    """
+    """Return the notebooks ``NN_….ipynb`` in their order: numbered ones, or those of the kind ``exercises`` or ``solutions``."""
     return [read_info(path) for path in sorted(((folder or notebooks_dir()) / kind).glob("[0-9][0-9]_*.ipynb"))]
 
 
@@ -130,9 +117,7 @@ def setup_cell(address: str = "") -> str:
 def badge(name: str, address: str) -> str:
     """Return the line that opens a numbered notebook in Colab; empty without an address that Colab can open.
 
-    Args:
-        name: of the notebook, ``05_dtl_on_a_vit.ipynb``.
-        address: the setting, ``git+https://github.com/OWNER/NAME``, with ``@REF`` for another branch than main.
+    ``address`` is the setting, ``git+https://github.com/OWNER/NAME``, with ``@REF`` for another branch than main.
     """
     github = re.fullmatch(r"git\+https://github\.com/([^/@]+/[^/@]+?)(?:\.git)?/?(?:@([^#]+))?(?:#.*)?", address)
     if not github:
@@ -142,7 +127,7 @@ def badge(name: str, address: str) -> str:
 
 
 def with_badge(source: str, line: str) -> str:
-    """Return a notebook's first cell with this badge under its H1, in the place of another; without one if empty."""
+    """Return a notebook's first cell with this badge under its H1, instead of any other; without one if empty."""
     title, *rest = [text for text in source.split("\n\n") if not text.startswith(BADGE)]
     return "\n\n".join([title, line, *rest] if line else [title, *rest])
 
@@ -150,13 +135,7 @@ def with_badge(source: str, line: str) -> str:
 def sync_notebooks(folder: Path | None = None) -> list[Path]:
     """Write the set-up cell, with the address setting, into every notebook, and the badge into the numbered ones.
 
-    An empty address takes the badge away.
-
-    Returns:
-        The notebooks that were changed.
-
-    Raises:
-        ValueError: for a notebook without a cell tagged ``setup``.
+    An empty address removes the badge. Return the notebooks that were changed.
     """
     address, changed = project_address(), []
     for place, path in [(kind, info.path) for kind in KINDS for info in list_notebooks(kind, folder)]:
@@ -176,7 +155,7 @@ def sync_notebooks(folder: Path | None = None) -> list[Path]:
 
 
 def without_bars(text: str) -> str:
-    """Return a stream's text without progress bars; what a carriage return overwrote is gone."""
+    """Return a stream's text without progress bars and without what a carriage return overwrote."""
     lines = [line.rstrip("\r").split("\r")[-1] for line in text.split("\n")]
     return "\n".join(line for line in lines if not _BAR.search(line))
 

@@ -1,4 +1,4 @@
-"""Executing the notebooks, each in a fresh kernel, and having Sphinx write the site from what they gave."""
+"""Execute the notebooks, each in a fresh kernel, and have Sphinx write the site from their outputs."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from tqdm import tqdm  # the plain bar: this runs in a terminal
 
-from dtl_core.files import DamagedFile, written_whole
+from dtl_core.files import DamagedFile
 
 from .. import paths
 from ..experiments.profiles import get_profile
+from ..json_files import write_json
 from ..lab.run_log import FOLDER_VARIABLE, trained_in
 from .catalog import NotebookInfo, clean_notebook, list_notebooks, notebooks_dir, read_notebook, write_notebook
 
@@ -60,13 +61,13 @@ def run_notebooks(
         folder: another folder than ``notebooks/``.
 
     Returns:
-        How each went: name -> whether it ``failed``, and its ``status`` in words, ``ran in 35 s`` or ``failed in cell [7] …``.
+        Name -> whether it ``failed``, and its ``status`` in words, ``ran in 35 s`` or ``failed in cell [7] …``.
     """
     chosen, folder, out = get_profile(profile), folder or notebooks_dir(), out or default_out()
     infos = select(list_notebooks(folder=folder), names)
     if not infos:
         raise ValueError(f"there are no notebooks in {folder}: run this from a checkout of the project")
-    went, trained = {}, out / "trained"
+    outcomes, trained = {}, out / "trained"
     shutil.rmtree(trained, ignore_errors=True)
     # no bars in stored outputs; waiting threads sleep, or two kernels' worth of threads fight over two cores
     env = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "DTL_PROFILE": chosen.name, "TQDM_DISABLE": "1"}
@@ -84,26 +85,24 @@ def run_notebooks(
             failed = f"failed: {error}"
             (out / info.path.name).unlink(missing_ok=True)  # of an earlier run
         status = failed or f"ran in {time.monotonic() - start:.0f} s"
-        went[info.name] = {"status": status, "failed": bool(failed)}
+        outcomes[info.name] = {"status": status, "failed": bool(failed)}
         if failed:
             tqdm.write(f"{info.path.name} {status}")
-    print("", *(f"{info.number} {info.title}: {went[info.name]['status']}" for info in infos), sep="\n")
+    print("", *(f"{info.number} {info.title}: {outcomes[info.name]['status']}" for info in infos), sep="\n")
     cards = trained_in(trained)
     if len(cards):
         print(f"\nWhat was trained:\n{cards.to_string(index=False, float_format='{:.3f}'.format, na_rep='–')}")
     print()
-    run = {"setting": chosen.setting, "notebooks": went, "trained": json.loads(cards.to_json(orient="records"))}
-    with written_whole(out / "run.json") as part:
-        part.write_text(json.dumps(run, indent=1), encoding="utf-8")
+    run = {"setting": chosen.setting, "notebooks": outcomes, "trained": json.loads(cards.to_json(orient="records"))}
+    write_json(out / "run.json", run)
     write_site(out, notebooks_folder=folder.resolve(), run_folder=out.resolve())
-    return went
+    return outcomes
 
 
 def execute(notebook: nbformat.NotebookNode, folder: Path, env: dict[str, str], timeout: int, label: str) -> str:
     """Run a notebook in a fresh kernel, in place up to a cell that fails, with a progress bar over its code cells.
 
-    Returns:
-        ``failed in cell [7] “first line”: error``, with the number that JupyterLab would show; empty if it ran.
+    Return ``failed in cell [7] “first line”: error``, with the number that JupyterLab would show; empty if it ran.
     """
     code, begun, error = [cell for cell in notebook.cells if cell.cell_type == "code"], [], ""
     for cell in code:
@@ -142,15 +141,12 @@ def _line(kind: str, message: str) -> str:
 
 
 def write_site(out: Path | None = None, *, strict: bool = False, **settings: object) -> None:
-    """Have Sphinx write the site, as ``sphinx-build site OUT`` does, from the outputs that the notebooks hold.
+    """Have Sphinx write the site, as ``sphinx-build site OUT`` does, from the outputs in the notebooks.
 
     Args:
-        out: where to write; ``build/workbook`` of the project if None. Pages of notebooks that are gone go; other files stay.
-        strict: take what Sphinx warns of as an error: a later Sphinx may warn of what this one does not.
+        out: where to write; ``build/workbook`` of the project if None. Pages of removed notebooks go; other files stay.
+        strict: treat Sphinx's warnings as errors: a later Sphinx may warn of what this one does not.
         settings: others than those of ``site/conf.py``.
-
-    Raises:
-        RuntimeError: outside of a checkout; or Sphinx found something wrong, which it prints. The pages are written all the same.
     """
     if not paths.in_checkout():
         raise RuntimeError("the site is written from a checkout of the project; an installed package has none")

@@ -1,5 +1,5 @@
 """Data of the laptop and smoke profiles, rendered from a seed or taken from packages, in the official layouts."""
 
-from .build import TASKS, build_suite
+from .suites import TASKS, build_suite
 
 __all__ = ["TASKS", "build_suite"]

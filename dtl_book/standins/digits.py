@@ -2,9 +2,9 @@
 
 The source is ``mnist``: 16 images a class to train on, three draws that share none, and images to validate and test on.
 The targets stand in for ImageNet-V2, -A, -Sketch and -R: ``uci`` (real scans of another collection, 8 x 8 pixels),
-``printed`` (font faces), ``sketch`` (outlines in chalk) and ``rendition`` (texture and colour). The last two are drawn over
-mnist digits of their own, which stand nowhere else, so their shapes are people's hands. The smoke profile, which must
-need no fetched file, has printed digits in the place of mnist's.
+``printed`` (font faces), ``sketch`` (outlines in chalk) and ``rendition`` (texture and colour). The last two are drawn
+over mnist digits of their own, which occur nowhere else, so their shapes are real handwriting. The smoke profile must
+need no fetched file, so it has printed digits instead of mnist's.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from dtl_core.data.domain import VAL_LIST, list_name
 from dtl_core.data.fewshot import SEEDS
 
 from . import typefaces
-from .built import Album, build_folder
-from .originals import MNIST_CLASSES, mnist_arrays, printed_digit
+from .packaged_images import MNIST_CLASSES, mnist_arrays, printed_digit
+from .seeded_folder import Album, build_folder
 
 VERSION = 1  # raise it when the pixels or the lists that a seed gives change
 SHOTS = 16  # the benchmark's
 SOURCE = "mnist"
 TARGETS = ("uci", "printed", "sketch", "rendition")
 DOMAINS = (SOURCE, *TARGETS)
-# shares of the mnist digits: no image stands in two of them
+# shares of the mnist digits: no image is in two of them
 SHARES = ("train", "val", "test", "sketch", "rendition")
 FACES = tuple(face for face in typefaces.FACES if face != "cmmi10")  # which borrows its digits from cmr10
 # As high as a capital or nearly so. Light on dark like the source: dark on light takes a linear probe down to chance, and
@@ -42,7 +42,7 @@ Images = Iterator[tuple[int, np.ndarray]]  # label, pixels
 
 
 class Sizes(NamedTuple):
-    """How large a profile's domains are: images to validate and to test on, and the side of a drawn image in pixels."""
+    """The size of a profile's domains: images to validate and to test on, and the side of a drawn image in pixels."""
 
     val: int
     test: int
@@ -54,7 +54,7 @@ SIZES = {"laptop": Sizes(200, 1000, 112), "smoke": Sizes(20, 20, 32)}
 
 
 def _mnist(share: str, sizes: Sizes, seed: int, stand_in: bool) -> Images:
-    """Yield one share of the mnist digits, as many of each class, class after class: (28, 28) grey levels."""
+    """Yield one share of the mnist digits, equally many of each class, class after class: (28, 28) grey levels."""
     each = {"train": len(SEEDS) * SHOTS, "val": sizes.val // 10}.get(share, sizes.test // 10)
     if stand_in:
         for i in range(10 * each):
@@ -102,7 +102,7 @@ def _fill(album: Album, domain: str, sizes: Sizes, seed: int, stand_in: bool) ->
         texts[f"annotations/{list_name('test', 0, 0)}"] = "".join(f"{album.add('test', p)} {y}\n" for y, p in bar)
         return texts
     lines: dict[str, list[str]] = {}
-    for share, part in (("train", "train"), ("val", "train"), ("test", "val")):  # validation images lie in train, too
+    for share, part in (("train", "train"), ("val", "train"), ("test", "val")):  # validation images are in train, too
         bar = tqdm(_mnist(share, sizes, seed, stand_in), f"build {domain}", leave=False, unit="image")
         lines[share] = [f"{album.add(part, p).removeprefix(f'images/{part}/')} {y}\n" for y, p in bar]
     for draw in SEEDS:
@@ -114,7 +114,7 @@ def _fill(album: Album, domain: str, sizes: Sizes, seed: int, stand_in: bool) ->
 
 
 def build_domain(domain: str, target: Path, sizes: Sizes, seed: int, stand_in: bool) -> bool:
-    """Build the folder of one of ``DOMAINS``, see ``build_folder``. ``stand_in`` prints the digits in mnist's place."""
+    """Build the folder of one of ``DOMAINS``, see ``build_folder``. ``stand_in`` prints the digits instead of mnist's."""
     return build_folder(target, domain, VERSION, seed, sizes, lambda album: _fill(album, domain, sizes, seed, stand_in))
 
 
@@ -181,7 +181,7 @@ def _paint(rng: np.random.Generator, hue: float, lightness: float, side: int) ->
 def painted(digit: np.ndarray, rng: np.random.Generator, size: int) -> np.ndarray:
     """Return a digit, (28, 28) light on dark, in one textured colour on another: (size, size, 3) uint8.
 
-    Hues stand 80 to 180 degrees apart and lightness 0.34 or more, beyond what either texture sways; light on dark and
+    Hues are 80 to 180 degrees apart and lightness 0.34 or more, beyond what either texture sways; light on dark and
     dark on light alike. Turn, wobble, colours and textures are drawn from ``rng``.
     """
     side = 2 * size

@@ -16,7 +16,7 @@ from collections.abc import Callable
 import numpy as np
 
 BINS = 16
-STEPS = 2 * BINS  # as in dSprites the factor takes 32 even values, two a bin, so no image lies on the edge of its bin
+STEPS = 2 * BINS  # as in dSprites the factor takes 32 even values, two a bin, so no image is on the edge of its bin
 SUBPIXELS = 6  # samples per pixel and axis: 37 levels along an edge
 
 
@@ -30,7 +30,7 @@ def ellipse(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def heart(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return what lies in the algebraic heart (u^2 + v^2 - 1)^3 = u^2 v^3, upside down: its tip points up, as those of the others do."""
+    """Return what lies in the algebraic heart (u^2 + v^2 - 1)^3 = u^2 v^3, upside down: its tip points up, like the others'."""
     u, v = x / 0.74, (0.217 - y) / 0.74
     w = u * u + v * v - 1
     return w * w * w <= u * u * v * v * v
@@ -62,7 +62,7 @@ def draw(
     angle: float,
     size: int,
 ) -> np.ndarray:
-    """Draw one white shape on black.
+    """Draw one white shape on black: (size, size, 3) uint8, with the covered part of a pixel as grey level.
 
     Args:
         shape: inside test in the shape's own frame.
@@ -70,9 +70,6 @@ def draw(
         radius: of the shape's unit disc, as a fraction of the side.
         angle: of the shape's axis, in radians, counter-clockwise from "up".
         size: side in pixels.
-
-    Returns:
-        (size, size, 3) uint8. Grey levels along the edges are the covered part of a pixel.
     """
     n = size * SUBPIXELS
     grid = (np.arange(n) + 0.5) / n

@@ -74,7 +74,7 @@ def _raster(per_side: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _layout(count: int, camera: _Camera, rng: np.random.Generator) -> list[Solid] | None:
-    """Return ``count`` solids that stand free of each other inside the picture; None when there was no room."""
+    """Return ``count`` separate solids inside the picture; None when there was no room."""
     solids: list[Solid] = []
     for _ in range(count):
         for _ in range(60):
@@ -90,9 +90,9 @@ def _layout(count: int, camera: _Camera, rng: np.random.Generator) -> list[Solid
     return solids
 
 
-def _visible(solids: list[Solid], camera: _Camera, size: int = 112) -> bool:
-    """Return whether each solid shows enough of itself to be counted."""
-    _, index = primary(solids, camera.eye[:, None], camera.rays(size))
+def _visible(solids: list[Solid], camera: _Camera) -> bool:
+    """Return whether enough of each solid is visible for it to be counted."""
+    _, index = primary(solids, camera.eye[:, None], camera.rays(112))
     return all((index == k).mean() >= MIN_VISIBLE for k in range(len(solids)))
 
 
@@ -102,7 +102,7 @@ def distance_bin(depth: float) -> int:
 
 
 def _scene(rng: np.random.Generator, count: int | None, nearest: int | None) -> tuple[list[Solid], _Camera]:
-    """Return a layout with so many objects and its nearest one in that bin; None leaves either free."""
+    """Return a layout with ``count`` objects and its nearest one in the bin ``nearest``; None leaves either free."""
     while True:
         camera = _Camera(np.array(EYE) + rng.uniform(-0.5, 0.5, size=3))
         solids = _layout(int(rng.choice(COUNTS)) if count is None else count, camera, rng)

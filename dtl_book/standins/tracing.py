@@ -1,7 +1,7 @@
 """A small ray tracer in numpy for solids on a floor: soft shadows, ambient occlusion, one mirror bounce.
 
-Spheres, cubes and cylinders stand on the floor. Points, directions and colours are arrays (3, n) in float32: one contiguous
-row for each coordinate or channel. ``scenes`` says what stands where; here is only how it is seen.
+Spheres, cubes and cylinders stand on the floor. Points, directions and colours are arrays (3, n) in float32: one
+contiguous row for each coordinate or channel. ``scenes`` decides what stands where.
 """
 
 from __future__ import annotations
@@ -19,28 +19,20 @@ AMBIENT = 0.17
 
 @dataclass(frozen=True)
 class Solid:
-    """One object that stands on the floor.
+    """One object that stands on the floor."""
 
-    Attributes:
-        kind: ``sphere``, ``cube`` or ``cylinder``.
-        radius: of the sphere or cylinder, which is twice as high; a cube's half edge is radius / sqrt(2), as in CLEVR.
-        x, y: where it stands.
-        angle: turn about the vertical, radians.
-        colour: linear RGB.
-        metal: a tinted mirror instead of a matt surface.
-    """
-
-    kind: str
+    kind: str  # sphere, cube or cylinder
+    # of the sphere or cylinder, which is twice as high; a cube's half edge is radius / sqrt(2), as in CLEVR
     radius: float
-    x: float
+    x: float  # where it stands
     y: float
-    angle: float
-    colour: tuple[float, float, float]
-    metal: bool
+    angle: float  # turn about the vertical, radians
+    colour: tuple[float, float, float]  # linear RGB
+    metal: bool  # a tinted mirror instead of a matt surface
 
     @property
     def half(self) -> float:
-        """Return half the height, which is the height of the centre."""
+        """Half the height, which is the height of the centre."""
         return self.radius / np.sqrt(2) if self.kind == "cube" else self.radius
 
     @property
@@ -49,10 +41,10 @@ class Solid:
 
     @property
     def bound(self) -> float:
-        """Return the radius of the sphere about the centre that holds the solid."""
+        """The radius of the sphere about the centre that holds the solid."""
         return {"sphere": self.radius, "cube": self.half * np.sqrt(3), "cylinder": self.radius * np.sqrt(2)}[self.kind]
 
-    def turned(self, v: np.ndarray, back: bool = False) -> np.ndarray:
+    def rotated(self, v: np.ndarray, back: bool = False) -> np.ndarray:
         """Return vectors (3, n) in the solid's own frame, or back from it."""
         c, s = np.float32(np.cos(self.angle)), np.float32(np.sin(-self.angle if back else self.angle))
         return np.stack([c * v[0] + s * v[1], c * v[1] - s * v[0], v[2]])
@@ -62,7 +54,7 @@ class Solid:
         o = origin - self.centre[:, None]
         if self.kind == "sphere":
             return _quadratic(np.float32(1), dot(o, ray), dot(o, o) - np.float32(self.radius**2))
-        o, ray = self.turned(o), self.turned(ray)
+        o, ray = self.rotated(o), self.rotated(ray)
         h = np.float32(self.half)
         inverse = 1 / np.where(np.abs(ray) < 1e-7, np.float32(1e-7), ray)
         low, high = (-h - o) * inverse, (h - o) * inverse
@@ -79,7 +71,7 @@ class Solid:
         p = points - self.centre[:, None]
         if self.kind == "sphere":
             return p / np.float32(self.radius)
-        p = self.turned(p)
+        p = self.rotated(p)
         core = np.float32(0.86 * self.half)
         if self.kind == "cube":
             n = p - np.clip(p, -core, core)
@@ -87,7 +79,7 @@ class Solid:
             side = np.maximum(np.sqrt(dot(p[:2], p[:2])), np.float32(1e-6))
             out = np.maximum(side - np.float32(0.86 * self.radius), 0) / side
             n = np.stack([p[0] * out, p[1] * out, p[2] - np.clip(p[2], -core, core)])
-        return unit(self.turned(n, back=True))
+        return unit(self.rotated(n, back=True))
 
 
 def dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -111,28 +103,16 @@ def _quadratic(a: np.ndarray, half_b: np.ndarray, c: np.ndarray) -> tuple[np.nda
 
 @dataclass(frozen=True)
 class Light:
-    """A square lamp that faces the origin.
-
-    Attributes:
-        place: (3,) position.
-        power: irradiance at the origin, for a surface that faces the lamp.
-        side: edge of the lamp; a larger one throws softer shadows.
-        shadows: whether it throws any.
-    """
+    """A square lamp that faces the origin."""
 
     place: tuple[float, float, float]
-    power: float
-    side: float
+    power: float  # irradiance at the origin, for a surface that faces the lamp
+    side: float  # edge of the lamp; a larger one throws softer shadows
     shadows: bool
 
 
 def primary(solids: Sequence[Solid], eye: np.ndarray, rays: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return what each ray meets first.
-
-    Args:
-        solids: the objects.
-        eye: (3, 1) or (3, n), where the rays start.
-        rays: (3, n) unit directions.
+    """Return what each ray, (3, n) unit directions from ``eye`` (3, 1) or (3, n), meets first.
 
     Returns:
         distance (n,), FAR where nothing is met; and index (n,): of the object, -1 for the floor, -2 for the sky.
@@ -152,7 +132,7 @@ def primary(solids: Sequence[Solid], eye: np.ndarray, rays: np.ndarray) -> tuple
 
 
 def _may_meet(solid: Solid, origin: np.ndarray, rays: np.ndarray) -> np.ndarray:
-    """Return whether rays come as near to the solid as its bounding sphere: cheap, and rejects most of them."""
+    """Return whether rays meet the solid's bounding sphere: a cheap test that rejects most of them."""
     to = solid.centre[:, None] - origin
     along = dot(to, rays)
     return (along > -solid.bound) & (dot(to, to) - along * along < np.float32(solid.bound**2))
@@ -207,13 +187,10 @@ def shade(
     sample: np.ndarray,
     bounces: int = 1,
 ) -> np.ndarray:
-    """Return the colour that comes back along each ray, (3, n), linear.
+    """Return the colour that comes back along each ray, (3, n), linear; see ``primary``.
 
-    Args:
-        solids, eye, rays, distance, index: as in ``primary``.
-        lights: the lamps.
-        sample: (2, n) in [0, 1), the point of each lamp that a ray's shading point looks at.
-        bounces: mirror reflections that are followed.
+    ``sample`` (2, n) in [0, 1) is the point of each lamp that a ray's shading point looks at, ``bounces`` the mirror
+    reflections that are followed.
     """
     colour = np.empty_like(rays)
     sky = index == -2

@@ -1,9 +1,9 @@
 """Typefaces: which font face drew this letter? A few-shot set of fine-grained classes, in the layout of FGFS.
 
 The 22 classes are the Latin text faces that ship with matplotlib: roman, sans serif, typewriter, upright, slanted, light
-and bold. The letters of training, validation and test are disjoint, so a face must be told by its serifs, weight, slant
-and proportions and not by the outline of one letter. Size, place, turn and the greys of ink and paper vary alike for all
-faces, and each face is set at the same height of capitals, so nothing else tells the class.
+and bold. The letters of training, validation and test are disjoint, so a face must be recognised by its serifs, weight,
+slant and proportions and not by the outline of one letter. Size, place, turn and the greys of ink and paper vary alike
+for all faces, and each face is set at the same height of capitals, so nothing else reveals the class.
 """
 
 from __future__ import annotations
@@ -20,37 +20,26 @@ from tqdm.auto import tqdm
 
 from dtl_core.data.fewshot import SEEDS, SHOTS, list_name
 
-from .built import Album, build_folder
+from .seeded_folder import Album, build_folder
 
 VERSION = 1  # raise it when the pixels or the lists that a seed gives change
 
 # file: name. Left out: faces without Latin letters (the displays, STIX sizes and non-Unicode, cmex), with capitals only
 # (cmsy) and the face of last resort.
 FACES = {
-    "DejaVuSans": "DejaVu Sans",
-    "STIXGeneralItalic": "STIX General Italic",
-    "cmtt10": "Computer Modern Typewriter",
-    "DejaVuSerif-Bold": "DejaVu Serif Bold",
-    "DejaVuSans-Bold": "DejaVu Sans Bold",
-    "DejaVuSans-Oblique": "DejaVu Sans Oblique",
-    "DejaVuSans-BoldOblique": "DejaVu Sans Bold Oblique",
-    "DejaVuSansMono": "DejaVu Sans Mono",
-    "DejaVuSansMono-Bold": "DejaVu Sans Mono Bold",
+    "DejaVuSans": "DejaVu Sans", "STIXGeneralItalic": "STIX General Italic", "cmtt10": "Computer Modern Typewriter",
+    "DejaVuSerif-Bold": "DejaVu Serif Bold", "DejaVuSans-Bold": "DejaVu Sans Bold",
+    "DejaVuSans-Oblique": "DejaVu Sans Oblique", "DejaVuSans-BoldOblique": "DejaVu Sans Bold Oblique",
+    "DejaVuSansMono": "DejaVu Sans Mono", "DejaVuSansMono-Bold": "DejaVu Sans Mono Bold",
     "DejaVuSansMono-Oblique": "DejaVu Sans Mono Oblique",
-    "DejaVuSansMono-BoldOblique": "DejaVu Sans Mono Bold Oblique",
-    "DejaVuSerif": "DejaVu Serif",
-    "DejaVuSerif-Italic": "DejaVu Serif Italic",
-    "DejaVuSerif-BoldItalic": "DejaVu Serif Bold Italic",
-    "STIXGeneral": "STIX General",
-    "STIXGeneralBol": "STIX General Bold",
-    "STIXGeneralBolIta": "STIX General Bold Italic",
-    "cmr10": "Computer Modern Roman",
-    "cmb10": "Computer Modern Bold",
-    "cmti10": "Computer Modern Text Italic",
-    "cmmi10": "Computer Modern Math Italic",
+    "DejaVuSansMono-BoldOblique": "DejaVu Sans Mono Bold Oblique", "DejaVuSerif": "DejaVu Serif",
+    "DejaVuSerif-Italic": "DejaVu Serif Italic", "DejaVuSerif-BoldItalic": "DejaVu Serif Bold Italic",
+    "STIXGeneral": "STIX General", "STIXGeneralBol": "STIX General Bold",
+    "STIXGeneralBolIta": "STIX General Bold Italic", "cmr10": "Computer Modern Roman",
+    "cmb10": "Computer Modern Bold", "cmti10": "Computer Modern Text Italic", "cmmi10": "Computer Modern Math Italic",
     "cmss10": "Computer Modern Sans",
-}
-# Both cases of a letter stand in one split, since c and C, say, are one outline. Left out: F, I, L and T, which two faces
+}  # fmt: skip
+# Both cases of a letter are in one split, since c and C, say, are one outline. Left out: F, I, L and T, which two faces
 # draw alike (their ink differs by less than 6 % of what either inks); M and W, whose width would keep all letters small;
 # and digits, which cmmi10 borrows from cmr10.
 LETTERS = {"train": "CcHhiJjOoQqUuVvwXxYyZz", "val": "DdlmPpSs", "test": "AaBbEefGgKkNnRrt"}
@@ -58,19 +47,12 @@ LETTERS = {"train": "CcHhiJjOoQqUuVvwXxYyZz", "val": "DdlmPpSs", "test": "AaBbEe
 
 @dataclass(frozen=True)
 class Look:
-    """Between what limits a printed character varies.
+    """The limits between which a printed character varies."""
 
-    Attributes:
-        capitals: height of the face's H over the picture's side.
-        shift: of the ink's centre from the picture's, over the side.
-        turn: degrees either way.
-        ink, paper: grey levels.
-    """
-
-    capitals: tuple[float, float]
-    shift: float
-    turn: float
-    ink: tuple[int, int]
+    capitals: tuple[float, float]  # height of the face's H over the picture's side
+    shift: float  # of the ink's centre from the picture's, over the side
+    turn: float  # degrees either way
+    ink: tuple[int, int]  # grey levels
     paper: tuple[int, int]
 
 
@@ -80,7 +62,7 @@ LETTER = Look(capitals=(0.51, 0.61), shift=0.03, turn=4.0, ink=(0, 90), paper=(1
 
 
 class Sizes(NamedTuple):
-    """How large a profile's set is: faces (the first so many), pictures of each letter in each face, side in pixels."""
+    """The size of a profile's set: faces (the first ones), pictures of each letter in each face, side in pixels."""
 
     faces: int
     val: int
@@ -101,14 +83,9 @@ def _face(face: str) -> tuple[ImageFont.FreeTypeFont, float]:
 
 
 def glyph(face: str, character: str, capitals: float, place: tuple[float, float], side: int) -> Image.Image:
-    """Return a character in white on black, its ink centred on ``place``.
+    """Return a character of a face in white on black, (side, side) pixels, its ink centred on ``place``.
 
-    Args:
-        face: key of ``FACES``.
-        character: one character.
-        capitals: height of the face's H, pixels.
-        place: centre of the ink, pixels from the upper left.
-        side: of the picture, pixels.
+    ``capitals`` is the height of the face's H in pixels.
     """
     font, ratio = _face(face)
     font = font.font_variant(size=capitals / ratio)

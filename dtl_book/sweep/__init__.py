@@ -1,4 +1,4 @@
-"""Many runs: a grid or a list, in this process, in processes beside it, or on a Ray cluster."""
+"""Many runs: a grid or a list, in this process, in several processes, or on a Ray cluster."""
 
 from ..experiments.settings import Grid
 from .grid import sweep_grid, sweep_runs, tasks_of

@@ -1,4 +1,4 @@
-"""Grids of runs, each setting chosen on validation images, and the grids that the recorded results are made of."""
+"""Grids of runs, with settings chosen on validation images, and lists of runs."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ..experiments.run import Benchmark, Run
 from ..experiments.run_data import source_of
 from ..experiments.settings import Grid, Setting, best_setting, selection_runs
 from ..paths import results_dir
-from .report import check_sweep, summed_up
+from .report import check_sweep, write_summary
 from .runner import Result, recorded, run_all
 from .workers import open_workers
 
 
 def tasks_of(profile: Profile, benchmark: Benchmark = "vtab-1k") -> tuple[str, ...]:
-    """Return the tasks of a profile: the official ones for ``paper``, else those that are built; the domains' source."""
+    """Return the tasks of a profile: the official ones for ``paper``, else those that are built; for domain the source."""
     official = profile.name == "paper"
     if benchmark == "few-shot":
         return tuple(SETS) if official else ("typefaces",)
@@ -50,19 +50,9 @@ def curves_of(grid: Grid) -> list[Run]:
 
 
 def sweep_grid(grid: Grid, *, workers: int = 0, cluster: str | None = None, retries: int = 1) -> list[Result]:
-    """Run what is missing of a grid, say beforehand what it will be, and write a card a run and one summary.
+    """Run what is missing of a grid, print the plan beforehand, and write a card per run and one summary.
 
-    Args:
-        grid: what is run.
-        workers, cluster: see ``open_workers``.
-        retries: see ``run_all``.
-
-    Returns:
-        A result a run, those that chose a setting first.
-
-    Raises:
-        CannotFit: a method has no room on the device; nothing was run.
-        ValueError: a card is of another run of the same name.
+    Return a result per run, those that chose a setting first. Where a method does not fit the device nothing is run.
     """
     curves = curves_of(grid)
     tried = {run: selection_runs(run, grid.lr, grid.drop_path) for run in curves}
@@ -86,24 +76,24 @@ def sweep_grid(grid: Grid, *, workers: int = 0, cluster: str | None = None, retr
             print(f"choosing {' and '.join(what)} on validation images")
             results += run_all(selects, pool, retries=retries)
         failed = {result.run for result in results if result.card is None}
-        lost = [run for run, each in tried.items() if failed & set(each.values())]
-        for run in lost:
+        undecided = [run for run, each in tried.items() if failed & set(each.values())]
+        for run in undecided:
             print(f"no final runs of {run.method} on {run.where}: a run that was to choose its setting failed")
         chosen = {
             run: best_setting(run, grid.lr or (None,), grid.drop_path) if len(tried[run]) > 1 else known[run]
             for run in curves
-            if run not in lost
+            if run not in undecided
         }
         final = [run for curve, setting in chosen.items() for run in finals(curve, setting)]
         results += run_all(final, pool, retries=retries)
-    return summed_up(results, results_dir() / grid.profile / grid.benchmark)
+    return write_summary(results, results_dir() / grid.profile / grid.benchmark)
 
 
 def sweep_runs(runs: Sequence[Run], folder: Path, *, workers: int = 0) -> list[Result]:
-    """Run what is missing of a list, say beforehand what it will be, and write one summary into ``folder``."""
+    """Run what is missing of a list, print the plan beforehand, and write one summary into ``folder``."""
     missing = [run for run in runs if recorded(run) is None]
     with open_workers(workers if missing else 0) as pool:
         if missing:
             check_sweep(missing, pool)
         results = run_all(runs, pool)
-    return summed_up(results, folder)
+    return write_summary(results, folder)

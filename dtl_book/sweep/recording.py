@@ -1,34 +1,21 @@
-"""The recorded results: benchmarks, ablations, pitfalls and a backbone in bf16. Each goes on where it was stopped."""
+"""Record the results: benchmarks, ablations, pitfalls and a backbone in bf16. Each continues where it was stopped."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 import torch
 from torch.utils.data import DataLoader
 
-from dtl_core.files import written_whole
 from dtl_core.training import pick_device
 
-from ..experiments import settings
+from ..experiments import grids, settings
 from ..experiments.cards import save_card
 from ..experiments.execution import execute, prepare
-from ..experiments.grids import (  # noqa: I001
-    ABLATIONS,
-    HALF_TASKS,
-    PITFALL_METHODS,
-    PITFALLS,
-    SWITCHES,
-    half_logits_path,
-    is_run,
-    pitfall_tasks,
-    task_of,
-    variants,
-)  # fmt: skip
 from ..experiments.profiles import get_profile
 from ..experiments.run import Run
 from ..experiments.settings import Grid, best_setting
+from ..json_files import write_json
 from ..paths import results_dir
 from .equal_memory import TASKS, record_equal_memory
 from .grid import sweep_grid, sweep_runs
@@ -46,15 +33,7 @@ def record(
 ) -> None:
     """Record the grids: per task and method a learning rate chosen on validation images with one seed, then three runs.
 
-    Args:
-        profile: whose data.
-        methods: of the three benchmarks.
-        tasks: only these tasks of VTAB-1K; all if empty.
-        parts: of ``PARTS``.
-        workers: runs at a time, see ``open_workers``.
-
-    Raises:
-        ValueError: an unknown part.
+    ``methods`` are those of the three benchmarks, ``tasks`` of VTAB-1K (all if empty), ``parts`` of ``PARTS``.
     """
     if unknown := set(parts) - set(PARTS):
         raise ValueError(f"nothing is called {', '.join(sorted(unknown))} here: choose from {', '.join(PARTS)}")
@@ -67,7 +46,7 @@ def record(
         elif part == "equal-memory":
             record_equal_memory(profile, tasks or TASKS, workers=workers)
         elif part == "bf16":
-            record_bf16(profile, tasks or HALF_TASKS)
+            record_bf16(profile, tasks or grids.BF16_TASKS)
         else:
             asked = dict(tasks=tuple(tasks) if part == "vtab-1k" else (), methods=tuple(methods), benchmark=part)
             grid = Grid(profile=profile, seeds=settings.SEEDS, lr=settings.LEARNING_RATES, **asked)
@@ -75,71 +54,52 @@ def record(
 
 
 def ablate(
-    profile: str | None = None, task: str | None = None, seeds: Sequence[int] | None = None, *, lr: float | None = None,
-    workers: int = 0,
-) -> list[Result]:  # fmt: skip
-    """Record what each part of DTL is worth: M, rank, beta and kernel, one at a time. Return a result a run.
+    profile: str | None = None, seeds: Sequence[int] | None = None, *, lr: float | None = None, workers: int = 0
+) -> list[Result]:
+    """Record what each part of DTL is worth: M, rank, beta and kernel, one at a time. Return a result per run.
 
-    The paper's own configuration is DTL's in the table of VTAB-1K.
-
-    Args:
-        profile: see ``get_profile``.
-        task: of VTAB-1K; the profile's own (``task_of``) if None.
-        seeds: of initialisation and order; ``SEEDS`` if None.
-        lr: for all; the one that was chosen for DTL on this task if None.
-        workers: see ``open_workers``.
-
-    Raises:
-        FileNotFoundError: no learning rate was chosen for DTL on this task yet.
+    The paper's own configuration is DTL's in the table of VTAB-1K. The learning rate is the one that was chosen for DTL on
+    this task if None is given.
     """
     name = get_profile(profile).name
-    task = task or task_of(name)
+    task = grids.task_of(name)
     lr = lr or best_setting(Run(task, "dtl", profile=name)).lr
     runs = [
-        Run(task, "dtl", seed=seed, lr=lr, profile=name, config=config, group=ABLATIONS, variant=variant)
-        for variant, config in variants().items()
+        Run(task, "dtl", seed=seed, lr=lr, profile=name, config=config, group=grids.ABLATIONS, variant=variant)
+        for variant, config in grids.variants().items()
         for seed in seeds or settings.SEEDS
     ]
-    return sweep_runs(runs, results_dir() / name / ABLATIONS, workers=workers)
+    return sweep_runs(runs, results_dir() / name / grids.ABLATIONS, workers=workers)
 
 
 def measure_pitfalls(
     profile: str | None = None, tasks: Sequence[str] = (), seeds: Sequence[int] | None = None, *, lr: float | None = None,
     workers: int = 0,
 ) -> list[Result]:  # fmt: skip
-    """Record the same run with one of the field's pitfalls. Return a result a run.
+    """Record the same run with each of the pitfalls. Return a result per run.
 
-    The runs without one are those of the table of VTAB-1K.
-
-    Args:
-        profile: see ``get_profile``.
-        tasks: of VTAB-1K; the profile's two (``pitfall_tasks``) if empty.
-        seeds: of initialisation and order; ``SEEDS`` if None.
-        lr: for all; the one that was chosen for the method on the task if None.
-        workers: see ``open_workers``.
-
-    Raises:
-        FileNotFoundError: no learning rate was chosen for a method on a task yet.
+    The runs without one are those of the table of VTAB-1K. The learning rate is the one that was chosen for the method on the
+    task if None is given.
     """
     name = get_profile(profile).name
     runs = []
-    for task in tasks or pitfall_tasks(name):
-        for method in PITFALL_METHODS:
+    for task in tasks or grids.pitfall_tasks(name):
+        for method in grids.PITFALL_METHODS:
             base = Run(task, method, profile=name)
-            shared = dict(profile=name, lr=lr or best_setting(base).lr, group=PITFALLS)
+            shared = dict(profile=name, lr=lr or best_setting(base).lr, group=grids.PITFALLS)
             runs += [
                 Run(task, method, seed=seed, pitfalls=pitfalls, variant=variant, **shared)
-                for variant, pitfalls in SWITCHES.items()
-                if is_run(method, variant)
+                for variant, pitfalls in grids.PITFALL_VARIANTS.items()
+                if grids.pitfall_applies(method, variant)
                 for seed in seeds or settings.SEEDS
             ]
-    return sweep_runs(runs, results_dir() / name / PITFALLS, workers=workers)
+    return sweep_runs(runs, results_dir() / name / grids.PITFALLS, workers=workers)
 
 
-def record_bf16(profile: str = "laptop", tasks: Sequence[str] = HALF_TASKS) -> None:
+def record_bf16(profile: str = "laptop", tasks: Sequence[str] = grids.BF16_TASKS) -> None:
     """Train DTL with the frozen backbone in bf16, with the learning rates that were chosen in fp32.
 
-    Beside the cards it writes, per task, how far the logits of one trained model move when its backbone is cast.
+    It also records, per task, how far the logits of one trained model move when its backbone is cast.
     """
     for task in tasks:
         lr = best_setting(Run(task, "dtl", profile=profile)).lr
@@ -156,7 +116,7 @@ def record_bf16(profile: str = "laptop", tasks: Sequence[str] = HALF_TASKS) -> N
 
 @torch.no_grad()
 def _save_logits(run: Run, trained: torch.nn.Module) -> None:
-    """The trained side network and head on both backbones, over val200: differences of the logits."""
+    """Compare the logits of the trained side network and head on both backbones, over val200."""
     ready = prepare(Run(run.task, run.method, profile=run.profile, purpose="select", config=trained.config))
     whole, device = ready.model, pick_device()
     own = {n: p for n, p in trained.state_dict().items() if not n.startswith("backbone.")}
@@ -171,5 +131,4 @@ def _save_logits(run: Run, trained: torch.nn.Module) -> None:
         "largest_difference": float((bf16 - fp32).abs().max()), "largest_logit": float(fp32.abs().max()),
         "same_answer": float((bf16.argmax(1) == fp32.argmax(1)).float().mean()),
     }  # fmt: skip
-    with written_whole(half_logits_path(run.profile, run.task)) as temporary:
-        temporary.write_text(json.dumps(note, indent=1) + "\n")
+    write_json(grids.bf16_logits_path(run.profile, run.task), note)

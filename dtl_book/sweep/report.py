@@ -1,4 +1,4 @@
-"""What a sweep will be, taken where its runs will be, and what it has come to."""
+"""The plan of a sweep, made where its runs will be, and its summary."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 
 def check_sweep(runs: Sequence[Run], pool: Workers) -> None:
-    """Print what the runs will be, as their workers find it, and refuse what cannot fit.
+    """Print the plan of the runs, as their workers find it.
 
     Raises:
         CannotFit: a method has no room on the device.
-        RuntimeError: the survey failed: data that is not there, say.
+        RuntimeError: the survey failed, e.g. because data are missing.
     """
     asked = {"runs": [asdict(run) for run in runs], "slots": pool.slots(), "share": max(1, min(pool.share, len(runs)))}
     outcome = pool.submit("survey", asked, "pre-flight").result()
@@ -42,10 +42,10 @@ def check_sweep(runs: Sequence[Run], pool: Workers) -> None:
 
 
 def survey(asked: dict) -> dict:
-    """Open the data of every task, and prepare and time one run a method.
+    """Open the data of every task, and prepare and time one run per method.
 
     Takes ``runs`` of one profile, ``slots`` (runs at a time) and ``share`` (runs that share a device's memory). Returns
-    ``text`` (weights, data, device; a row a method: memory of a step, time of its runs) and ``refusal``: what does not fit.
+    ``text`` (weights, data, device; a row per method: memory of a step, time of its runs) and ``refusal``: what does not fit.
     """
     runs = [Run.from_dict(run) for run in asked["runs"]]
     info = load_backbone(runs[0].sizes.backbone, image_size=runs[0].sizes.image_size).dtl_info
@@ -85,8 +85,8 @@ def survey(asked: dict) -> dict:
     return {"text": "\n".join([*head, *lines]), "refusal": "\n".join(refusals)}
 
 
-def summed_up(results: list[Result], folder: Path) -> list[Result]:
-    """Print means and spreads and what failed, write a row a run to ``sweep.csv`` in ``folder``, and return the results."""
+def write_summary(results: list[Result], folder: Path) -> list[Result]:
+    """Print means, spreads and failures, write a row per run to ``sweep.csv`` in ``folder``, and return the results."""
     table, path = summary_table(results), folder / "sweep.csv"
     print(summary_text(table))
     with written_whole(path) as temporary:
@@ -96,7 +96,7 @@ def summed_up(results: list[Result], folder: Path) -> list[Result]:
 
 
 def summary_table(results: Sequence[Result]) -> pd.DataFrame:
-    """Return a row a run: what it is, the learning rate and drop path that it had, and what became of it."""
+    """Return a row per run: what it is, its learning rate and drop path, and its result."""
     rows = []
     for result in results:
         run, card = result.run, result.card
@@ -104,12 +104,8 @@ def summary_table(results: Sequence[Result]) -> pd.DataFrame:
             k: getattr(run, k)
             for k in ("profile", "benchmark", "purpose", "task", "shots", "where", "seed", "lr", "drop_path")
         }
-        row |= {
-            "method": run.label,
-            "state": "done" if card else "failed",
-            "tries": result.tries,
-            "error": result.error,
-        }
+        state = "done" if card else "failed"
+        row |= {"method": run.label, "state": state, "tries": result.tries, "error": result.error}
         for name in ("accuracy", "balanced_accuracy", "seconds", "lr") if card else ("accuracy",):
             row[name] = getattr(card, name, None)
         if card:
@@ -119,7 +115,7 @@ def summary_table(results: Sequence[Result]) -> pd.DataFrame:
 
 
 def summary_text(table: pd.DataFrame) -> str:
-    """Return mean and spread of the accuracy of the final runs in percent, a row a method; below it what failed."""
+    """Return mean and spread of the accuracy of the final runs in percent, a row per method; below it what failed."""
     final, cells = table[table["purpose"] == "final"], {}
     for (where, method), runs in final.groupby(["where", "method"], sort=False):
         done = 100 * runs["accuracy"].dropna().astype(float)

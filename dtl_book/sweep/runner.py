@@ -1,8 +1,7 @@
-"""Runs a list on workers: what is recorded is left alone, what fails is tried again and then recorded as failed."""
+"""Run a list on workers: what is recorded is left alone, what fails is tried again and then recorded as failed."""
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections import deque
 from collections.abc import Iterable
@@ -18,13 +17,14 @@ from dtl_core.files import written_whole
 from ..experiments.cards import RunCard, load_card, save_card
 from ..experiments.preflight import format_seconds
 from ..experiments.run import Run
+from ..json_files import write_json
 from ..paths import shown
 from .workers import Outcome, Workers
 
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a run."""
+    """The outcome of a run."""
 
     run: Run
     card: RunCard | None  # None where it failed
@@ -33,11 +33,9 @@ class Result:
 
 
 def recorded(run: Run) -> RunCard | None:
-    """Return the card of a run that has been run, else None.
+    """Return the card of a run that is recorded, else None.
 
-    Raises:
-        DamagedFile: it is not whole.
-        ValueError: the run on the card had another learning rate, drop path, length, batch or protocol than is asked for.
+    It is an error if the run on the card had another learning rate, drop path, length, batch or protocol.
     """
     if not run.card().exists():
         return None
@@ -53,20 +51,11 @@ def recorded(run: Run) -> RunCard | None:
 
 
 def run_all(runs: Iterable[Run], pool: Workers, *, retries: int = 1) -> list[Result]:
-    """Run what has no card yet, and write the cards as they come.
+    """Run what has no card yet, and write the cards as they come. The results have the order of the runs.
 
     A run that fails, or whose process dies, is tried again after the others (it continues from its last whole epoch). After
-    its last try it is recorded as failed, with its log; the next sweep tries it anew. The stored prefixes of a task are
-    removed with its last run.
-
-    Args:
-        runs: the runs; the results have their order.
-        pool: of ``open_workers``.
-        retries: further tries of a run that failed.
-
-    Raises:
-        DamagedFile: a card is not whole.
-        ValueError: a card is of another run of the same name (nothing is run then), or retries are negative.
+    ``retries`` further tries it is recorded as failed, with its log; the next sweep tries it again. The stored prefixes of a
+    task are removed with its last run. If a card belongs to another run of the same name, nothing is run.
     """
     if retries < 0:
         raise ValueError(f"retries is {retries}: 0 tries each run once")
@@ -91,23 +80,23 @@ def run_all(runs: Iterable[Run], pool: Workers, *, retries: int = 1) -> list[Res
                     save_card(card, run.card())
                     _forget_failure(run)
                     results[run] = Result(run, card, count)
-                    said = f"done: {run}: accuracy {card.accuracy:.3f} in {took}"
+                    line = f"done: {run}: accuracy {card.accuracy:.3f} in {took}"
                 elif count <= retries:
                     waiting.append(run)
-                    said = f"again: {run}: {short} after {took}; try {count} of {retries + 1}"
+                    line = f"again: {run}: {short} after {took}; try {count} of {retries + 1}"
                 else:
                     log, failed = _record_failure(run, tried[run]), failed + 1
                     results[run] = Result(run, None, count, outcome.error)
-                    said = f"failed: {run}: {short} after {took}; log: {shown(log)}"
+                    line = f"failed: {run}: {short} after {took}; log: {shown(log)}"
                 bar.update(len(results) - bar.n)
-                tqdm.write(f"{said}  [{len(results)} of {len(runs)} runs, {failed} failed]")
+                tqdm.write(f"{line}  [{len(results)} of {len(runs)} runs, {failed} failed]")
                 if not any(other.prefixes == run.prefixes for other in (*waiting, *running.values())):
                     shutil.rmtree(run.prefixes, ignore_errors=True)
     return [results[run] for run in runs]
 
 
 def _record_failure(run: Run, tried: list[Outcome]) -> Path:
-    """Write what became of each try, and beside it the log of all of them. Return the log's path."""
+    """Write the outcome of each try, and beside it the log of all of them. Return the log's path."""
     log = run.failure.with_suffix(".log")
     with written_whole(log) as temporary:
         parts = [f"--- try {i} of {len(tried)}: {o.error}\n{o.log}" for i, o in enumerate(tried, 1)]
@@ -116,13 +105,12 @@ def _record_failure(run: Run, tried: list[Outcome]) -> Path:
         "run": asdict(run), "tries": [{"error": o.error, "seconds": o.seconds} for o in tried], "log": log.name,
         "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     }  # fmt: skip
-    with written_whole(run.failure) as temporary:
-        temporary.write_text(json.dumps(note, indent=1) + "\n")
+    write_json(run.failure, note)
     return log
 
 
 def _forget_failure(run: Run) -> None:
-    """Take away the record of a failure, and the folders that it leaves empty."""
+    """Remove the record of a failure, and the folders that it leaves empty."""
     for path in (run.failure, run.failure.with_suffix(".log")):
         path.unlink(missing_ok=True)
     for folder in (run.failure.parent, *list(run.failure.parents)[1:3]):

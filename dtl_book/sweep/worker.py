@@ -1,4 +1,4 @@
-"""A piece of work in a process of its own: ``python -m dtl_book.sweep WORK ANSWER``, its argument on the input."""
+"""A piece of work in a process of its own: ``python -m dtl_book.sweep WORK ANSWER``, with its argument on stdin."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .report import survey
 
 
 def execute(run: dict) -> dict:
-    """Return the card of a run; both as JSON has them."""
+    """Return the card of a run; both as JSON values."""
     asked = Run.from_dict(run)
     card, _ = execution.execute(asked, prefixes=asked.prefixes, progress=False)
     return asdict(card)
@@ -28,7 +28,7 @@ WORK: dict[str, Callable] = {"execute": execute, "survey": survey}
 
 
 def main(work: str, answer: str) -> None:
-    """Do it, and write what it returned, or the error that it raised, to the file ``answer``."""
+    """Do the work, and write what it returned, or the error that it raised, to the file ``answer``."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the sweep's, which then ends its runs
     argument = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_the_sweep, daemon=True).start()
@@ -42,6 +42,6 @@ def main(work: str, answer: str) -> None:
 
 
 def _end_with_the_sweep() -> None:
-    """Where the sweep is killed its end of the input closes: the next sweep would start the same run beside this one."""
+    """Exit when the sweep is killed and stdin closes: the next sweep would start the same run beside this one."""
     sys.stdin.read()
     os._exit(1)

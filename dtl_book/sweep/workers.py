@@ -1,4 +1,4 @@
-"""Where runs happen: in this process, in processes of this machine, or on Ray; what kills a run kills nothing else."""
+"""Where runs happen: in this process, in processes of this machine, or on Ray. What kills a run kills nothing else."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Workers:
-    """Takes work, a few pieces at a time."""
+    """Takes a few pieces of work at a time."""
 
     submit: Callable[[str, Any, str], Future[Outcome]]  # of a key of ``WORK``, what it takes (JSON), and its log's name
     slots: Callable[[], int]  # pieces at a time, as of now: a cluster may grow
@@ -54,23 +54,19 @@ def open_workers(workers: int = 0, cluster: str | None = None, program: Sequence
     """Yield workers; what is running at the end is ended.
 
     Args:
-        workers: 0: this process; n: so many processes at a time, spread over the CUDA devices where there are any. On a
-            cluster: runs at a time, 0 for as many as fit.
+        workers: 0: this process; n: n processes at a time, spread over the CUDA devices where there are any. On a cluster:
+            runs at a time, 0 for as many as fit.
         cluster: address of a Ray cluster, whose machines have this package and the data (``DTL_DATA``); or "local" for a
             Ray that is started on this machine, whose ports other machines can reach while it runs.
         program: of a process that does the work, after Python.
-
-    Raises:
-        RuntimeError: Ray is not installed, or there is no cluster at the address.
-        ValueError: a negative number of workers.
     """
     if workers < 0:
-        raise ValueError(f"workers is {workers}: 0 runs in this process, n in so many processes at a time")
+        raise ValueError(f"workers is {workers}: 0 runs in this process, n in n processes at a time")
     if not workers and not cluster:
         yield Workers(_here, lambda: 1, 1)
         return
     environment = {k: v for k, v in os.environ.items() if k.startswith("DTL_")}
-    if workers and cluster in (None, "local"):  # a machine of one's own is divided among them
+    if workers and cluster in (None, "local"):  # they divide our own machine
         environment["OMP_NUM_THREADS"] = str(max(1, torch.get_num_threads() // workers))
     with _ray(cluster, workers, environment, program) if cluster else _processes(workers, environment, program) as pool:
         yield pool
@@ -146,8 +142,8 @@ def in_process(
     text = log.read_text(errors="replace")
     log.unlink(missing_ok=True)
     if found is None:
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        found = {"value": None, "error": f"its process {how}"}
+        reason = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        found = {"value": None, "error": f"its process {reason}"}
         text += f"{found['error']}\n"
     return Outcome(found["value"], found["error"], text, time.monotonic() - start)
 
@@ -160,7 +156,7 @@ def cuda_devices() -> list[str]:
 
 @contextmanager
 def _ray(address: str, workers: int, environment: dict[str, str], program: Sequence[str]) -> Iterator[Workers]:
-    """One CPU a run and, where there are GPUs, one GPU."""
+    """Yield workers on Ray: one CPU a run and, where there are GPUs, one GPU."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
@@ -180,7 +176,7 @@ def _ray(address: str, workers: int, environment: dict[str, str], program: Seque
             gpus = int(ray.cluster_resources().get("GPU", 0))
             cpus = max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
             share = min(cpus, workers or cpus)
-            if gpus:  # on a machine of one's own the runs share its GPUs; on a cluster each has its own
+            if gpus:  # on our own machine the runs share its GPUs; on a cluster each has its own
                 share = math.ceil(workers / gpus) if local and workers else 1
             gpu = math.floor(1e4 / share) / 1e4 if gpus else 0  # Ray counts in parts of 1e-4
             remote = ray.remote(num_cpus=1, num_gpus=gpu, max_retries=0)(in_process)
@@ -190,8 +186,8 @@ def _ray(address: str, workers: int, environment: dict[str, str], program: Seque
                 try:
                     return ray.get(remote.remote(work, argument, name, environment, program))
                 except ray.exceptions.RayError as error:  # its machine is gone, say, or has no such module
-                    how = f"it died on Ray ({type(error).__name__}): {str(error).strip().splitlines()[-1]}"
-                    return Outcome(None, how, f"{error}\n", time.monotonic() - start)
+                    reason = f"it died on Ray ({type(error).__name__}): {str(error).strip().splitlines()[-1]}"
+                    return Outcome(None, reason, f"{error}\n", time.monotonic() - start)
 
             def slots() -> int:
                 return workers or max(1, int(ray.cluster_resources().get("GPU" if gpus else "CPU", 0)))
@@ -203,7 +199,7 @@ def _ray(address: str, workers: int, environment: dict[str, str], program: Seque
 
 
 def _check_reachable(address: str) -> None:
-    """Look whether anyone answers at "host:port": Ray itself would try for minutes."""
+    """Check that something answers at "host:port": Ray itself would try for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
         try:

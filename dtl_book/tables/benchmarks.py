@@ -15,6 +15,7 @@ from dtl_core.data.fewshot import SHOTS
 from dtl_core.data.vtab import official_tasks
 
 from .. import standins
+from ..experiments.cards import load_cards
 from ..experiments.profiles import get_profile
 from ..experiments.run_data import source_of
 from ..experiments.settings import COMPARED, SEEDS
@@ -23,11 +24,10 @@ from .cells import (
     FIXED,
     NAMES,
     NOTHING,
-    cards_of,
     cell_grid,
     cell_list,
     counted,
-    how,
+    describe_runs,
     markdown,
     mean_cell,
     mean_sd,
@@ -49,34 +49,38 @@ def groups_of(profile: str = "laptop") -> dict[str, tuple[str, ...]]:
     return {g: tuple(task for task, group in rows.items() if group == g) for g in dict.fromkeys(rows.values())}
 
 
-def of_tasks(groups: Mapping[str, tuple[str, ...]]) -> str:
-    """Return the name of the other mean: "mean of 19 tasks", of 6 on the laptop."""
-    return f"mean of {len(_together(groups))} tasks"
+def tasks_of(profile: str = "laptop") -> list[str]:
+    """Return the tasks of a profile's VTAB-1K, group by group."""
+    return _flat(groups_of(profile))
 
 
-def _together(groups: Mapping[str, tuple[str, ...]]) -> list[str]:
+def _flat(groups: Mapping[str, tuple[str, ...]]) -> list[str]:
     return [task for tasks in groups.values() for task in tasks]
 
 
+def of_tasks(groups: Mapping[str, tuple[str, ...]]) -> str:
+    """Return the name of the mean over all tasks: "mean of 19 tasks", of 6 on the laptop."""
+    return f"mean of {len(_flat(groups))} tasks"
+
+
 def both_means(accuracies: pd.DataFrame, groups: Mapping[str, tuple[str, ...]]) -> pd.DataFrame:
-    """Return two averages that are both called the accuracy on VTAB-1K. They are other numbers, so each has its name.
+    """Return two averages that are both called the accuracy on VTAB-1K. They differ, so each has its own name.
 
     Returns:
         For each row of ``accuracies``: the mean of each group, the mean of these means ("mean of groups", the paper's), and
         the mean of all tasks ("mean of 19 tasks"). NaN where a task is missing.
     """
     means = pd.DataFrame({g: accuracies[list(tasks)].mean(axis=1, skipna=False) for g, tasks in groups.items()})
-    of_all = accuracies[_together(groups)].mean(axis=1, skipna=False)
+    of_all = accuracies[_flat(groups)].mean(axis=1, skipna=False)
     return means.assign(**{OF_GROUPS: means.mean(axis=1, skipna=False), of_tasks(groups): of_all})
 
 
 def final_cards(profile: str = "laptop", root: Path | None = None) -> pd.DataFrame:
     """Return the final cards of VTAB-1K, each task under its folder's name (three official ones have another).
 
-    Raises:
-        ValueError: a run is recorded under both of its task's names.
+    A run that is recorded under both names is an error.
     """
-    cards, official = cards_of(profile, root=root), official_tasks()
+    cards, official = load_cards(profile, root=root), official_tasks()
     under = cards["task"]
     cards["task"] = [official[task]["folder"] if task in official else task for task in under]
     for (_, method, seed), same in under.groupby([cards["task"], cards["method"], cards["seed"]]):
@@ -90,13 +94,13 @@ def final_cards(profile: str = "laptop", root: Path | None = None) -> pd.DataFra
 def means_by_seed(profile: str = "laptop", root: Path | None = None) -> dict[str, pd.DataFrame]:
     """Return ``both_means`` of each method that is recorded in full, in percent, a row per seed."""
     groups = groups_of(profile)
-    grids = whole_grids(percent(final_cards(profile, root)), "task", _together(groups))
+    grids = whole_grids(percent(final_cards(profile, root)), "task", _flat(groups))
     return {method: both_means(grid, groups) for method, grid in grids.items()}
 
 
 def not_whole(profile: str = "laptop", root: Path | None = None) -> str:
     """Return one sentence: which methods lack final runs, and how many they have; empty where none lacks any."""
-    cards, tasks = final_cards(profile, root), _together(groups_of(profile))
+    cards, tasks = final_cards(profile, root), tasks_of(profile)
     counts = cards["method"][cards["task"].isin(tasks) & cards["seed"].isin(SEEDS)].value_counts()
     whole = len(tasks) * len(SEEDS)
     lacking = [f"{NAMES[m]} ({counts.get(m, 0)} of {whole} runs)" for m in COMPARED if counts.get(m, 0) < whole]
@@ -111,7 +115,7 @@ def results_table(profile: str = "laptop", root: Path | None = None) -> pd.DataF
 def results_markdown(profile: str = "laptop", root: Path | None = None) -> str:
     """Return the table of VTAB-1K with its setting: a row per method, a column per task, and both means.
 
-    A method is in as soon as all of its runs are recorded; the others are named below, with the runs that they have.
+    Methods without all of their runs are only named below, with the runs that they have.
     """
     table, means, groups = results_table(profile, root), means_by_seed(profile, root), groups_of(profile)
     setting, missing, averages = get_profile(profile).setting, not_whole(profile, root), (OF_GROUPS, of_tasks(groups))
@@ -119,11 +123,11 @@ def results_markdown(profile: str = "laptop", root: Path | None = None) -> str:
         return f"*Nothing is recorded for the profile {profile} ({setting}): `dtl record` does it.*"
     if not means:
         return f"*No method is recorded in full for the profile {profile} ({setting}). {missing}*"
-    table = table[table["task"].isin(_together(groups))]
-    grid = cell_grid(table, "task", _together(groups)).loc[list(means)]
+    table = table[table["task"].isin(_flat(groups))]
+    grid = cell_grid(table, "task", _flat(groups)).loc[list(means)]
     grid = grid.assign(**{name: [mean_cell(mine[name]) for mine in means.values()] for name in averages})
     cards = final_cards(profile, root)
-    done = how(cards, cards_of(profile, purpose="select", root=root))
+    done = describe_runs(cards, load_cards(profile, purpose="select", root=root))
     minutes = cards[cards["method"].isin(list(means))]["seconds"].sum() / 60
     note = (
         f"Test accuracy in percent, mean ± standard deviation over {len(SEEDS)} seeds. Setting: {setting}; {done}. "
@@ -136,14 +140,14 @@ def results_markdown(profile: str = "laptop", root: Path | None = None) -> str:
 
 def few_shot_table(profile: str = "laptop", root: Path | None = None) -> pd.DataFrame:
     """Return a row per method, set and number of shots: ``mean_sd`` over the split seeds, lr, parameters_without_head."""
-    cards = cards_of(profile, "few-shot", root=root).rename(columns={"task": "set"})
+    cards = load_cards(profile, "few-shot", root=root).rename(columns={"task": "set"})
     return mean_sd(percent(cards), ["method", "set", "shots"], **FIXED)
 
 
 def few_shot_cells(table: pd.DataFrame, name: str) -> pd.DataFrame:
     """Return the cells of one set of ``few_shot_table``: a row per method, a column per number of shots.
 
-    The last column, lr, says at which numbers of shots the learning rate was which: "0.01 (4, 8), 0.001 (16)".
+    The last column, lr, lists the learning rates with their numbers of shots: "0.01 (4, 8), 0.001 (16)".
     """
     mine = table[table["set"] == name]
     grid = cell_grid(mine, "shots", SHOTS).rename(columns=_shots)
@@ -162,13 +166,12 @@ def _rates(by_shots: pd.Series) -> str:
 
 
 def tried_cells(name: str = "typefaces", profile: str = "laptop", root: Path | None = None) -> pd.DataFrame:
-    """Return what the choice of a learning rate saw on a set: the accuracy of each rate on the validation list.
+    """Return the accuracies on a set's validation list from which the learning rates were chosen.
 
-    Returns:
-        A row per method: method, and for each of ``SHOTS`` the percents in the order of the rates, as in "14.8 / 4.5"; "–" for
-        a rate that was not tried, and where nothing was.
+    A row per method: method, and for each of ``SHOTS`` the percents in the order of the rates, as in "14.8 / 4.5"; "–" for
+    a rate that was not tried.
     """
-    cards = cards_of(profile, "few-shot", "select", root)
+    cards = load_cards(profile, "few-shot", "select", root)
     cards = cards[cards["task"] == name]
     seen = {(card.method, card.shots, card.lr): f"{100 * card.accuracy:.1f}" for card in cards.itertuples()}
     rates = sorted(set(cards["lr"])) or [None]
@@ -180,7 +183,7 @@ def tried_cells(name: str = "typefaces", profile: str = "laptop", root: Path | N
 
 
 def few_shot_markdown(profile: str = "laptop", root: Path | None = None) -> str:
-    """Return the tables of few-shot learning, one a set, with their setting."""
+    """Return the tables of few-shot learning, one per set, with their setting."""
     table = few_shot_table(profile, root)
     if table.empty:
         network = get_profile(profile).network
@@ -190,8 +193,8 @@ def few_shot_markdown(profile: str = "laptop", root: Path | None = None) -> str:
 
 
 def few_shot_note(profile: str = "laptop", root: Path | None = None) -> str:
-    """Return one paragraph: what the numbers are, their setting, and how the runs on the cards were done."""
-    cards = cards_of(profile, "few-shot", root=root)
+    """Return one paragraph: what the numbers are, their setting, and how the recorded runs were done."""
+    cards = load_cards(profile, "few-shot", root=root)
     text = (
         f"Test accuracy in percent, mean ± standard deviation over the {len(SEEDS)} split seeds. "
         f"Setting: {get_profile(profile).network}"
@@ -199,8 +202,8 @@ def few_shot_note(profile: str = "laptop", root: Path | None = None) -> str:
     if cards.empty:
         return f"{text}. Parameters without the head. No run is recorded."
     augmentations = sorted({recipe["augmentation"] for recipe in cards["recipe"]})
-    tried = cards_of(profile, "few-shot", "select", root)
-    done = how(cards, tried, "per method and number of shots on the validation list")
+    tried = load_cards(profile, "few-shot", "select", root)
+    done = describe_runs(cards, tried, "per method and number of shots on the validation list")
     return (
         f"{text}; {done}; augmentation: {' and '.join(augmentations)}. Parameters without the head. {len(cards)} final runs "
         f"are recorded; they trained for {cards['seconds'].sum() / 60:.0f} minutes in all."
@@ -228,7 +231,7 @@ def domain_scores(profile: str = "laptop", root: Path | None = None) -> pd.DataF
         Columns method, seed, lr, parameters_without_head, domain, accuracy and within (in percent; the answer sought among
         the classes that occur, missing where these are all).
     """
-    cards = cards_of(profile, "domain", root=root)
+    cards = load_cards(profile, "domain", root=root)
     same = ["method", "seed", "lr", "parameters_without_head"]
     rows = [
         # a folder may go by another of its names
@@ -247,7 +250,7 @@ def domain_table(profile: str = "laptop", root: Path | None = None) -> pd.DataFr
 
 
 def target_means(profile: str = "laptop", root: Path | None = None) -> dict[str, pd.Series]:
-    """Return the mean over the targets, the source left out: method -> percent by seed. Only for a method recorded in full."""
+    """Return the mean over the targets, without the source, of each method recorded in full: method -> percent by seed."""
     grids = whole_grids(domain_scores(profile, root), "domain", domains_of(profile)[1:])
     return {method: grid.mean(axis=1) for method, grid in grids.items()}
 
@@ -255,8 +258,7 @@ def target_means(profile: str = "laptop", root: Path | None = None) -> dict[str,
 def domain_cells(profile: str = "laptop", root: Path | None = None, column: str = "mean") -> pd.DataFrame:
     """Return the cells of ``domain_table``: a row per method (the index), a column per domain, and the mean of the targets.
 
-    Args:
-        column: "mean", or "within", which has no mean of the targets.
+    ``column`` is "mean", or "within", which has no mean of the targets.
     """
     table, means = domain_table(profile, root), target_means(profile, root)
     if column == "within":
@@ -275,7 +277,7 @@ def domain_status(profile: str = "laptop", root: Path | None = None) -> str:
 
 def domain_markdown(profile: str = "laptop", root: Path | None = None) -> str:
     """Return the table of domain generalization with its setting."""
-    cards = cards_of(profile, "domain", root=root)
+    cards = load_cards(profile, "domain", root=root)
     epochs = sorted({recipe["epochs"] for recipe in cards["recipe"]})
     length = f" {' or '.join(map(str, epochs))} epochs;" if epochs else ""
     protocols = sorted(set(cards["protocol"]))

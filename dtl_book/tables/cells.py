@@ -1,18 +1,15 @@
 """From run cards to the cells of a table, for every table of accuracies.
 
-In all functions here and beside, ``profile`` says whose cards are read, and ``root`` is the only folder to read
-(``results_roots()`` if None). A spread is the standard deviation over the seeds, with n - 1.
+In all functions here and in the other modules, ``profile`` says whose cards are read, and ``root`` is the only folder to
+read (``results_roots()`` if None). A spread is the standard deviation over the seeds, with n - 1.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import fields
-from pathlib import Path
 
 import pandas as pd
 
-from ..experiments.cards import RunCard, load_cards
 from ..experiments.settings import COMPARED, SEEDS
 
 NOT_RUN, NOTHING = "not run", "–"
@@ -23,29 +20,15 @@ NAMES = {
 FIXED = {name: (name, "first") for name in ("lr", "parameters_without_head")}  # the same for all seeds
 
 
-def cards_of(
-    profile: str, benchmark: str = "vtab-1k", purpose: str = "final", root: Path | None = None
-) -> pd.DataFrame:
-    """Return the frame of ``load_cards``, with its columns also where there is no card."""
-    return load_cards(profile, benchmark, purpose, root).reindex(columns=[field.name for field in fields(RunCard)])
-
-
 def percent(rows: pd.DataFrame) -> pd.DataFrame:
     """Return run cards, or rows like them, with the accuracy in percent."""
     return rows.assign(accuracy=100 * rows["accuracy"].astype(float))
 
 
 def mean_sd(rows: pd.DataFrame, by: list[str], sort: bool = True, **more: tuple[str, str]) -> pd.DataFrame:
-    """Return mean and spread of the accuracy for each group of runs.
+    """Return mean, spread and number of runs (``seeds``) of the accuracy for each group of ``percent`` rows.
 
-    Args:
-        rows: of ``percent``.
-        by: columns that make a group.
-        sort: by these columns; else in the order of the rows.
-        **more: further columns, as ``DataFrameGroupBy.agg`` takes them.
-
-    Returns:
-        The columns ``by``, mean, spread, seeds (how many), and those of ``more``.
+    Groups are sorted, or in the order of the rows. ``more`` are further columns, as ``DataFrameGroupBy.agg`` takes them.
     """
     score = {"mean": ("accuracy", "mean"), "spread": ("accuracy", "std"), "seeds": ("accuracy", "size")}
     return rows.groupby(by, sort=sort).agg(**score, **more).reset_index()
@@ -60,6 +43,12 @@ def whole_grids(rows: pd.DataFrame, column: str, order: Iterable[str]) -> dict[s
     return {m: grids[m] for m in COMPARED if m in grids and grids[m].notna().all(axis=None)}
 
 
+def paired(rows: pd.DataFrame, first: str, second: str) -> pd.DataFrame:
+    """Return the accuracies of two methods, a column each: a row for each seed that both have."""
+    grid = rows.pivot(index="seed", columns="method", values="accuracy")
+    return grid.reindex(columns=[first, second]).astype(float).dropna()
+
+
 def cell(mean: float, spread: float, seeds: float, sign: str = "") -> str:
     """Return "71.0 ± 1.0" with all seeds, "71.0 (1 of 3 seeds)" with some, "not run" with none; a dash without a score."""
     if not seeds:
@@ -70,7 +59,7 @@ def cell(mean: float, spread: float, seeds: float, sign: str = "") -> str:
 
 
 def mean_cell(values: pd.Series) -> str:
-    """Return the ``cell`` of these values, one a seed."""
+    """Return the ``cell`` of these values, one per seed."""
     return cell(values.mean(), values.std(), len(values))
 
 
@@ -86,7 +75,7 @@ def cell_grid(table: pd.DataFrame, column: str, order: Iterable, texts: list[str
 
 
 def named(grid: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
-    """Return a grid of methods as readers see it: their names, and the number of trained parameters, first."""
+    """Return a grid of methods as readers see it: first their names and numbers of trained parameters."""
     counts = table.groupby("method")["parameters_without_head"].agg(["min", "max"])
 
     def count(method: str) -> str:  # the paper's kernel of DTL+ differs by task
@@ -109,14 +98,8 @@ def counted(there: int, whole: int, what: str) -> str:
     return f"{f'All {whole}' if there == whole else f'{there} of {whole}'} {what}"
 
 
-def how(cards: pd.DataFrame, tried: pd.DataFrame, chosen: str = "per task and method on val200") -> str:
-    """Return how runs were done, in words; where settings were chosen, also from what.
-
-    Args:
-        cards: of the final runs.
-        tried: of the runs that chose a setting; may be empty.
-        chosen: for what, and on which images.
-    """
+def describe_runs(cards: pd.DataFrame, tried: pd.DataFrame, chosen: str = "per task and method on val200") -> str:
+    """Describe how the final runs were done, and how and from what (``tried``, which may be empty) their settings were chosen."""
     grid = []
     drop_paths = (recipe["drop_path"] for recipe in tried["recipe"])
     for name, found in (("learning rate", tried["lr"]), ("drop path", drop_paths)):

@@ -1,7 +1,6 @@
-"""The recorded runs that differ from those of VTAB-1K in one thing: ablations, the field's pitfalls, a backbone in bf16.
+"""The recorded runs that differ from those of VTAB-1K in one thing: ablations, common pitfalls, a backbone in bf16.
 
-A table is made of run cards alone, with planned memory beside the ablations. See ``cells`` for what ``profile`` and
-``root`` are.
+A table is made of run cards alone, with planned memory beside the ablations. See ``cells`` for ``profile`` and ``root``.
 """
 
 from __future__ import annotations
@@ -21,11 +20,12 @@ from dtl_core.dtl import DTLConfig
 from dtl_core.memory import MIB, plan_training
 
 from ..experiments import grids
-from ..experiments.grids import BASE, LETTERS, PITFALL_METHODS, SWITCHES, TASK, VALUES
+from ..experiments.cards import load_cards
+from ..experiments.grids import BASE, LETTERS, PITFALL_METHODS, PITFALL_VARIANTS, TASK, VALUES
 from ..experiments.profiles import get_profile
 from ..experiments.settings import SEEDS
 from ..paths import recorded_path, results_dir
-from .cells import NAMES, NOTHING, cards_of, cell_list, counted, markdown, mean_cell, mean_sd, percent
+from .cells import NAMES, NOTHING, cell_list, counted, markdown, mean_cell, mean_sd, percent
 
 EACH = [(varied, value) for varied, values in VALUES.items() for value in values]
 OWN = {varied: float(getattr(BASE, varied)) for varied in VALUES}  # the paper's values
@@ -41,7 +41,7 @@ TITLES = {
 
 
 def label_of(varied: str, value: float) -> str:
-    """Return a value as tables name it: "M = 4", "beta = ∞ (ReLU)"; the paper's own says so."""
+    """Return a value as tables name it: "M = 4", "beta = ∞ (ReLU)"; the paper's own is marked."""
     number = "∞ (ReLU)" if math.isinf(value) else f"{value:g}"
     return f"{LETTERS[varied]} = {number}{' (as in the paper)' if value == OWN[varied] else ''}"
 
@@ -55,7 +55,7 @@ def ablated_tasks(profile: str = "laptop", root: Path | None = None) -> tuple[st
 def ablation_runs(profile: str = "laptop", task: str = TASK, root: Path | None = None) -> pd.DataFrame:
     """Return every recorded final run: a row per varied value and seed.
 
-    The paper's own configuration is DTL's run in the benchmark's cards; it stands among the values of each quantity. A
+    The paper's own configuration is DTL's run in the benchmark's cards; it is one of the values of each quantity. A
     configuration that differs from it in more than one value is left out.
 
     Returns:
@@ -63,7 +63,7 @@ def ablation_runs(profile: str = "laptop", task: str = TASK, root: Path | None =
     """
     rows = []
     for benchmark in ("vtab-1k", grids.ABLATIONS):
-        cards = cards_of(profile, benchmark, root=root)
+        cards = load_cards(profile, benchmark, root=root)
         for card in cards[(cards["task"] == task) & (cards["method"] == "dtl")].itertuples():
             config = card.recipe["config"]
             other = [name for name, value in asdict(BASE).items() if config[name] != value]
@@ -87,7 +87,7 @@ def _every(table: pd.DataFrame, by: list[str], rows: list[tuple]) -> pd.DataFram
 
 
 def paired_with_paper(profile: str = "laptop", task: str = TASK, root: Path | None = None) -> pd.DataFrame:
-    """Return each value less the paper's, within each seed first, in points of test accuracy.
+    """Return each value less the paper's, paired by seed, in points of test accuracy.
 
     Returns:
         Columns varied, value, seeds (that both have), lower (how many of them lie below the paper's value), difference
@@ -110,10 +110,7 @@ def _peak(config: DTLConfig, form: str) -> tuple[int, int]:
 
 
 def planned_memory(progress: bool = True) -> pd.DataFrame:
-    """Return the peak of a step of the paper's ViT-B/16 for every value of ``VALUES``, planned here and now (``PLANNED``).
-
-    Args:
-        progress: show a bar; some ten seconds, the first time.
+    """Plan the peak of a step of the paper's ViT-B/16 for every value of ``VALUES`` (``PLANNED``); some ten seconds, the first time.
 
     Returns:
         Columns varied, value, parameters (without the head), plain and default (bytes; the two forms of ``FORMS``).
@@ -146,15 +143,17 @@ def ablation_status(profile: str = "laptop", task: str = TASK, root: Path | None
 
 
 def ablation_note(profile: str = "laptop", task: str = TASK, root: Path | None = None) -> str:
-    """Return one paragraph: the two settings, which have to be read apart, and how the runs on the cards were done."""
+    """Return one paragraph: the two settings, which have to be read apart, and how the recorded runs were done."""
     runs = ablation_runs(profile, task, root)
-    how = ""
+    conditions = ""
     if len(runs):
         lr, epochs = (" and ".join(f"{v:g}" for v in sorted(set(runs[name]))) for name in ("lr", "epochs"))
-        how = f" {epochs} epochs; the learning rate, {lr}, was chosen for the paper's values and is the same for all."
+        conditions = (
+            f" {epochs} epochs; the learning rate, {lr}, was chosen for the paper's values and is the same for all."
+        )
     return (
         f"Two settings, side by side. Accuracy: mean ± standard deviation over {len(SEEDS)} seeds, {task}; "
-        f"{get_profile(profile).setting}.{how} Parameters (without the head) and memory: {PLANNED}; DTL's plain "
+        f"{get_profile(profile).setting}.{conditions} Parameters (without the head) and memory: {PLANNED}; DTL's plain "
         f"form, which keeps everything for backward, and its default. One value is varied at a time. {ablation_status(profile, task, root)}"
     )
 
@@ -168,20 +167,20 @@ def ablation_markdown(profile: str = "laptop", root: Path | None = None) -> str:
 
 
 def pitfall_pairs(profile: str = "laptop", root: Path | None = None) -> pd.DataFrame:
-    """Return every pair of a run with one switch turned and the run that is the same but for it.
+    """Return every pair of a run with one pitfall and the run that is otherwise the same.
 
-    A pair has one task, method, seed and backbone, and one recipe to the last value: whatever else differed would stand in
+    A pair has one task, method, seed and backbone, and one recipe to the last value: any other change would be part of
     the difference too.
 
     Returns:
-        Columns pitfall (a key of ``SWITCHES``), task, method, seed, without, with, accuracy (with less without, in
+        Columns pitfall (a key of ``PITFALL_VARIANTS``), task, method, seed, without, with, accuracy (with less without, in
         percent as all three); a row per pair.
     """
-    plain, turned = (percent(cards_of(profile, folder, root=root)) for folder in ("vtab-1k", grids.PITFALLS))
-    names = {str(switch.turned()): name for name, switch in SWITCHES.items()}
-    turned["pitfall"] = [names.get(str(switches)) for switches in turned["switches"]]
+    plain, changed = (percent(load_cards(profile, folder, root=root)) for folder in ("vtab-1k", grids.PITFALLS))
+    names = {str(pitfall.active()): name for name, pitfall in PITFALL_VARIANTS.items()}
+    changed["pitfall"] = [names.get(str(switches)) for switches in changed["switches"]]
     same = ["task", "method", "seed", "backbone_sha256"]
-    pairs = turned.dropna(subset="pitfall").merge(plain, on=same, suffixes=("", " without"))
+    pairs = changed.dropna(subset="pitfall").merge(plain, on=same, suffixes=("", " without"))
     pairs = pairs.loc[[one == other for one, other in zip(pairs["recipe"], pairs["recipe without"], strict=True)]]
     pairs = pairs.rename(columns={"accuracy": "with", "accuracy without": "without"})
     pairs["accuracy"] = pairs["with"] - pairs["without"]
@@ -189,7 +188,7 @@ def pitfall_pairs(profile: str = "laptop", root: Path | None = None) -> pd.DataF
 
 
 def pitfalls_table(profile: str = "laptop", root: Path | None = None) -> pd.DataFrame:
-    """Return what each pitfall does: a row for every pitfall, task and method that there is a run of.
+    """Return the effect of each pitfall: a row for every pitfall, task and method that can have a run.
 
     Returns:
         Columns pitfall, task, method, seeds (pairs), without, with, difference, and spread (of the difference), in percent.
@@ -198,7 +197,9 @@ def pitfalls_table(profile: str = "laptop", root: Path | None = None) -> pd.Data
     by = ["pitfall", "task", "method"]
     table = mean_sd(pitfall_pairs(profile, root), by, **{name: (name, "mean") for name in ("without", "with")})
     rows = [
-        row for row in product(SWITCHES, grids.pitfall_tasks(profile), PITFALL_METHODS) if grids.is_run(row[2], row[0])
+        row
+        for row in product(PITFALL_VARIANTS, grids.pitfall_tasks(profile), PITFALL_METHODS)
+        if grids.pitfall_applies(row[2], row[0])
     ]
     table = _every(table, by, rows).rename(columns={"mean": "difference"})
     return table[[*by, "seeds", "without", "with", "difference", "spread"]]
@@ -233,9 +234,9 @@ def pitfalls_markdown(profile: str = "laptop", root: Path | None = None) -> str:
     return f"{markdown(pitfalls_cells(profile, root))}\n\n{note}"
 
 
-def half_markdown(profile: str = "laptop", root: Path | None = None) -> str:
-    """Return what a frozen backbone in bf16 does to DTL: a row per task, with its accuracy beside that in fp32."""
-    fp32, bf16 = (cards_of(folder, root=root) for folder in (profile, grids.half_folder(profile)))
+def bf16_markdown(profile: str = "laptop", root: Path | None = None) -> str:
+    """Return the effect of a frozen backbone in bf16 on DTL: a row per task, with its accuracy beside that in fp32."""
+    fp32, bf16 = (load_cards(folder, root=root) for folder in (profile, grids.bf16_folder(profile)))
     setting = get_profile(profile).setting
     if bf16.empty:
         return (
@@ -243,7 +244,7 @@ def half_markdown(profile: str = "laptop", root: Path | None = None) -> str:
         )
     rows = []
     for task in sorted(set(bf16["task"])):
-        logits = json.loads(recorded_path(grids.half_logits_path(profile, task, root)).read_text())
+        logits = json.loads(recorded_path(grids.bf16_logits_path(profile, task, root)).read_text())
         both = (cards[(cards["task"] == task) & (cards["method"] == "dtl")] for cards in (fp32, bf16))
         rows.append((task, *(mean_cell(100 * cards["accuracy"]) for cards in both),
                      f"{logits['relative_difference']:.2%}", f"{logits['same_answer']:.1%} of {logits['images']}"))  # fmt: skip

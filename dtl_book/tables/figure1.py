@@ -1,4 +1,4 @@
-"""The memory axis of the paper's Figure 1, planned method by method and set beside what was read off the figure."""
+"""The memory axis of the paper's Figure 1, planned method by method, beside what was read off the figure."""
 
 from __future__ import annotations
 
@@ -62,12 +62,8 @@ def figure_options(method: str) -> dict:
 def plan_row(label: str, **setting) -> tuple[int, int]:
     """Plan a row of the figure: the mean over the forms in which its authors ran it.
 
-    Args:
-        label: name of the method in the figure.
-        **setting: of ``plan_training``.
-
-    Returns:
-        Peak bytes, and trained parameters without the head.
+    ``label`` is the figure's name of the method, ``setting`` that of ``plan_training``. Return peak bytes, and trained
+    parameters without the head.
     """
     forms = FORMS.get(label, ((1, figure_options(NAMES[label])),))
     plans = [(tasks, plan_training(NAMES[label], BACKBONE, **{**setting, **options})) for tasks, options in forms]
@@ -76,16 +72,12 @@ def plan_row(label: str, **setting) -> tuple[int, int]:
 
 
 def figure_readings() -> pd.DataFrame:
-    """Return what was read off Figure 1, by method. Source: ``resources/figure1_readings.csv``."""
+    """Return what was read off Figure 1 (``resources/figure1_readings.csv``), by method."""
     return pd.read_csv(RESOURCES / "figure1_readings.csv").set_index("method")
 
 
 def plan_figure1(progress: bool = True) -> dict:
-    """Plan all methods of the figure under both settings, and the tries for those that are off.
-
-    Returns:
-        The card: settings, rows, tries, versions, date. Bytes are integers.
-    """
+    """Plan all methods of the figure under both settings, and the tries for those that are off. Return the card."""
     read, rows, tries = figure_readings()["gpu_GB_read"], [], []
     for label in tqdm(NAMES, "planning figure 1", unit="method", disable=not progress, leave=False, file=sys.stderr):
         (paper, parameters), (today, _) = (plan_row(label, **setting) for setting in SETTINGS.values())
@@ -153,7 +145,7 @@ def _errors(off: pd.Series) -> str:
 
 
 def figure1_sentence(card: dict) -> str:
-    """Return what the picture shows; its alt text."""
+    """Describe the picture; its alt text."""
     frame = figure1_frame(card)
     (dtl, ssf), names = (frame.loc[label] for label in ("DTL", "SSF")), ("read (GB)", "planned (GiB)")
     return (

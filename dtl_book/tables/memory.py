@@ -1,4 +1,4 @@
-"""All methods side by side, and the texts that `dtl memory` prints."""
+"""Compare all methods, and return the texts that `dtl memory` prints."""
 
 from __future__ import annotations
 
@@ -18,13 +18,8 @@ DTLS = ("dtl", "dtl+")
 def forms_of(method: str, recompute: str, checkpointing: bool) -> dict[str, dict]:
     """Return the forms of a method that are compared: label -> what it adds to the setting.
 
-    A method whose gradient crosses the blocks stands plain and with gradient checkpointing. A DTL stands plain, as its
-    authors run it, and in its lean forms, of which a cached prefix is one.
-
-    Args:
-        method: a key of ``baselines.METHODS``.
-        recompute: of the only form of a DTL, where checkpointing is asked for.
-        checkpointing: compare all with it, a form each.
+    A method whose gradient crosses the blocks has a plain form and one with gradient checkpointing. A DTL has a plain form,
+    as its authors run it, and lean forms, one with a cached prefix. With ``checkpointing`` each has only that form.
     """
     if checkpointing:
         return {f"{method}, checkpointing": _options(method, recompute)}
@@ -38,7 +33,6 @@ def forms_of(method: str, recompute: str, checkpointing: bool) -> dict[str, dict
 
 
 def _options(method: str, recompute: str) -> dict:
-    """Return the method's options: only a DTL can recompute."""
     return {"recompute": recompute} if method in DTLS else {}
 
 
@@ -50,12 +44,7 @@ def plan_methods(
     progress: bool = True,
     **setting,
 ) -> tuple[dict[str, MemoryPlan], dict[str, str]]:
-    """Plan every method on one backbone, in each of its forms.
-
-    Args:
-        backbone, **setting: of ``plan_training``.
-        recompute, checkpointing: see ``forms_of``.
-        progress: show a bar.
+    """Plan every method on one backbone, in each of its forms; see ``plan_training`` and ``forms_of``.
 
     Returns:
         The plans by form, and for the methods that do not run on this backbone the reason.
@@ -75,9 +64,8 @@ def plan_methods(
 def memory_table(plans: dict[str, MemoryPlan]) -> pd.DataFrame:
     """Return a row for each plan, indexed by its label.
 
-    Returns:
-        Columns: trained parameters without the head; peak, static and held for backward in MiB; the peak as a share of
-        full fine-tuning, where that is among the plans.
+    Columns are trained parameters without the head; peak, static and held for backward in MiB; the peak as a share of
+    full fine-tuning, where that is among the plans.
     """
     # plain where it is there
     full = next((plan.peak_bytes for plan in plans.values() if plan.setting["method"] == "full"), None)
@@ -99,10 +87,10 @@ def compare_text(backbone: str, *, recompute: str = "side", as_json: bool = Fals
     plans, reasons = plan_methods(backbone, recompute=recompute, **setting)
     if as_json:
         return json.dumps({"plans": {m: p.to_dict() for m, p in plans.items()}, "unsupported": reasons}, indent=1)
-    said = ", ".join(f"{name} {value}" for name, value in setting.items() if name != "checkpointing")
+    setting_text = ", ".join(f"{name} {value}" for name, value in setting.items() if name != "checkpointing")
     absent = [f"{method}: not on this backbone ({reason.split(':')[0]})" for method, reason in reasons.items()]
     table = memory_table(plans).to_string(float_format="{:,.3f}".format)
-    return "\n".join([f"{backbone}, {said}, planned:", table, *absent])
+    return "\n".join([f"{backbone}, {setting_text}, planned:", table, *absent])
 
 
 def plan_text(

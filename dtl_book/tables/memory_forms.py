@@ -1,4 +1,4 @@
-"""Time of a step against its peak memory: every method with the same favours, as planned and as timed side by side."""
+"""Time of a step against its peak memory: every method with the same savings, as planned and as timed side by side."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ROWS = "planned/time-memory.json"
 
 
 def floor_bytes(plan: MemoryPlan) -> int:
-    """Return what no recomputation of blocks can do without: weights, input, optimizer, and the taps for d(down)."""
+    """Return what recomputing blocks cannot avoid: weights, input, optimizer, and the taps for d(down)."""
     width = 2 if plan.setting["precision"] == "bf16" else 4
     # 12 blocks are tapped: 197 tokens of 768 numbers for each image
     return plan.static_bytes + 12 * plan.setting["batch_size"] * 197 * 768 * width
@@ -50,9 +50,6 @@ def step_times(root: Path | None = None) -> dict:
 
 def time_against_memory(root: Path | None = None) -> pd.DataFrame:
     """Return a row for each method, form and precision.
-
-    Args:
-        root: see ``read_record``.
 
     Returns:
         Columns: method (name), key, form, precision ("fp32", or "bf16" for a frozen backbone in bf16), MiB (planned peak),
@@ -73,7 +70,7 @@ def time_against_memory(root: Path | None = None) -> pd.DataFrame:
 
 
 def save_trade_rows(frame: pd.DataFrame, root: Path | None = None) -> Path:
-    """Write the rows of ``time_against_memory``, for pages that do not plan them anew."""
+    """Write the rows of ``time_against_memory``, for pages that do not plan them again."""
     return write_record(ROWS, json.loads(frame.to_json(orient="records")), root)
 
 
@@ -83,7 +80,7 @@ def load_trade_rows(root: Path | None = None) -> pd.DataFrame:
 
 
 def trade_sentence(frame: pd.DataFrame) -> str:
-    """Return what the picture of ``time_against_memory`` shows; its alt text."""
+    """Describe the picture of ``time_against_memory``; its alt text."""
 
     def words(key: str, form: str, precision: str = "fp32") -> str:
         rows = frame[(frame.key == key) & frame.form.str.startswith(form) & (frame.precision == precision)]
@@ -101,7 +98,7 @@ def trade_sentence(frame: pd.DataFrame) -> str:
 
 
 def trade_table(frame: pd.DataFrame) -> list[str]:
-    """Return the rows of ``time_against_memory`` as lines of a Markdown table, a line a form with both precisions."""
+    """Return the rows of ``time_against_memory`` as lines of a Markdown table, a line per form with both precisions."""
     time = frame.apply(lambda row: f"{row.time:.2f} ({row.low:.2f} to {row.high:.2f})", axis=1)
     texts = frame.assign(MiB=frame["MiB"].map("{:,.1f}".format), time=time).set_index(["method", "form"])
     fp32, bf16 = (texts[texts["precision"] == precision] for precision in PRECISIONS)

@@ -7,18 +7,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dtl_core.files import DamagedFile, written_whole
+from dtl_core.files import DamagedFile
 
+from ..json_files import write_json
 from ..paths import recorded_path, results_dir
 
 
 def read_record(name: str, made_by: str, root: Path | None = None, shape: Callable = dict) -> Any:
-    """Return a record.
+    """Return a record below the results.
 
     Args:
-        name: its path below the results.
+        name: its path.
         made_by: what makes it, for the messages; "{}" in it is the path.
-        root: folder of the results; ``results_dir()``, or what the package brought along, if None.
+        root: folder of the results; ``results_dir()``, or the package's copy, if None.
         shape: makes the answer of the parsed JSON, and fails on another record.
 
     Raises:
@@ -36,7 +37,4 @@ def read_record(name: str, made_by: str, root: Path | None = None, shape: Callab
 
 def write_record(name: str, value: object, root: Path | None = None) -> Path:
     """Write a record, whole or not at all, and return its path."""
-    path = (root or results_dir()) / name
-    with written_whole(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    return path
+    return write_json((root or results_dir()) / name, value, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""The tables of RESULTS.md stand between marks, and are made of what is recorded and of plans that are made anew."""
+"""Write the tables of RESULTS.md between their marks, from what is recorded and from new plans."""
 
 from __future__ import annotations
 
@@ -19,16 +19,7 @@ MARKS: dict[str, Marks] = {
 
 
 def put_between(marks: Marks, text: str, page: Path | None = None) -> Path:
-    """Replace what stands between two marks, whole or not at all.
-
-    Args:
-        marks: the lines before and after.
-        text: what goes between them.
-        page: the project's RESULTS.md if None.
-
-    Raises:
-        ValueError: the file has no such marks.
-    """
+    """Replace the text between two marks (whole lines) of a page, RESULTS.md if None, whole or not at all."""
     page = page or project_dir() / "RESULTS.md"
     whole = page.read_text(encoding="utf-8")
     if any(mark not in whole for mark in marks):
@@ -42,14 +33,7 @@ def put_between(marks: Marks, text: str, page: Path | None = None) -> Path:
 
 
 def recorded_tables(profile: str = "laptop") -> list[tuple[Marks, str]]:
-    """Return the marks between which each table stands, and the table.
-
-    Args:
-        profile: whose cards.
-
-    Raises:
-        FileNotFoundError: a benchmark is not recorded.
-    """
+    """Return the marks of each table, and the table."""
     tables = {
         "results": benchmarks.results_markdown(profile),
         "few-shot": benchmarks.few_shot_markdown(profile),
@@ -58,21 +42,13 @@ def recorded_tables(profile: str = "laptop") -> list[tuple[Marks, str]]:
         "pitfalls": changed_runs.pitfalls_markdown(profile),
         "leaner": memory_forms.trade_markdown(),
         "serving": serving.serving_markdown(),
-        "bf16": changed_runs.half_markdown(profile),
+        "bf16": changed_runs.bf16_markdown(profile),
     }
     return [(MARKS[name], text) for name, text in tables.items()]
 
 
 def write_results(profile: str = "laptop", page: Path | None = None) -> Path:
-    """Put every table into RESULTS.md between its marks.
-
-    Args:
-        profile: whose cards.
-        page: another file than the project's RESULTS.md.
-
-    Raises:
-        ValueError: the page lacks marks.
-    """
+    """Put every table into RESULTS.md, or another page, between its marks."""
     for marks, text in recorded_tables(profile):
         put_between(marks, text, page)
     return page or project_dir() / "RESULTS.md"

@@ -1,8 +1,10 @@
-"""What many tasks cost, for RESULTS.md: from the recorded card of ``benchmarks/serving.py`` alone."""
+"""The cost of many tasks, for RESULTS.md: from the recorded card of ``benchmarks/serving.py`` alone."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -15,9 +17,9 @@ SERVER, KNOWN, SEPARATE = "MultiTask", "MultiTask, known images", "separate DTL 
 LORA, FULL = "LoRA (peft), switched", "full copies"
 
 
-def serving_card(root: Path | None = None) -> dict:
+def serving_card(root: Path | None = None, shape: Callable = dict) -> Any:
     """Return the recorded card; see ``read_record``."""
-    return read_record("benchmarks/serving.json", "python benchmarks/serving.py --out {}", root)
+    return read_record("benchmarks/serving.json", "python benchmarks/serving.py --out {}", root, shape)
 
 
 def serving_table(card: dict) -> pd.DataFrame:
@@ -34,7 +36,7 @@ def serving_table(card: dict) -> pd.DataFrame:
 
 
 def by_arithmetic(kind: str, tasks: int, blocks: int = 12, m: int = 6) -> float:
-    """Return the blocks that an image runs through for so many tasks, of those of separate models."""
+    """Return the blocks that an image runs through for this many tasks, relative to separate models."""
     shared, own = {SERVER: (m + 1, blocks - m - 1), KNOWN: (0, blocks - m - 1)}.get(kind, (0, blocks))
     return (shared + own * tasks) / (blocks * tasks)
 

@@ -15,7 +15,7 @@ from dtl_book.experiments.behaviour import (
     numbers_of,
     record_behaviour,
 )
-from dtl_book.experiments.code import age_of, code_of, recorded_code, serving_code
+from dtl_book.experiments.code_digests import age_of, code_of, recorded_code, serving_code
 from dtl_book.paths import recorded_path, results_dir
 from dtl_core.files import DamagedFile
 

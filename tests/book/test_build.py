@@ -13,10 +13,10 @@ from joblib import parallel_config
 
 from dtl_book import paths
 from dtl_book.standins import TASKS, build_suite, digits, typefaces
-from dtl_book.standins import build as module
-from dtl_book.standins.build import DRAWN, EVERYTHING, LISTS, SIZES, Sizes, build_task
-from dtl_book.standins.built import BUILT
+from dtl_book.standins import suites as module
 from dtl_book.standins.digits import build_domain
+from dtl_book.standins.seeded_folder import BUILT
+from dtl_book.standins.suites import DRAWN, EVERYTHING, LISTS, SIZES, Sizes, build_task
 from dtl_book.standins.typefaces import build_typefaces
 from dtl_core.data import VTAB1k
 

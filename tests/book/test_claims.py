@@ -13,7 +13,7 @@ from dtl_book.claims.accuracy import C4, C5, C6, C7, C8
 from dtl_book.claims.golden import golden_case
 from dtl_book.claims.identities import C10
 from dtl_book.experiments import SEEDS, card_path, save_card
-from dtl_book.experiments.code import serving_code
+from dtl_book.experiments.code_digests import serving_code
 from dtl_book.paths import project_dir
 from dtl_core.data.fewshot import SETS, SHOTS
 from dtl_core.files import DamagedFile

@@ -9,7 +9,7 @@ from claim_cards import find, make_card, write, write_vtab
 
 from dtl_book.claims.accuracy import C4, C5
 from dtl_book.experiments import SEEDS, RunCard, card_path, save_card
-from dtl_book.experiments.code import code_of
+from dtl_book.experiments.code_digests import code_of
 from dtl_core.files import DamagedFile
 
 TAMPERED = {

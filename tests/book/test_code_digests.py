@@ -2,8 +2,8 @@
 
 import pytest
 
-from dtl_book.experiments import code
-from dtl_book.experiments.code import PACKAGE, VIEWS, age_of, bare, changed_since, code_of
+from dtl_book.experiments import code_digests as code
+from dtl_book.experiments.code_digests import PACKAGE, VIEWS, age_of, bare, changed_since, code_of
 from dtl_book.experiments.recipes import takes_views
 from dtl_book.experiments.run import Run
 from dtl_core.baselines import METHODS

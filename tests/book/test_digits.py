@@ -9,9 +9,9 @@ from sklearn.datasets import load_digits
 from dtl_book import paths
 from dtl_book.fetch.sources import source, write_manifest
 from dtl_book.standins import build_suite, digits
-from dtl_book.standins.built import BUILT
 from dtl_book.standins.digits import DOMAINS, SHARES, SIZES, TARGETS, Sizes, _mnist, build_domain
-from dtl_book.standins.originals import printed_digit
+from dtl_book.standins.packaged_images import printed_digit
+from dtl_book.standins.seeded_folder import BUILT
 from dtl_core.data import DomainShift
 
 

@@ -19,7 +19,7 @@ from PIL import Image, ImageColor
 from dtl_book import lab as display
 from dtl_book import paths
 from dtl_book.experiments.profiles import PROFILES
-from dtl_book.figures import welcome
+from dtl_book.figures import overview
 from dtl_book.lab import checks, plots, setup
 from dtl_book.notebooks import catalog
 
@@ -124,12 +124,12 @@ def test_texts_are_escaped_whatever_else_a_column_holds(shown):
 
 def test_an_old_package_of_the_workbook_extra_stops_nobody(monkeypatch):
     """Colab has widgets of its own."""
-    real = welcome.version
-    monkeypatch.setattr(welcome, "version", lambda name: "7.7.1" if name == "ipywidgets" else real(name))
-    packages = welcome.installation()
+    real = overview.version
+    monkeypatch.setattr(overview, "version", lambda name: "7.7.1" if name == "ipywidgets" else real(name))
+    packages = overview.installation()
     assert "ipywidgets" not in packages["package"].tolist() and packages["fits"].all()
-    monkeypatch.setattr(welcome, "version", lambda name: "0.1" if name == "timm" else real(name))
-    assert welcome.installation().query("not fits")["package"].tolist() == ["timm"]
+    monkeypatch.setattr(overview, "version", lambda name: "0.1" if name == "timm" else real(name))
+    assert overview.installation().query("not fits")["package"].tolist() == ["timm"]
 
 
 def test_thousands_are_set_apart_in_all_or_no_column_of_a_table(shown):

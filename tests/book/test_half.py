@@ -5,11 +5,11 @@ import json
 import pytest
 
 from dtl_book.experiments import load_cards, settings
-from dtl_book.experiments.grids import half_logits_path
+from dtl_book.experiments.grids import bf16_logits_path
 from dtl_book.paths import project_dir
 from dtl_book.sweep import record, recording
 from dtl_book.tables import results_markdown
-from dtl_book.tables.changed_runs import half_markdown
+from dtl_book.tables.changed_runs import bf16_markdown
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +38,9 @@ def test_the_cards_in_bf16_stand_beside_those_in_fp32(recorded):
 
 
 def test_the_table_says_what_the_logits_do(recorded):
-    note = json.loads(half_logits_path("smoke", "mnist", recorded).read_text())
+    note = json.loads(bf16_logits_path("smoke", "mnist", recorded).read_text())
     assert 0 < note["relative_difference"] < 0.1
-    text = half_markdown("smoke", root=recorded)
+    text = bf16_markdown("smoke", root=recorded)
     assert f"| {note['relative_difference']:.2%} | {note['same_answer']:.1%} of {note['images']} |" in text
     assert text.splitlines()[2].startswith("| mnist | ") and text.count("(2 of 3 seeds)") == 2
 
@@ -53,7 +53,7 @@ def test_what_is_recorded_is_not_run_again(recorded, monkeypatch):
 
 
 def test_nothing_recorded_is_said(tmp_path):
-    assert "Nothing is recorded in bf16" in half_markdown("laptop", root=tmp_path)
+    assert "Nothing is recorded in bf16" in bf16_markdown("laptop", root=tmp_path)
 
 
 def test_the_committed_logits_are_of_val200():

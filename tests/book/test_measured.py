@@ -24,7 +24,7 @@ def filled(path, work, specs=SPECS, seconds=60.0, backbone="toy/vit", refused=()
     part = rows.Part(
         specs=lambda device, backbone: SPECS,
         rows=lambda specs, device, backbone, deadline: (rows.attempt(work, s) for s in rows.in_budget(specs, deadline)),
-        tell=lambda row: row["status"],
+        describe=lambda row: row["status"],
         refuse=lambda spec, device: "CUDA's" if spec["name"] in refused else "",
     )
     return rows.fill_card("memory", part, path, CPU, backbone, time.monotonic() + seconds, specs)

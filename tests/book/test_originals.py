@@ -7,7 +7,7 @@ from PIL import Image
 
 from dtl_book.fetch.sources import source, write_manifest
 from dtl_book.standins import build_suite
-from dtl_book.standins.build import DRAWN, SIZES, TASKS, Sizes
+from dtl_book.standins.suites import DRAWN, SIZES, TASKS, Sizes
 from dtl_core.data import VTAB1k
 
 
@@ -68,7 +68,7 @@ def test_elpv_is_split_by_label_and_made_smaller(packages, monkeypatch):
 def test_what_is_not_fetched_is_left_out_with_a_message(packages, capsys, monkeypatch):
     (source("elpv").folder / "manifest.json").unlink()
     monkeypatch.setitem(SIZES, "laptop", Sizes(20, 10, 20, 32))
-    monkeypatch.setattr("dtl_book.standins.build.EVERYTHING", TASKS)
+    monkeypatch.setattr("dtl_book.standins.suites.EVERYTHING", TASKS)
     built = build_suite("laptop")
     assert list(built) == ["mnist", *DRAWN]
     assert "elpv needs the package elpv-dataset" in capsys.readouterr().out

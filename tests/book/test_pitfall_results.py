@@ -9,7 +9,7 @@ from figures import texts
 from PIL import Image
 
 from dtl_book.experiments import SEEDS
-from dtl_book.experiments.grids import PITFALL_METHODS, SWITCHES, is_run, pitfall_tasks
+from dtl_book.experiments.grids import PITFALL_METHODS, PITFALL_VARIANTS, pitfall_applies, pitfall_tasks
 from dtl_book.figures import vtab_pitfalls
 from dtl_book.sweep import measure_pitfalls
 from dtl_book.tables.changed_runs import pitfalls_cells, pitfalls_markdown, pitfalls_table
@@ -21,17 +21,17 @@ TASKS = pitfall_tasks("laptop")
 def put(root, task, method, seed, accuracy, variant="", **changes):
     facts = dict(task=task, method=method, seed=seed, accuracy=accuracy, recipe={"lr": 0.01, "seed": seed})
     if variant:
-        facts |= {"benchmark": "pitfalls", "switches": SWITCHES[variant].turned()}
+        facts |= {"benchmark": "pitfalls", "switches": PITFALL_VARIANTS[variant].active()}
     run_cards.put(root, f"-{variant}" if variant else "", **facts | changes)
 
 
-def write(root, seeds=SEEDS, variants=tuple(SWITCHES)):
+def write(root, seeds=SEEDS, variants=tuple(PITFALL_VARIANTS)):
     """Runs at 0.8 + 0.01 for each seed, and with each pitfall what it costs less; on seed 2 half a point more."""
     for task in TASKS:
         for method in PITFALL_METHODS:
             for seed in SEEDS:
                 put(root, task, method, seed, 0.8 + 0.01 * seed)
-            for variant in (v for v in variants if is_run(method, v)):
+            for variant in (v for v in variants if pitfall_applies(method, v)):
                 for seed in seeds:
                     put(root, task, method, seed, 0.8 + 0.01 * seed - COSTS[variant] - 0.005 * (seed == 2), variant)
 
@@ -93,7 +93,7 @@ def test_the_recorded_runs_are_the_rows_of_the_table(tmp_path, monkeypatch):
     measure_pitfalls("laptop", lr=0.01)
     rows = {(r.task, r.method, r.pitfall) for r in pitfalls_table(root=tmp_path).itertuples()}
     assert {(r.task, r.method, r.variant) for r in runs} == rows and len(runs) == 3 * len(rows)
-    assert all(r.pitfalls == SWITCHES[r.variant] for r in runs)
+    assert all(r.pitfalls == PITFALL_VARIANTS[r.variant] for r in runs)
     assert runs[0].card().parent == tmp_path / "laptop" / "pitfalls" / "mnist"
 
 

@@ -32,7 +32,7 @@ def first_image(**switches):
 
 
 def test_the_defaults_change_nothing():
-    assert Pitfalls().turned() == {}
+    assert Pitfalls().active() == {}
     ready, switched = first_image()
     plain = eval_transform(32, ready.info.mean, ready.info.std)(open_rgb(ready.data.test.samples[0][0]))
     assert torch.equal(plain, switched) and ready.info == load_backbone("toy/vit").dtl_info

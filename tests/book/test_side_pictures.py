@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 import torch
 
-from dtl_book.figures.diagram import draw_side_network, side_network_counts
+from dtl_book.figures.diagram import draw_side_network, draw_spectrum, side_network_counts
 from dtl_book.figures.dwconv import added_by_side, authors_kernels, draw_added, draw_filters, filter_table, patches_seen
-from dtl_book.figures.gate_of_side import draw_gate, draw_spectrum
+from dtl_book.figures.gate import draw_gate
 from dtl_book.figures.paired_seeds import draw_seeds, draw_versus, seeds_table, versus, versus_sentence
 from dtl_book.standins import TASKS
 from dtl_core import DTL, DTLConfig, load_backbone

@@ -9,7 +9,7 @@ from matplotlib import font_manager
 from PIL import Image
 
 from dtl_book import paths
-from dtl_book.standins.built import BUILT
+from dtl_book.standins.seeded_folder import BUILT
 from dtl_book.standins.typefaces import FACES, LETTER, LETTERS, SIZES, build_typefaces, glyph, printed
 from dtl_core.data import FewShot
 from dtl_core.data.fewshot import SEEDS, SHOTS

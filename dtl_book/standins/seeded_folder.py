@@ -1,7 +1,7 @@
 """A folder of images and lists that is built from a seed: written whole or not at all, checked, never built twice.
 
 ``built.json`` in the folder says what it was built from and what it holds. All images are lossless PNG, and no picture
-stands in it twice.
+is in it twice.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dtl_core.files import one_writer, written_whole
+from dtl_core.files import one_writer
+
+from ..json_files import write_json
 
 BUILT = "built.json"
 
@@ -32,8 +34,7 @@ class Album:
     def add(self, part: str, pixels: np.ndarray) -> str:
         """Write one image, (H, W) or (H, W, 3) uint8, and return its path ``images/<part>/<number>.png``.
 
-        Raises:
-            RuntimeError: the same pixels are there already.
+        The same pixels a second time are an error.
         """
         name = f"images/{part}/{self.counts.get(part, 0):05d}.png"
         content = hashlib.sha256(np.ascontiguousarray(pixels)).hexdigest()
@@ -50,7 +51,7 @@ class Album:
         return name
 
     def close(self, texts: dict[str, str]) -> dict:
-        """Write the text files, by their paths in the folder. Return counts, bytes and the digest of all of it."""
+        """Write the text files, by their paths in the folder. Return counts, bytes and a digest of everything."""
         for name, text in texts.items():
             path = self.folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,7 +66,7 @@ class Album:
 
 
 def is_whole(folder: Path, wanted: dict) -> bool:
-    """Return whether a built folder is what ``wanted`` says and nothing of it is missing, cut short or edited."""
+    """Return whether a folder was built from ``wanted`` and nothing of it is missing, cut short or edited."""
     try:
         built = json.loads((folder / BUILT).read_text())
         if any(built[key] != value for key, value in wanted.items()):
@@ -83,13 +84,8 @@ def build_folder(
 ) -> bool:
     """Build a folder, whole or not at all. Return False where it was there already.
 
-    Args:
-        target: the folder.
-        task, version, seed, sizes: what its pixels and lists depend on.
-        fill: adds the images and returns the text files by their paths in the folder.
-
-    Raises:
-        FileExistsError: the folder exists and was not built here.
+    Its pixels and lists depend on task, version, seed and sizes. ``fill`` adds the images and returns the text files by
+    their paths in the folder.
     """
     wanted = {"task": task, "version": version, "seed": seed, "sizes": list(sizes)}
     if is_whole(target, wanted):
@@ -105,10 +101,9 @@ def build_folder(
         fresh.mkdir()
         album = Album(fresh, task)
         facts = album.close(fill(album))
-        with written_whole(fresh / BUILT) as part:
-            part.write_text(json.dumps({**wanted, **facts}, indent=1))
+        write_json(fresh / BUILT, {**wanted, **facts})
         if target.exists():
-            target.rename(old)  # at no moment half of it stands under its name
+            target.rename(old)  # half a folder never has its name
         fresh.rename(target)
         shutil.rmtree(old, ignore_errors=True)
     return True

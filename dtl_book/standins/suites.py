@@ -1,9 +1,9 @@
-"""Build the laptop's and the smoke profile's data in the official layouts, from a seed; the VTAB tasks are made here.
+"""Build the data of the laptop and smoke profiles in the official layouts, from a seed. The VTAB tasks are made here.
 
 ``vtab-1k/<task>/`` holds ``train800.txt``, ``val200.txt``, ``train800val200.txt`` and ``test.txt`` with lines
 "<relative path> <label>", ``classes.txt`` with one class name a line, the images, and ``built.json``, which says what
-the folder was built from. All images are lossless PNG; no image stands in two splits. The few-shot and the domain
-stand-ins are made by ``typefaces.py`` and ``digits.py``.
+the folder was built from. All images are lossless PNG; no image is in two splits. The few-shot and domain stand-ins
+are made by ``typefaces.py`` and ``digits.py``.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from tqdm.auto import tqdm
 
 from .. import paths
 from ..fetch.sources import damage, source
-from . import digits, originals, rendered, scenes, typefaces
-from .built import Album, build_folder
-from .originals import ELPV_CLASSES, MNIST_CLASSES, SPLITS, Images
+from . import digits, packaged_images, rendered, scenes, typefaces
+from .packaged_images import ELPV_CLASSES, MNIST_CLASSES, SPLITS, Images
+from .seeded_folder import Album, build_folder
 
 VERSION = 1  # raise it when the pixels or the lists that a seed gives change
 LISTS = dict(zip(SPLITS, ("train800.txt", "val200.txt", "test.txt"), strict=True))
@@ -29,7 +29,7 @@ Draw = Callable[[int, np.random.Generator, int], np.ndarray]
 
 
 class Sizes(NamedTuple):
-    """How large a profile's suite is: images per split, and the side of a drawn image in pixels."""
+    """The size of a profile's suite: images per split, and the side of a drawn image in pixels."""
 
     train: int
     val: int
@@ -45,8 +45,8 @@ DRAWN: dict[str, tuple[Draw, tuple[str, ...]]] = {
     "object_distance": (scenes.object_distance, scenes.DISTANCE_CLASSES),
 }
 STAND_INS: dict[str, tuple[Draw, tuple[str, ...]]] = {
-    "mnist": (originals.printed_digit, MNIST_CLASSES),
-    "elpv": (originals.drawn_cell, ELPV_CLASSES),
+    "mnist": (packaged_images.printed_digit, MNIST_CLASSES),
+    "elpv": (packaged_images.drawn_cell, ELPV_CLASSES),
 }
 SLOW = (scenes.object_count, scenes.object_distance)  # worth a process for each core
 PARALLEL_FROM = 500  # images
@@ -56,7 +56,7 @@ PACKAGE_OF = {"mnist": "mnist", "elpv": "elpv", "digits": "mnist"}  # key of the
 
 
 def _drawn(task: str, sizes: Sizes, seed: int) -> Images:
-    """Yield the images of a drawn task: classes as even as the counts allow, in a random order, each from its own seed."""
+    """Yield the images of a drawn task: evenly distributed classes in a random order, each image from its own seed."""
     draw, classes = (DRAWN | STAND_INS)[task]
     number = TASKS.index(task)
     wanted = []  # (split, label, seed of the image)
@@ -79,10 +79,10 @@ def _fill(album: Album, task: str, sizes: Sizes, seed: int, stand_in: bool) -> d
     if task in DRAWN or stand_in:
         images, classes = _drawn(task, sizes, seed), (DRAWN | STAND_INS)[task][1]
     elif task == "mnist":
-        images, classes = originals.mnist(sizes.train, sizes.val, sizes.test, seed), MNIST_CLASSES
+        images, classes = packaged_images.mnist(sizes.train, sizes.val, sizes.test, seed), MNIST_CLASSES
     else:
-        images, classes = originals.elpv(sizes.train, sizes.val, sizes.pixels, seed), ELPV_CLASSES
-        total = originals.ELPV_IMAGES  # all that is left goes to its test split
+        images, classes = packaged_images.elpv(sizes.train, sizes.val, sizes.pixels, seed), ELPV_CLASSES
+        total = packaged_images.ELPV_IMAGES  # all that is left goes to its test split
     lines: dict[str, list[str]] = {split: [] for split in LISTS}
     for split, label, pixels in tqdm(images, desc=f"build {task}", total=total, unit="image", leave=False):
         lines[split].append(f"{album.add(split, pixels)} {label}\n")
@@ -93,12 +93,11 @@ def _fill(album: Album, task: str, sizes: Sizes, seed: int, stand_in: bool) -> d
 
 
 def build_task(task: str, target: Path, sizes: Sizes, seed: int, stand_in: bool) -> bool:
-    """Build one VTAB task's folder, see ``build_folder``."""
     return build_folder(target, task, VERSION, seed, sizes, lambda album: _fill(album, task, sizes, seed, stand_in))
 
 
 def _build(name: str, profile: str, seed: int) -> tuple[Path, bool]:
-    """Build what goes by a name out of ``EVERYTHING``. Return its folder, and whether anything had to be done."""
+    """Build a name out of ``EVERYTHING``. Return its folder, and whether anything had to be done."""
     stand_in = profile == "smoke"
     if name == "typefaces":
         target = paths.few_shot_dir(profile) / name
@@ -115,19 +114,7 @@ def build_suite(profile: str, tasks: Sequence[str] | None = None, seed: int = 0)
 
     A second call does nothing. The laptop's mnist, digits and elpv need their fetched package. Where it is missing they
     are left out with a message, unless they were asked for by name. The smoke profile draws stand-ins for them and
-    needs no fetched file.
-
-    Args:
-        profile: ``laptop`` or ``smoke``.
-        tasks: names out of ``EVERYTHING``; all by default.
-        seed: same seed, same images and lists.
-
-    Returns:
-        The folder of each that is there now: of a task, of the set typefaces, of the domains of digits.
-
-    Raises:
-        ValueError: an unknown profile or task.
-        FileNotFoundError: a task that was asked for by name needs a package that is not fetched.
+    needs no fetched file. ``tasks`` are names out of ``EVERYTHING``. Return the folder of each that is there now.
     """
     if profile not in SIZES:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Which code made a card: a digest of each file that the numbers of a run pass through, and whether today's still gives them."""
+"""Which code made a card: a digest of each file that a run uses, and whether today's code still gives the same numbers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from . import behaviour
 
 PACKAGE = Path(dtl_core.__file__).resolve().parent
 # the network, what the images go through, the steps and the score: the same for every method. What is assembled of them
-# (recipe, config, switches, data) stands on the card by value
+# (recipe, config, pitfalls, data) is on the card by value
 SHARED = (
     "backbones.py", "blocks.py", "data/transforms.py", "training/evaluate.py", "training/loop.py", "training/recipe.py",
 )  # fmt: skip
@@ -27,14 +27,9 @@ SERVING_FILES = ("serving/cache.py", "serving/multitask.py", "serving/path.py")
 
 
 def code_of(method: str, views: bool = True) -> dict[str, str]:
-    """The digest of each file that a run of this method passes through, by its path in the package.
+    """Return the digest of each file that a run of this method uses, by its path in the package.
 
-    Args:
-        method: a key of ``baselines.METHODS``.
-        views: whether its images were augmented or cropped, see ``run_data.takes_views``.
-
-    Returns:
-        Path -> 12 hexadecimal digits. Comments, docstrings and blank lines do not count.
+    With ``views`` its images were augmented or cropped, see ``recipes.takes_views``.
     """
     module = METHODS[method].__module__.split(".")[-1]
     own = DTL_FILES if method in ("dtl", "dtl+") else _with_imports("classifier" if method == "full" else module)
@@ -42,28 +37,23 @@ def code_of(method: str, views: bool = True) -> dict[str, str]:
 
 
 def serving_code() -> dict[str, str]:
-    """The same for the benchmark of many tasks over one prefix."""
+    """Return the digests for the benchmark of many tasks on one prefix."""
     return {name: digest_of(name) for name in sorted({"backbones.py", "blocks.py", *DTL_FILES, *SERVING_FILES})}
 
 
 def changed_since(code: dict[str, str], now: dict[str, str]) -> list[str]:
-    """The files that are not as they were when a card was made.
-
-    Args:
-        code: of the card.
-        now: what it would be today.
-    """
+    """Return the files that have changed between the digests of a card and today's."""
     return sorted(name for name in {*code, *now} if code.get(name) != now.get(name))
 
 
 @cache
 def digest_of(name: str, folder: Path = PACKAGE) -> str:
-    """Of one file below ``folder``: its lines without comments, docstrings and blank ones."""
+    """Return 12 hexadecimal digits of the sha256 of a file's ``bare`` source."""
     return hashlib.sha256(bare((folder / name).read_text(encoding="utf-8")).encode()).hexdigest()[:12]
 
 
 def bare(source: str) -> str:
-    """Python source without what does not run: comments, docstrings, blank lines, space at the ends of lines."""
+    """Strip Python source of what does not run: comments, docstrings, blank lines, spaces at the ends of lines."""
     lines = source.split("\n")
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
@@ -77,7 +67,7 @@ def bare(source: str) -> str:
 
 
 def _with_imports(module: str) -> tuple[str, ...]:
-    """A module of the baselines and those beside it that it imports."""
+    """Return a module of the baselines and those beside it that it imports."""
     found, waiting = [], [module]
     while waiting:
         name = waiting.pop()
@@ -89,17 +79,15 @@ def _with_imports(module: str) -> tuple[str, ...]:
 
 
 def recorded_code() -> dict[str, str]:
-    """Return today's digest of every file that a recorded run or the benchmark of many tasks passes through."""
+    """Return today's digest of every file that a recorded run or the benchmark of many tasks uses."""
     runs = [code_of(method) for method in behaviour.METHODS]
     return {name: digest for code in (*runs, serving_code()) for name, digest in code.items()}
 
 
 def age_of(code: dict[str, str], now: dict[str, str], *cases: str) -> list[str]:
-    """What there is to say about the age of a card's code, in words; nothing where it computes what it computed.
+    """Describe how a card's code differs from today's; return nothing where it computes what it computed.
 
-    Args:
-        code, now: see ``changed_since``.
-        *cases: of ``behaviour.CASES``, those that the card's numbers hang on. Files may change as long as these do not.
+    ``cases`` are those of ``behaviour.CASES`` on which the card's numbers depend. Files may change as long as these do not.
     """
     if not code:
         return ["cards do not name the code that made them"]
