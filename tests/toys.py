@@ -42,12 +42,7 @@ class ToyImages(Dataset):
     classes = 4
 
     def __init__(
-        self,
-        n: int = 24,
-        size: int = 32,
-        dtype: torch.dtype = torch.float32,
-        deterministic: bool = True,
-        seed: int = 0,
+        self, n: int = 24, size: int = 32, dtype: torch.dtype = torch.float32, deterministic: bool = True, seed: int = 0
     ):
         self.labels = torch.arange(n) % 4
         self.images = 0.5 * torch.randn(n, 3, size, size, generator=torch.Generator().manual_seed(seed)).to(dtype)

