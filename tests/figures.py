@@ -1,7 +1,5 @@
 """What a picture says, for tests of pictures."""
 
-import matplotlib.pyplot as plt
-
 
 def texts(figure):
     """Every text that is written into the axes of a figure."""
@@ -9,8 +7,7 @@ def texts(figure):
 
 
 def text_of(figure):
-    """All letters of a figure, once it is drawn; closes it."""
+    """All letters of a figure, once it is drawn."""
     figure.canvas.draw()
     words = [t.get_text() for t in figure.findobj(lambda artist: hasattr(artist, "get_text")) if t.get_visible()]
-    plt.close(figure)
     return " | ".join(words)

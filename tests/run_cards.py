@@ -1,7 +1,5 @@
 """Run cards of a made-up outcome: any card for tables and pictures, and cards as this code would write them for claims."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, replace
 from itertools import islice
 

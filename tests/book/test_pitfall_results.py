@@ -1,7 +1,5 @@
 """The table and picture of the pitfalls, from made-up cards: none, some, all; and pairs that are none."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import run_cards

@@ -1,7 +1,5 @@
 """Which classes two models take for which."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from dtl_book.figures.predictions import mistakes_table, plot_mistakes

@@ -1,7 +1,5 @@
 """Pictures of what autograd keeps: that they show the plans' numbers, all of them, and nothing lies outside."""
 
-from __future__ import annotations
-
 import pandas as pd
 import pytest
 
