@@ -235,7 +235,7 @@ def test_command_fetches_and_refuses_options_of_the_other_kind(shop, monkeypatch
     cli.main(["data", "fetch", "vtab", "--repo", REPO])
     assert "unpacked from" in capsys.readouterr().out
     for words in (["vtab", "--without", "elpv"], ["--repo", REPO]):
-        with pytest.raises(SystemExit, match="1"):
+        with pytest.raises(SystemExit, match="^1$"):
             cli.main(["data", "fetch", *words])
 
 
