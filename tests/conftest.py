@@ -98,6 +98,14 @@ def place(smoke_data, tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture
+def plain_pip(monkeypatch):
+    """Pip without the settings of whoever runs the tests."""
+    for name in [n for n in os.environ if n.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+
+
 @pytest.fixture(scope="session")
 def whole_vtab(tmp_path_factory):
     return kitti(tmp_path_factory.mktemp("whole") / "vtab-1k")

@@ -8,7 +8,8 @@ here is *layout tested, official archive not seen*.
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from stand_ins import draw as picture
+from stand_ins import write_list
 
 from dtl_core.data.domain import VAL_LIST
 from dtl_core.data.fewshot import SEEDS, SETS, SHOTS
@@ -19,7 +20,7 @@ FEW_SHOT_PATHS = {
     "food101": "club sandwich {y}/{n}.jpg",
     "oxford-flowers102": "image_{n:05d}.jpg",
     "oxford-pets": "Egyptian_Mau{y}_{n}.jpg",
-    "standford-cars": "cars_{part}/{n:05d}.jpg",
+    "standford-cars": "cars_{place}/{n:05d}.jpg",
 }
 TARGET_PATHS = {
     "imagenetv2": "imagenetv2-matched-frequency-format-val/{y}/1e0143507c{n:030d}.jpeg",
@@ -30,25 +31,38 @@ TARGET_PATHS = {
 LABELS = (0, 736, 999)  # of the classes of ImageNet, in the source; each target has two of them
 
 
-def picture(path: Path, label: int, number: int) -> None:
-    """A picture of a few pixels whose colour follows the label, and which no other number gives."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(number).integers(0, 60, (20, 24, 3))
-    Image.fromarray((pixels + [67 * label % 190, 131 * label % 190, 29 * label % 190]).astype(np.uint8)).save(path)
+def few_shot_set(images: Path, lists: Path, form: str = "{part} {y}_{i}.jpg", doubled: bool = False) -> None:
+    """One set of three classes: 16 training images a class, 2 each to validate and test on.
+
+    Args:
+        images, lists: the folders of both.
+        form: of the images' paths.
+        doubled: the 1-shot lists hold every image twice.
+    """
+    parts, n = {}, 0
+    for part, each in (("train", max(SHOTS)), ("val", 2), ("test", 2)):
+        parts[part] = [[], [], []]
+        for y in range(3):
+            for i in range(each):
+                n += 1
+                name = form.format(n=n, y=y, i=i, part=part, place="test" if part == "test" else "train")
+                picture(images / name, y, n)
+                parts[part][y].append((name, y))
+    for shots in SHOTS:
+        for seed in SEEDS:
+            chosen = [e for entries in parts["train"] for e in (entries[seed:] + entries[:seed])[:shots]]
+            twice = 2 if doubled and shots == 1 else 1
+            path = lists / f"train_meta.list.num_shot_{shots}.seed_{seed}"
+            write_list(path, [e for e in chosen for _ in range(twice)])
+    for part in ("val", "test"):
+        write_list(lists / f"{part}_meta.list", [e for entries in parts[part] for e in entries])
 
 
-def _write(path: Path, entries: list[tuple[str, int]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(f"{name} {label}\n" for name, label in entries))
-
-
-def few_shot(root: Path, classes: int = 3, held_out: int = 2, noah: bool = False) -> Path:
-    """The five sets under ``root``: 16 training images a class, ``held_out`` each to validate and test on.
+def few_shot(root: Path, noah: bool = False) -> Path:
+    """The five sets under ``root``.
 
     Args:
         root: the FGFS folder.
-        classes: classes that have images, of each set's many.
-        held_out: images of a class in the validation and in the test list.
         noah: NOAH's arrangement (names of its code, lists in the set's folder, images one folder deeper, but for the
             cars') in the place of the authors' (all lists under ``few-shot_split``).
     """
@@ -56,53 +70,34 @@ def few_shot(root: Path, classes: int = 3, held_out: int = 2, noah: bool = False
         folder = root / (others[0] if noah else name)
         lists = (folder if noah else root / "few-shot_split" / name) / "annotations"
         images = folder / "images" if noah and name != "standford-cars" else folder
-        parts: dict[str, list[list[tuple[str, int]]]] = {}
-        number = 0
-        for part, each in (("train", max(SHOTS)), ("val", held_out), ("test", held_out)):
-            for label in range(classes):
-                entries = []
-                for _ in range(each):
-                    number += 1
-                    place = "test" if part == "test" else "train"
-                    entries.append((FEW_SHOT_PATHS[name].format(n=number, y=label, part=place), label))
-                    picture(images / entries[-1][0], label, number)
-                parts.setdefault(part, []).append(entries)
-        for shots in SHOTS:
-            for seed in SEEDS:
-                chosen = [e for entries in parts["train"] for e in np.roll(entries, seed, axis=0)[:shots].tolist()]
-                if name == "oxford-pets" and shots == 1:
-                    chosen = [e for e in chosen for _ in range(2)]
-                _write(lists / f"train_meta.list.num_shot_{shots}.seed_{seed}", [(n, int(y)) for n, y in chosen])
-        for part in ("val", "test"):
-            _write(lists / f"{part}_meta.list", [e for entries in parts[part] for e in entries])
+        few_shot_set(images, lists, FEW_SHOT_PATHS[name], doubled=name == "oxford-pets")
     return root
 
 
-def domains(root: Path, held_out: int = 2, noah: bool = False) -> Path:
-    """ImageNet and its four targets under ``root``, of three classes: 16 training images, ``held_out`` for each test.
+def domains(root: Path, noah: bool = False, labels: tuple[int, ...] = LABELS) -> Path:
+    """ImageNet and its four targets under ``root``: 16 training images a class, 2 for each test and to validate on.
 
     Args:
         root: the DG folder.
-        held_out: images of a class in each test list and in the validation list.
         noah: ImageNet's images in ``train`` and ``val`` in the place of ``images/train`` and ``images/val``.
+        labels: of the source; the targets have all but the first.
     """
     source = root / "imagenet"
     images = source if noah else source / "images"
-    train = [(f"n{y:08d}/n{y:08d}_{n}.JPEG", y) for y in LABELS for n in range(max(SHOTS) + held_out)]
-    test = [(f"ILSVRC2012_val_{y:04d}{n:04d}.JPEG", y) for y in LABELS for n in range(held_out)]
-    for part, entries in (("train", train), ("val", test)):
-        for i, (name, label) in enumerate(entries):
-            picture(images / part / name, label, i + (1000 if part == "val" else 0))
-    per_class = [[e for e in train if e[1] == y] for y in LABELS]
+    train = [(f"n{y:08d}/n{y:08d}_{n}.JPEG", y) for y in labels for n in range(max(SHOTS) + 2)]
+    test = [(f"ILSVRC2012_val_{y:04d}{n:04d}.JPEG", y) for y in labels for n in range(2)]
+    places = [(images / "train", train), (images / "val", test)]
+    per_class = [[e for e in train if e[1] == y] for y in labels]
     for seed in SEEDS:
         chosen = [e for entries in per_class for e in entries[: max(SHOTS)]]
         order = np.random.default_rng(seed).permutation(len(chosen))
-        _write(source / "annotations" / f"train_meta.list.num_shot_16.seed_{seed}", [chosen[i] for i in order])
-    _write(source / "annotations" / VAL_LIST, [e for entries in per_class for e in entries[max(SHOTS) :]])
-    _write(source / "annotations/val_meta.list", test)
-    for i, (domain, form) in enumerate(TARGET_PATHS.items()):
-        entries = [(form.format(y=y, n=n), y) for y in LABELS[1:] for n in range(held_out)]
-        for k, (name, label) in enumerate(entries):
-            picture(root / domain / name, label, 2000 + 100 * i + k)
-        _write(root / domain / "annotations/val_meta.list", entries)
+        write_list(source / f"annotations/train_meta.list.num_shot_16.seed_{seed}", [chosen[i] for i in order])
+    write_list(source / "annotations" / VAL_LIST, [e for entries in per_class for e in entries[max(SHOTS) :]])
+    write_list(source / "annotations/val_meta.list", test)
+    for domain, form in TARGET_PATHS.items():
+        entries = [(form.format(y=y, n=n), y) for y in labels[1:] for n in range(2)]
+        places.append((root / domain, entries))
+        write_list(root / domain / "annotations/val_meta.list", entries)
+    for number, (folder, name, label) in enumerate((f, n, y) for f, entries in places for n, y in entries):
+        picture(folder / name, label, number)
     return root

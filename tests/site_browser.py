@@ -1,7 +1,5 @@
 """Pages over loopback in the tests' browser, and what is asked of every one of them."""
 
-from __future__ import annotations
-
 import functools
 import http.server
 import threading

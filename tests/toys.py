@@ -29,25 +29,12 @@ class ToyTransform:
 
 
 class ToyImages(Dataset):
-    """Noise with a tint, and the tint is the class: red, green, blue or grey. A few epochs learn it.
-
-    Args:
-        n: number of images; labels go 0, 1, 2, 3, 0, …
-        size: side in pixels.
-        dtype: of the images.
-        deterministic: what the transform says of itself.
-        seed: of the noise.
-    """
+    """Noise with a tint, and the tint is the class: red, green, blue or grey. A few epochs learn it."""
 
     classes = 4
 
     def __init__(
-        self,
-        n: int = 24,
-        size: int = 32,
-        dtype: torch.dtype = torch.float32,
-        deterministic: bool = True,
-        seed: int = 0,
+        self, n: int = 24, size: int = 32, dtype: torch.dtype = torch.float32, deterministic: bool = True, seed: int = 0
     ):
         self.labels = torch.arange(n) % 4
         self.images = 0.5 * torch.randn(n, 3, size, size, generator=torch.Generator().manual_seed(seed)).to(dtype)

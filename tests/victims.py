@@ -22,11 +22,7 @@ def _die(*_args, **_kwargs) -> None:
 def fit_process(method: str, checkpoint: str, out: str, die: str = "", write: int = 0) -> None:
     """Trains with a checkpoint and saves weights and history to ``out``.
 
-    Args:
-        method, checkpoint: of ``fit``.
-        out: file for ``torch.save``.
-        die: where the process kills itself: "half" way through writing a checkpoint, "before" or "after" its renaming.
-        write: in which write of a checkpoint, counted from 0.
+    It kills itself "half" way through this write of a checkpoint, counted from 0, or "before" or "after" its renaming.
     """
     from dtl_core import files
     from dtl_core.training import checkpoint as module
@@ -82,15 +78,9 @@ def record_process(environment: dict[str, str], methods: tuple[str, ...], tasks:
 
 
 def shared_cache_process(folder: str, name: str, method: str, die_at: int | None = None) -> None:
-    """Asks for a prefix cache once ``go`` is there, and saves what it read and what was printed.
+    """Asks for a prefix cache once ``go`` is there, and saves what it read, what it opened and what was printed.
 
-    It notes every image that it opens.
-
-    Args:
-        folder: where all of it lies.
-        name: of this process's files.
-        method: of ``toy_model``.
-        die_at: the image at which it waits for the file ``die`` and kills itself.
+    At the image ``die_at`` it waits for the file ``die`` and kills itself.
     """
     torch.set_num_threads(1)
     place = Path(folder)
@@ -123,11 +113,8 @@ def _wait_for(path: Path) -> None:
 def data_parallel_process(rank: int, cases: list[tuple[str, str, str]], folder: str) -> None:
     """One of two processes of gloo: takes two steps on its half of 8 images and saves the gradients.
 
-    Args:
-        rank: 0 or 1.
-        cases: of ``shaken``.
-        folder: where ``<rank>.pt`` is written: gradients of both steps by case; "local", those of the first case without
-            an exchange; "unused", what is said of a parameter that takes no part.
+    ``<rank>.pt`` holds gradients of both steps by case; "local", those of the first case without an exchange; "unused",
+    what is said of a parameter that takes no part.
     """
     from torch import distributed
     from torch.nn.functional import cross_entropy

@@ -1,7 +1,5 @@
 """The tables and pictures of the ablations, from made-up cards: none, some, all; and the memory that is planned beside them."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import asdict
 
@@ -38,16 +36,16 @@ def test_no_card(tmp_path):
     figure, sentence = display.draw_ablation(root=tmp_path)
     assert texts(figure) == ["not run"] * len(table) and "0 of 39" in sentence
     assert (display.difference_table(root=tmp_path)["less the paper's value"] == "not run").all()
-    assert recorded.ablated_tasks(root=tmp_path) == (TASK,) and display.recorded_settings(tmp_path) == [
-        ("laptop", TASK)
-    ]
+    assert display.recorded_settings(tmp_path) == [("laptop", TASK)]
 
 
 def test_all_cards(tmp_path):
     write(tmp_path)
-    write(tmp_path, names=("M0",), seeds=(7,), purpose="select")  # none of these three may be counted
+    write(tmp_path, names=("M0",), seeds=(7,), purpose="select")  # none of these four may be counted
     write(tmp_path, names=("paper",), seeds=(8,), method="lora")
     write(tmp_path, names=("M2",), seeds=(0,), task="another")
+    both = {**RECIPE, "config": {**CONFIG, "rank": 4, "inject_from": 4}}  # two changes are no ablation
+    put(tmp_path, "-both", benchmark="ablations", task=TASK, seed=1, recipe=both)
     table = recorded.ablation_table(root=tmp_path).set_index(["varied", "value"])
     assert (table["seeds"] == 3).all() and np.allclose(table["spread"], 1.0) and (table["lr"] == 0.01).all()
     for varied in VALUES:  # the benchmark's own cards stand among the values of each quantity
@@ -55,9 +53,7 @@ def test_all_cards(tmp_path):
     assert np.isclose(table.loc[("inject_from", 0.0), "mean"], 90.0)
     assert np.isclose(table.loc[("beta", math.inf), "mean"], 91.0 - 1 - list(variants()).index("betainf"))
     assert table.loc[("rank", 8.0), "parameters"] == 4 * table.loc[("rank", 2.0), "parameters"]
-    assert recorded.ablation_status(root=tmp_path).startswith("All 39 runs with another value and 3 of 3")
     paired = recorded.paired_with_paper(root=tmp_path)
-    assert len(paired) == len(variants()) and (paired["seeds"] == 3).all()
     assert np.allclose(paired["difference"], -np.arange(1, 14)) and np.allclose(paired["difference ±"], 0)
     assert display.difference_table(root=tmp_path).loc[0].tolist() == ["M = 0", "-1.0 ± 0.0", "3 of 3", "3 of 3"]
 
@@ -68,31 +64,18 @@ def test_some_cards(tmp_path):
     write(tmp_path, names=("paper",), seeds=(0, 1))
     cells = recorded.ablation_cells(root=tmp_path).set_index("varied").iloc[:, 0]
     ran = cells[cells != "not run"]
-    assert set(ran.index) == {
-        "M = 4", "M = 6 (as in the paper)", "r = 2 (as in the paper)", "beta = 100 (as in the paper)", "beta = ∞ (ReLU)",
-        "k = 0 (as in the paper)", "k = 3",
-    }  # fmt: skip
+    assert len(ran) == 4 + 3 and ran["beta = ∞ (ReLU)"].endswith("(1 of 3 seeds)")
     assert ran["M = 4"] == "88.0 (1 of 3 seeds)" and ran["k = 0 (as in the paper)"] == "90.5 (2 of 3 seeds)"
     assert ran["k = 3"].endswith(" ± 1.0")
     status = recorded.ablation_status(root=tmp_path)
     assert status == "5 of 39 runs with another value and 2 of 3 with the paper's are recorded."
     paired = display.difference_table(root=tmp_path).set_index("varied")
     assert paired.loc["M = 4"].tolist() == ["-3.0", "1 of 3", "1 of 1"]  # seed 1 alone is in both
-    assert paired.loc["k = 3", "seeds"] == "2 of 3" and paired.loc["M = 0", "less the paper's value"] == "not run"
     figure, _ = display.draw_ablation(root=tmp_path)
     assert len(texts(figure)) == len(cells) - len(ran)
     left = figure.axes[0]
-    hollow = [line for line in left.lines if line.get_markerfacecolor() == "white"]
-    assert [list(line.get_xdata()) for line in hollow] == [[2, 3]]  # M = 4 and M = 6
-    low, high = left.get_ylim()
-    assert high - low >= display.LEAST_SPAN, "two seeds' luck is not drawn as a mountain"
-
-
-def test_another_change_is_no_ablation(tmp_path):
-    write(tmp_path, names=("M4",), seeds=(0,))
-    both = {**RECIPE, "config": {**CONFIG, "rank": 4, "inject_from": 4}}
-    put(tmp_path, "-both", benchmark="ablations", task=TASK, seed=1, recipe=both)
-    assert recorded.ablation_runs(root=tmp_path)["accuracy"].tolist() == [87.0]
+    (hollow,) = [line for line in left.lines if line.get_markerfacecolor() == "white"]
+    assert list(hollow.get_xdata()) == [2, 3], "M = 4 and M = 6"
 
 
 def test_planned_memory_is_the_papers_network():

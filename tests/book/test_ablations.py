@@ -9,8 +9,7 @@ import torch
 
 from dtl_book.experiments import card_path, load_card
 from dtl_book.experiments.grids import variants
-from dtl_book.standins import build_suite
-from dtl_book.sweep import ablate, measure_pitfalls
+from dtl_book.sweep import ablate, measure_pitfalls, recording
 from dtl_core import DTL, DTLConfig, load_backbone
 from dtl_core.csn import swish
 from dtl_core.data.vtab import official_tasks
@@ -19,6 +18,9 @@ from dtl_core.data.vtab import official_tasks
 def test_each_variant_differs_in_one_value():
     found = variants()
     assert len(found) == 5 + 3 + 3 + 2 and {"M0", "M10", "r1", "r8", "beta1", "betainf", "k3", "k5"} <= found.keys()
+    for beta in (0.0, -1.0, math.nan):
+        with pytest.raises(ValueError, match="beta is"):
+            DTLConfig(beta=beta)
     for config in found.values():
         assert sum(getattr(config, f) != getattr(DTLConfig(), f) for f in DTLConfig.__dataclass_fields__) == 1
 
@@ -40,19 +42,10 @@ def test_beta_of_infinity_is_relu_and_never_starts(recompute):
     assert gradients[100.0] > 0 == gradients[math.inf], "ReLU has slope 0 at h = 0, where the side state starts"
 
 
-@pytest.mark.parametrize("beta", [0.0, -1.0, math.nan])
-def test_a_beta_that_is_no_gate_is_refused(beta):
-    with pytest.raises(ValueError, match="beta is"):
-        DTLConfig(beta=beta)
-
-
-def test_they_are_recorded_beside_the_benchmark(tmp_path, monkeypatch, capsys):
-    for name in ("DATA", "RESULTS", "CACHE"):
-        monkeypatch.setenv(f"DTL_{name}", str(tmp_path / name.lower()))
-    build_suite("smoke", tasks=("shape_location",))
+def test_they_are_recorded_beside_the_benchmark(place):
     results = ablate("smoke", seeds=(0,), lr=1e-2)
     assert len(results) == 13 and all(r.card for r in results)
-    folder = tmp_path / "results" / "smoke" / "ablations" / "shape_location"
+    folder = place / "results" / "smoke" / "ablations" / "shape_location"
     assert {p.stem for p in folder.glob("*.json")} == {f"dtl-{v}-seed0" for v in variants()}
     for variant, config in variants().items():
         card = load_card(card_path("smoke", "ablations", "shape_location", f"dtl-{variant}", 0))
@@ -68,12 +61,9 @@ def test_they_are_recorded_beside_the_benchmark(tmp_path, monkeypatch, capsys):
         ablate("smoke", seeds=(1,))
 
 
-def test_pitfalls_are_recorded_beside_the_benchmark(tmp_path, monkeypatch):
-    for name in ("DATA", "RESULTS", "CACHE"):
-        monkeypatch.setenv(f"DTL_{name}", str(tmp_path / name.lower()))
-    build_suite("smoke", tasks=("shape_location",))
+def test_pitfalls_are_recorded_beside_the_benchmark(place):
     results = measure_pitfalls("smoke", ("shape_location",), (0,), lr=1e-2)
-    folder = tmp_path / "results" / "smoke" / "pitfalls" / "shape_location"
+    folder = place / "results" / "smoke" / "pitfalls" / "shape_location"
     cards = {p.stem: load_card(p) for p in folder.glob("*.json")}
     turned = {"half": {"normalisation": "half"}, "jpeg75": {"jpeg": 75}, "jpeg30": {"jpeg": 30}}
     expected = {f"{m}-{v}-seed0": s for m in ("linear", "dtl") for v, s in turned.items()}
@@ -83,9 +73,7 @@ def test_pitfalls_are_recorded_beside_the_benchmark(tmp_path, monkeypatch):
 
 def test_the_paper_profile_takes_official_tasks(monkeypatch):
     planned = []
-    monkeypatch.setattr(
-        "dtl_book.sweep.recording.sweep_runs", lambda runs, *_, **__: planned.append({r.task for r in runs})
-    )
+    monkeypatch.setattr(recording, "sweep_runs", lambda runs, *_, **__: planned.append({r.task for r in runs}))
     ablate("paper", lr=1e-3)
     measure_pitfalls("paper", lr=1e-3)
     assert planned == [{"dsprites_loc"}, {"svhn", "cifar"}]

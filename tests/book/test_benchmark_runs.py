@@ -12,9 +12,8 @@ from dtl_book.experiments.profiles import PROFILES
 from dtl_book.experiments.recipes import at_least, recipe_of
 from dtl_book.paths import domain_dir, few_shot_dir
 from dtl_book.standins import build_suite
-from dtl_core.baselines import METHODS
 from dtl_core.data.augment import AUTHORS, LETTERS, CropTransform
-from dtl_core.training import Recipe, authors_table
+from dtl_core.training import authors_table
 
 QUIET = dict(profile="smoke", progress=False, keep_checkpoint=False)
 
@@ -34,9 +33,7 @@ def test_a_few_shot_run_reads_its_shots_and_its_draw(tmp_path):
     for shots, seed in ((1, 0), (2, 0), (2, 1)):
         card, model = run("dtl", "typefaces", benchmark="few-shot", shots=shots, seed=seed, lr=1e-2, **QUIET)
         assert (card.benchmark, card.task, card.shots, card.protocol) == ("few-shot", "typefaces", shots, "clean")
-        assert (
-            card.train_split == f"train_meta.list.num_shot_{shots}.seed_{seed}" and card.test_split == "test_meta.list"
-        )
+        assert card.train_split == f"train_meta.list.num_shot_{shots}.seed_{seed}"
         assert card.kept_epoch == len(card.epochs) and card.cache == "float32" and card.targets == {}
         assert 0 <= card.accuracy <= 1 and model.class_names is not None
         path = Run("typefaces", "dtl", benchmark="few-shot", profile="smoke", shots=shots, seed=seed).card(tmp_path)
@@ -54,16 +51,9 @@ def test_a_selection_run_is_scored_on_validation_images():
     assert card.test_split == "unofficial_val_list_4_shot16seed0" and card.targets == {}
 
 
-@pytest.mark.parametrize("method", ["lora", "dtl+"])
-def test_a_run_on_the_source_is_tested_on_every_domain(method):
-    card, _ = run(method, "mnist", benchmark="domain", lr=1e-2, **QUIET)
-    assert list(card.targets) == ["printed", "rendition", "sketch", "uci"] and card.shots == 16
-    for score in card.targets.values():
-        assert 0 <= score["accuracy"] <= 1 and score["accuracy_within"] is None, "all ten digits occur everywhere"
-    assert card.train_split == "train_meta.list.num_shot_16.seed_0" and card.test_split == "val_meta.list"
-
-
 def test_a_run_on_a_target_learns_from_the_source():
+    with pytest.raises(ValueError, match="choose vtab-1k, few-shot or domain, or give --data"):
+        prepare("linear", "mnist", profile="smoke", benchmark="imagenet")
     ready = prepare("linear", "sketch", profile="smoke", benchmark="domain")
     assert (ready.data.train.task, ready.data.test.task, ready.data.targets) == ("mnist", "sketch", {})
 
@@ -117,40 +107,27 @@ def test_small_sets_get_more_epochs():
     for images, epochs in ((22, 200), (44, 200), (88, 100), (176, 40), (352, 19), (1000, 10)):
         got = at_least(recipe, 200, images)
         assert (got.epochs, got.warmup_epochs, got.cooldown_epochs) == (epochs, max(1, round(epochs / 10)), 0)
-    authors = Recipe()
-    assert at_least(authors, 0, 22) is authors
 
 
-@pytest.mark.parametrize("method", [m for m in METHODS if m in ("linear", "lora", "dtl", "dtl+")])
+@pytest.mark.parametrize("method", ["linear", "lora", "dtl", "dtl+"])
 @pytest.mark.parametrize(
-    "benchmark, task, shots, lr, clean",
+    "benchmark, task, shots, lr",
     [
-        ("few-shot", "oxford-pets", 4, {"dtl": 1e-3, "dtl+": 1e-3}, 1e-3),
-        ("domain", "imagenet-sketch", None, {"dtl": 5e-5, "dtl+": 5e-5}, 1e-3),
-        ("domain", "imagenet-r", None, {"dtl": 3e-5, "dtl+": 3e-5}, 1e-3),
+        ("few-shot", "oxford-pets", 4, None),
+        ("domain", "imagenet-sketch", None, 5e-5),
+        ("domain", "imagenet-r", None, 3e-5),
     ],
 )
-def test_the_recipes_of_the_paper_profile(method, benchmark, task, shots, lr, clean):
+def test_the_recipes_of_the_paper_profile(method, benchmark, task, shots, lr):
     run = Run(task, method, profile="paper", benchmark=benchmark, shots=shots)
     recipe = recipe_of(run)
     assert recipe.augmentation == AUTHORS and recipe.total_epochs == 110
     if benchmark == "domain":
-        assert recipe.lr == pytest.approx(lr.get(method, clean))
+        assert recipe.lr == pytest.approx(lr if method.startswith("dtl") else 1e-3)
     if method.startswith("dtl"):
         assert recipe.config.dwconv_kernel == (3 if method == "dtl+" else 0)
         grid = recipe_of(replace(run, protocol="clean", lr=3e-3))
         assert grid.lr == 3e-3 and grid.config.dwconv_kernel == recipe.config.dwconv_kernel and grid.drop_path == 0
-
-
-@pytest.mark.parametrize("asked", [{}, {"data": "folder:."}, {"benchmark": "domain"}])
-def test_shots_are_refused_where_there_are_none(asked):
-    with pytest.raises(ValueError, match="shots belong to the few-shot benchmark"):
-        Run("mnist", "linear", shots=4, **asked)
-
-
-def test_an_unknown_benchmark_is_named():
-    with pytest.raises(ValueError, match="choose vtab-1k, few-shot or domain, or give --data"):
-        prepare("linear", "mnist", profile="smoke", benchmark="imagenet")
 
 
 @pytest.fixture(scope="module")
@@ -178,34 +155,18 @@ def test_few_shot_end_to_end_on_the_official_shape(paper):
     assert card.recipe["config"]["dwconv_kernel"] == row.fusion_size.item() == 3
     assert [r["epoch"] for r in card.epochs if r["score"] is not None] == [10, 11], "scored on val_meta.list"
     ready = prepare("dtl+", "oxford_pets", benchmark="few-shot", shots=1, seed=2, profile="paper")
-    assert type(ready.data.test.transform) is CropTransform and len(ready.data.train) == 6, (
-        "three classes, every image twice"
-    )
-    assert (
-        ready.model.view == "crop"
-        and prepare("dtl", "typefaces", profile="smoke", benchmark="few-shot").model.view == "resize"
-    )
+    assert type(ready.data.test.transform) is CropTransform and ready.model.view == "crop"
+    assert len(ready.data.train) == 6, "three classes, every image twice"
+    assert prepare("dtl", "typefaces", profile="smoke", benchmark="few-shot").model.view == "resize"
 
 
 def test_domains_end_to_end_on_the_official_shape(paper):
     card, _ = run("dtl", "imagenet", benchmark="domain", **paper)
+    assert (card.shots, card.train_split) == (16, "train_meta.list.num_shot_16.seed_0")
     assert list(card.targets) == ["imagenet-adversarial", "imagenet-rendition", "imagenet-sketch", "imagenetv2"]
     assert card.classes == 1000 and card.lr == pytest.approx(1e-4)
     for score in card.targets.values():
         assert score["accuracy"] <= score["accuracy_within"] <= 1, "over 1,000 classes, and over those that occur"
     target, _ = run("dtl", "imagenet-r", benchmark="domain", **paper)
-    assert target.lr == pytest.approx(3e-5) and target.targets == {}, (
-        "a learning rate for each target, as the authors have"
-    )
-    assert target.accuracy_within is not None
-
-
-def test_a_rival_runs_with_the_same_schedule_and_augmentation(paper):
-    card, _ = run("lora", "fgvc-aircraft", benchmark="few-shot", shots=2, lr=1e-3, protocol="clean", **paper)
-    assert card.protocol == "clean" and card.recipe["augmentation"] == AUTHORS and "score" not in card.epochs[0]
-
-
-def test_a_setting_says_nothing_of_another_benchmarks_images():
-    laptop = PROFILES["laptop"]
-    assert "1,000 training images" in laptop.setting_of("vtab-1k") == laptop.setting
-    assert all("images" not in laptop.setting_of(b) for b in ("few-shot", "domain", "folder"))
+    assert target.lr == pytest.approx(3e-5), "a learning rate for each target, as the authors have"
+    assert target.targets == {} and target.accuracy_within is not None

@@ -8,6 +8,7 @@ from stand_ins import jpeg, put
 from dtl_book import cli
 from dtl_book.check import check
 from dtl_book.check.report import table
+from dtl_core.data.fewshot import SETS
 from dtl_core.data.vtab import official_tasks
 
 FIRST = "kitti/images/test/000000 a.jpg"
@@ -27,21 +28,22 @@ def test_source_formats_cover_the_19_tasks():
     assert all(row["source"] != "not verified here" for row in rows if row["lossless"] == "yes")
 
 
+def test_counts_cover_the_five_sets_and_the_five_domains():
+    rows = table("list_sets.csv")
+    domains = {"imagenet": "1000", "imagenetv2": "1000", "imagenet-sketch": "1000", "imagenet-adversarial": "200", "imagenet-rendition": "200"}  # fmt: skip
+    assert [row["folder"] for row in rows if row["benchmark"] == "fewshot"] == list(SETS)
+    assert {row["folder"]: row["classes"] for row in rows if row["benchmark"] == "domain"} == domains
+    assert all(row["test_n"].isdigit() and row["test_n_source"] for row in rows)
+
+
 def test_report_names_what_jpeg_costs_and_where_that_is_said(root):
-    assert (
-        "issue" not in check("vtab", root, ["kitti"], progress=False).to_text()
-        and check("vtab", root, ["kitti"], progress=False).to_dict()["jpeg_costs"] == []
-    )
+    report = check("vtab", root, ["kitti"], progress=False)
+    assert "issue" not in report.to_text() and report.to_dict()["jpeg_costs"] == []
     put(root / FIRST, jpeg(root / FIRST))
-    text = check("vtab", root, ["kitti"], progress=False).to_text()
-    assert (
-        "visinf/adapter_plus issue 3" in text
-        and "ZhangYuanhan-AI/NOAH issue 28" in text
-        and "nothing of it was measured" in text
-    )
-    assert {row["folder"] for row in check("vtab", root, ["kitti"], progress=False).to_dict()["jpeg_costs"]} == {
-        "cifar"
-    }
+    report = check("vtab", root, ["kitti"], progress=False)
+    for words in ("visinf/adapter_plus issue 3", "ZhangYuanhan-AI/NOAH issue 28", "nothing of it was measured"):
+        assert words in report.to_text()
+    assert {row["folder"] for row in report.to_dict()["jpeg_costs"]} == {"cifar"}
 
 
 def run(*words):

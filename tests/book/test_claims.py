@@ -5,18 +5,20 @@ from dataclasses import fields
 
 import pytest
 import torch
-from claim_cards import COMPARED, FIGURE_RIVALS, find, make_card, write, write_vtab
+from run_cards import find, make_card, write, write_vtab
 
 from dtl_book import claims
 from dtl_book.claims import VERDICTS, Finding, Judged, load_claims, load_verdicts
 from dtl_book.claims.accuracy import C4, C5, C6, C7, C8
 from dtl_book.claims.golden import golden_case
 from dtl_book.claims.identities import C10
-from dtl_book.experiments import SEEDS, card_path, save_card
+from dtl_book.experiments import COMPARED, SEEDS, card_path, save_card
 from dtl_book.experiments.code_digests import serving_code
 from dtl_book.paths import project_dir
 from dtl_core.data.fewshot import SETS, SHOTS
 from dtl_core.files import DamagedFile
+
+FIGURE_RIVALS = ("full", "bitfit", "vpt-deep", "lst", "adaptformer", "lora", "noah", "fact", "ssf")
 
 
 def test_every_claim_is_whole():
@@ -59,7 +61,7 @@ def test_best_wants_every_rival(tmp_path):
     assert found.verdict == "not supported" and "(-1.0 points)" in found.numbers
 
 
-@pytest.mark.parametrize("levels", [(0.99, 0.999), (0.5, 0.4)])
+@pytest.mark.parametrize("levels", [(0.99, 0.999), (0.5, 0.4)], ids=["better", "worse"])
 def test_a_stand_in_decides_nothing(tmp_path, levels):
     write_vtab(tmp_path, ["dtl", "dtl+"], "laptop", levels)
     reaches, better = find(C4, "DTL reaches", tmp_path), find(C6, "more accurate", tmp_path)

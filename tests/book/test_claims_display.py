@@ -13,14 +13,9 @@ def test_a_square_for_every_part():
     fig, sentence = draw_verdicts(ROWS)
     squares = [p for p in fig.axes[0].patches if isinstance(p, Rectangle)]
     assert len(squares) == sum(len(c.parts) for c in load_claims())
+    assert claims_frame(ROWS)["id"].tolist() == [c.id for c in load_claims()]
     for verdict in VERDICTS:
         assert f"{sum(row['verdict'] == verdict for row in ROWS)} {verdict}" in sentence
-
-
-def test_a_row_for_every_claim():
-    frame = claims_frame(ROWS)
-    assert frame["id"].tolist() == [c.id for c in load_claims()]
-    assert all(word[2:] in VERDICTS for word in frame["verdict"])
 
 
 def test_a_claim_shows_all_that_it_rests_on(capsys):

@@ -1,7 +1,7 @@
 """Claims of memory where a GPU's card is at hand: the measured bytes decide, the planned ones stand beside them."""
 
 import pytest
-from claim_cards import find
+from run_cards import find
 
 from dtl_book.claims.accuracy import C4, C5, C6, C7
 from dtl_book.claims.costs import C1, C3, PLANNED, planned

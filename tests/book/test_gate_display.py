@@ -1,29 +1,13 @@
 """The pictures and tables of notebook 04: the corner of the gate in numbers, trainings as lines, what a step holds."""
 
-import math
-
-import matplotlib.pyplot as plt
 import pytest
 import torch
+from figures import text_of
 
 from dtl_book.figures import gate
 from dtl_core import DTLConfig
 from dtl_core.csn import swish
 from dtl_core.memory import plan_training
-
-
-def text_of(figure):
-    """All letters of a figure, once it is drawn; closes it."""
-    figure.canvas.draw()
-    words = [t.get_text() for t in figure.findobj(lambda artist: hasattr(artist, "get_text")) if t.get_visible()]
-    plt.close(figure)
-    return " | ".join(words)
-
-
-@pytest.mark.parametrize("x", [1e-3, 1 / math.e, 1.0, 50.0])
-def test_lambert_w(x):
-    w = gate.lambert_w(x)
-    assert w * math.exp(w) == pytest.approx(x, rel=1e-12)
 
 
 @pytest.mark.parametrize("beta", [0.5, 10.0, 100.0])
@@ -42,17 +26,14 @@ def test_the_corner_in_numbers(beta):
     facts, fine = gate.corner_facts(beta).set_index("what"), 1e-3 / beta
     at, value = facts["at h"], facts["value"]
     gap = h.relu() - y
-    for row, found in {
-        "deepest point of the dip": y.argmin(),
-        "ReLU − swish, at most": gap[80_000:].argmax() + 80_000,
-        "largest slope": slope.argmax(),
-        "smallest slope": slope.argmin(),
-    }.items():
+    for row, curve, found in (
+        ("deepest point of the dip", y, y.argmin()),
+        ("ReLU − swish, at most", gap, gap[80_000:].argmax() + 80_000),
+        ("largest slope", slope, slope.argmax()),
+        ("smallest slope", slope, slope.argmin()),
+    ):
         assert at[row] == pytest.approx(h[found].item(), abs=fine), row
-    assert value["deepest point of the dip"] == pytest.approx(y.min().item(), rel=1e-6)
-    assert value["ReLU − swish, at most"] == pytest.approx(gap.max().item(), rel=1e-6)
-    assert value["largest slope"] == pytest.approx(slope.max().item(), abs=1e-6)
-    assert value["smallest slope"] == pytest.approx(slope.min().item(), abs=1e-6)
+        assert value[row] == pytest.approx(curve[found].item(), rel=1e-6), row
     assert value["slope there"] == pytest.approx(0, abs=1e-12)
     assert (value["slope at 0"], value["second derivative at 0"]) == (0.5, beta / 2)
 
@@ -82,7 +63,6 @@ def test_steps_are_drawn_with_a_marker_for_each_line():
     figure = gate.draw_steps(lines, "norm of up")
     drawn = figure.axes[0].lines
     assert [list(line.get_ydata()) for line in drawn] == list(lines.values())
-    assert len({(line.get_color(), line.get_marker()) for line in drawn}) == 2
     assert len({line.get_marker() for line in drawn}) == 2, "a colour never stands alone"
     words = text_of(figure)
     assert "swish" in words and "ReLU" in words and "norm of up" in words
@@ -102,8 +82,5 @@ def test_what_a_step_holds(m):
     assert held.loc["h, or its codes", "none"] > (12 - m) * one
     figure = gate.draw_held(held)
     bars = figure.axes[0].patches
-    assert len(bars) == 8 and len({bar.get_hatch() for bar in bars}) == 4
-    ends = [max(bar.get_x() + bar.get_width() for bar in bars if abs(bar.get_y() - at + 0.3) < 1e-9) for at in (0, 1)]
-    assert ends == pytest.approx([held.loc["all", mode] / 2**20 for mode in ("none", "side")])
-    words = text_of(figure)
-    assert all(part in words for part in gate.PARTS) and "none" in words and "side" in words
+    assert sum(bar.get_width() for bar in bars) == pytest.approx(held.loc["all"].sum() / 2**20)
+    assert len({bar.get_hatch() for bar in bars}) == 4 and all(part in text_of(figure) for part in gate.PARTS)

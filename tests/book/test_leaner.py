@@ -66,11 +66,7 @@ def test_the_picture_has_a_point_for_each_form(frame, tmp_path):
         assert sum(map(len, points.values())) == len(rows)
         lora = rows[rows.key == "lora"]
         assert points[METHOD_STYLES["lora"][1].lower()].tolist() == lora[["time", "MiB"]].to_numpy().tolist()
-        arrows = [t for t in ax.texts if t.arrow_patch is not None]
-        # one to checkpointing for each rival; none to side to blocks, and to a cached prefix from these two
-        assert len(arrows) == rows.key.nunique() - 1 + 4
-    path = save_trade(frame, tmp_path / "picture.png")
-    assert 5_000 < path.stat().st_size < 150_000
+    assert save_trade(frame, tmp_path / "picture.png").stat().st_size < 150_000
 
 
 @pytest.mark.parametrize("precision, taps", [("fp32", 12 * 32 * 197 * 768 * 4), ("bf16", 12 * 32 * 197 * 768 * 2)])

@@ -1,11 +1,10 @@
 """What is packed for a machine without a network. pip itself packs it, from wheels of our own: no network here either."""
 
-import os
 import subprocess
 import sys
-import zipfile
 
 import pytest
+from packages import write_wheel
 
 from dtl_book import cli
 from dtl_book.measured import pack as module
@@ -23,25 +22,15 @@ def test_the_largest_part_that_can_be_missing_goes():
 
 
 @pytest.fixture
-def shelf(tmp_path, monkeypatch):
+def shelf(tmp_path, monkeypatch, plain_pip):
     """A folder of wheels in the place of an index: all need numpy, which the machine has, and tyro needs typeguard."""
-    for name in [n for n in os.environ if n.startswith("PIP_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "wheels"))
-    (tmp_path / "wheels").mkdir()
     for name in (*ROOTS, "numpy", "typeguard"):
         needs = {"tyro": ["numpy", "typeguard>=1"], "numpy": [], "typeguard": []}.get(name, ["numpy"])
         tag = "cp312-cp312-manylinux_2_17_x86_64" if name == "ipykernel" else "py3-none-any"
-        info = f"{name}-1.0.dist-info"
-        with zipfile.ZipFile(tmp_path / "wheels" / f"{name}-1.0-{tag}.whl", "w") as wheel:
-            metadata = [f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0", *(f"Requires-Dist: {n}" for n in needs)]
-            wheel.writestr(f"{info}/METADATA", "\n".join(metadata) + "\n")
-            wheel.writestr(f"{info}/WHEEL", f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n")
-            wheel.writestr(f"{info}/RECORD", "")
-            wheel.writestr(f"{name}/__init__.py", "")
-            wheel.writestr(f"{name}-1.0.data/data/share/{name}", "x")
+        files = {f"{name}/__init__.py": "", f"{name}-1.0.data/data/share/{name}": "x"}
+        write_wheel(tmp_path / "wheels", name, "1.0", files, needs, tag)
     monkeypatch.chdir(tmp_path)
 
 

@@ -21,15 +21,15 @@ def few_rounds(monkeypatch):
     monkeypatch.setattr(timing, "ROUNDS", (3, 5))
 
 
-def chosen(specs, names):
-    return [spec for spec in specs if spec["name"] in names]
+def chosen(names):
+    return [spec for spec in memory_specs(TOY) if spec["name"] in names]
 
 
-def measured(path, specs, seconds=60.0):
+def measured(path, specs, seconds=600.0):
     return fill_card("memory", memory.MEMORY, path, CPU, TOY, time.monotonic() + seconds, specs)
 
 
-def timed(path, kinds, seconds=60.0):
+def timed(path, kinds, seconds=600.0):
     specs = [spec for spec in time_specs(CPU) if spec["kind"] in kinds]
     return fill_card("time", timing.TIME, path, CPU, TOY, time.monotonic() + seconds, specs)
 
@@ -41,17 +41,16 @@ def test_the_rows_are_in_order_of_worth_and_each_is_one(backbone):
     groups = list(dict.fromkeys(spec["group"] for spec in specs))
     assert groups[0] == "figure 1, paper's setting" and groups[-1] == "batch" and len(groups) == 7
     sizes = {(s["setting"]["backbone"], s["setting"]["image_size"]) for s in specs}
-    assert sizes == (
-        {(TOY, 32), ("toy/swin", 64)} if backbone == TOY else {(backbone, 224), ("swin_base_patch4_window7_224", 224)}
-    )
+    toys, real = {(TOY, 32), ("toy/swin", 64)}, {(backbone, 224), ("swin_base_patch4_window7_224", 224)}
+    assert sizes == (toys if backbone == TOY else real)
     first = specs[0]["setting"]
     assert (first["precision"], first["attention"], first["keep_gradients"]) == ("amp", "math", True)
     assert {s["setting"]["config"]["inject_from"] for s in specs if "config" in s["setting"]} == {0, 2, 4, 6, 8, 10}
 
 
 def test_a_step_is_measured_beside_its_plan(tmp_path, capsys):
-    path, specs = tmp_path / "memory.json", chosen(memory_specs(TOY), SOME)
-    measured(path, specs)
+    path = tmp_path / "memory.json"
+    measured(path, chosen(SOME))
     card = load_card(path)
     fused, half = card["rows"]
     assert fused["planned_bytes"] == fused["allocated_bytes"] and fused["ratio"] == fused["ratio_without_left"] == 1
@@ -67,21 +66,8 @@ def test_a_step_is_measured_beside_its_plan(tmp_path, capsys):
 def test_a_row_with_another_first_injection_is_the_config_that_it_says(tmp_path):
     specs = [s for s in memory_specs(TOY) if s["name"].startswith("first injection: DTL, M = 2")]
     specs[0]["setting"] |= {"precision": "fp32", "attention": "fused"}
-    card = measured(tmp_path / "memory.json", specs)
-    assert card["rows"][0]["ratio"] == 1 and card["rows"][0]["setting"]["config"]["inject_from"] == 2
-
-
-def test_a_measured_row_is_not_measured_again(tmp_path, monkeypatch):
-    path, specs = tmp_path / "memory.json", chosen(memory_specs(TOY), SOME)
-    measured(path, chosen(specs, SOME[:1]))
-    calls = []
-    monkeypatch.setattr(memory, "_peaks", lambda method, *_: calls.append(method) or (1000, None))
-    card = measured(path, specs)
-    assert calls == ["lora", "lora"], "the tiny first step, and the row that was missing"
-    assert card["rows"][1]["allocated_bytes"] == 1000
-    calls.clear()
-    measured(path, specs)
-    assert calls == []
+    (row,) = measured(tmp_path / "memory.json", specs)["rows"]
+    assert row["ratio"] == 1 and row["setting"]["config"]["inject_from"] == 2
 
 
 def test_the_summary_has_the_worst_of_each_group():
@@ -92,9 +78,6 @@ def test_the_summary_has_the_worst_of_each_group():
     found = summarize([*rows, {"name": "e", "group": "y", "status": "failed"}])
     assert (found["x"]["median"], found["x"]["worst"], found["x"]["worst_row"]) == (0.02, 0.1, "b")
     assert (found["all"]["rows"], found["all"]["worst_row"], found["y"]["rows"]) == (4, "d", 1)
-
-
-# --- time
 
 
 def test_kinds_are_timed_side_by_side(tmp_path):
@@ -131,22 +114,10 @@ def test_a_kind_that_fails_is_left_out_of_the_rounds(tmp_path, monkeypatch):
     card = timed(tmp_path / "time.json", kinds)
     assert made == ["dtl", "bitfit"], "what is missing, beside the plain DTL"
     assert [row["kind"] for row in card["rows"] if row["status"] == "measured"] == [PLAIN, "LoRA (ours)", "BitFit"]
-
-
-def test_without_the_plain_dtl_there_is_no_ratio(tmp_path, monkeypatch):
-    def breaks(kind, shape):
-        raise RuntimeError("a planted failure")
-
-    monkeypatch.setattr(timing, "_model", breaks)
-    card = timed(tmp_path / "time.json", (PLAIN, "BitFit"))
+    monkeypatch.setattr(timing, "_model", lambda *_: 1 / 0)
+    card = timed(tmp_path / "other.json", (PLAIN, "BitFit"))
     assert [row["status"] for row in card["rows"]] == ["failed", "failed"]
-    assert "which all are compared with" in card["rows"][1]["error"]
-
-
-def test_few_seconds_are_named_as_such(tmp_path):
-    card = timed(tmp_path / "time.json", (PLAIN, "BitFit", COMPILED), seconds=0.2)
-    assert card["rows"] == [] and len(card["not_run"]) == 3
-    assert {n["reason"].split(" for ")[0] for n in card["not_run"]} == {"the budget has no room", "the budget was over"}
+    assert "which all are compared with" in card["rows"][1]["error"], "without the plain DTL there is no ratio"
 
 
 def test_models_that_do_not_fit_together_are_timed_in_groups(tmp_path, monkeypatch):
@@ -163,11 +134,14 @@ def test_models_that_do_not_fit_together_are_timed_in_groups(tmp_path, monkeypat
     assert [row["status"] for row in card["rows"]] == ["measured"] * 3
 
 
-def test_without_peft_its_rows_are_named(tmp_path, monkeypatch):
+def test_without_peft_or_seconds_the_rows_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr(timing, "find_spec", lambda name: None)
     card = timed(tmp_path / "time.json", (PLAIN, "LoRA (peft)"))
     assert [row["kind"] for row in card["rows"]] == [PLAIN]
     assert card["not_run"] == [{"name": "fp32: LoRA (peft)", "reason": "peft is not installed: pip install peft"}]
+    card = timed(tmp_path / "short.json", (PLAIN, "BitFit", COMPILED), seconds=0.2)
+    assert card["rows"] == [] and len(card["not_run"]) == 3
+    assert {n["reason"].split(" for ")[0] for n in card["not_run"]} == {"the budget has no room", "the budget was over"}
 
 
 @pytest.mark.parametrize("precision", ["amp", "amp-bf16"])

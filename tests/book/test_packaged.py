@@ -27,32 +27,21 @@ def test_damaged_onnx_file_is_named(tmp_path):
 
 
 def test_onnx_file_of_another_model_is_refused(tmp_path):
-    weight = numpy_helper.from_array(np.zeros((2, 2), np.float32), "w")
-    value = onnx.helper.make_tensor_value_info
-    graph = onnx.helper.make_graph(
-        [onnx.helper.make_node("MatMul", ["x", "w"], ["y"], name="/only/MatMul")],
-        "another",
-        [value("x", onnx.TensorProto.FLOAT, [1, 2])],
-        [value("y", onnx.TensorProto.FLOAT, [1, 2])],
-        [weight],
-    )
+    value, weight = onnx.helper.make_tensor_value_info, numpy_helper.from_array(np.zeros((2, 2), np.float32), "w")
+    given, found = (value(name, onnx.TensorProto.FLOAT, [1, 2]) for name in "xy")
+    node = onnx.helper.make_node("MatMul", ["x", "w"], ["y"], name="/only/MatMul")
+    graph = onnx.helper.make_graph([node], "another", [given], [found], [weight])
     onnx.save(onnx.helper.make_model(graph), tmp_path / "another.onnx")
     with pytest.raises(DamagedFile, match="another.onnx is not the ONNX file"):
         state_dict_from_onnx(tmp_path / "another.onnx")
 
 
-needs_vit = [
-    pytest.mark.packaged,
-    pytest.mark.skipif(
-        not paths.packaged_vit_weights().is_file() or not (source("vit").folder / VIT_ONNX).is_file(),
-        reason="the packaged ViT was not fetched: run `dtl data fetch`",
-    ),
-]
-
-
+@pytest.mark.packaged
+@pytest.mark.skipif(
+    not paths.packaged_vit_weights().is_file() or not (source("vit").folder / VIT_ONNX).is_file(),
+    reason="the packaged ViT was not fetched: run `dtl data fetch`",
+)
 class TestFetched:
-    pytestmark = needs_vit
-
     @pytest.fixture(scope="class")
     def onnx_path(self):
         return source("vit").folder / VIT_ONNX
@@ -61,13 +50,10 @@ class TestFetched:
     def state(self):
         return load_file(paths.packaged_vit_weights())
 
-    def test_loads_strictly_at_the_native_grid(self, state):
-        assert len(state) == 174
-        assert state["pos_embed"].shape == (1, 1 + 37 * 37, 384)
-        model = timm.create_model(TIMM_NAME, pretrained=False, num_classes=0)
-        model.load_state_dict(state, strict=True)
-
-    def test_metadata_names_its_source(self, onnx_path):
+    def test_it_is_whole_and_names_its_source(self, state, onnx_path):
+        assert len(state) == 174 and state["pos_embed"].shape == (1, 1 + 37 * 37, 384)
+        again = state_dict_from_onnx(onnx_path)
+        assert again.keys() == state.keys() and all(torch.equal(again[name], state[name]) for name in state)
         with safe_open(paths.packaged_vit_weights(), framework="pt") as file:
             metadata = file.metadata()
         assert metadata["onnx_sha256"] == sha256_of(onnx_path)
@@ -88,14 +74,10 @@ class TestFetched:
         model = timm.create_model(TIMM_NAME, pretrained=False, num_classes=0, img_size=224).eval()
         positions = resample_abs_pos_embed(state["pos_embed"], (16, 16), (37, 37), 1, antialias=False)
         model.load_state_dict({**state, "pos_embed": positions}, strict=True)
-        with torch.no_grad():
-            tokens = model.forward_features(images)
-        assert tokens.shape == (2, 257, 384) and tokens.abs().mean() > 0.1
-        np.testing.assert_allclose(tokens.numpy(), expected, rtol=0, atol=1e-4)
-
-        loaded = load_backbone("packaged/vit-s14", image_size=224)
-        with torch.no_grad():
-            np.testing.assert_allclose(loaded.forward_features(images).numpy(), expected, rtol=0, atol=1e-4)
+        assert expected.shape == (2, 257, 384) and np.abs(expected).mean() > 0.1
+        for vit in (model, load_backbone("packaged/vit-s14", image_size=224)):
+            with torch.no_grad():
+                np.testing.assert_allclose(vit.forward_features(images).numpy(), expected, rtol=0, atol=1e-4)
 
     def test_positions_at_98_px_follow_the_same_resampling(self, state):
         model = load_backbone("packaged/vit-s14", image_size=98)
@@ -103,8 +85,3 @@ class TestFetched:
         with_antialiasing = resample_abs_pos_embed(state["pos_embed"], (7, 7), (37, 37), 1, antialias=True)
         assert torch.equal(model.pos_embed.detach(), expected)
         assert not torch.allclose(expected, with_antialiasing, atol=1e-3)
-
-    def test_conversion_is_repeatable(self, state, onnx_path):
-        again = state_dict_from_onnx(onnx_path)
-        assert again.keys() == state.keys()
-        assert all(torch.equal(again[name], state[name]) for name in state)

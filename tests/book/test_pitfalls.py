@@ -1,29 +1,19 @@
 """The field's pitfalls as switches: each changes what it says, and nothing else."""
 
-import numpy as np
 import pytest
 import torch
-from asked import prepare, run
-from PIL import Image
+from asked import prepare
 
 from dtl_book.experiments import Pitfalls
-from dtl_book.experiments.pitfalls import ThroughJpeg
 from dtl_book.predict import predict
-from dtl_book.standins import build_suite
 from dtl_core import DTL, load_backbone
 from dtl_core.data import eval_transform, open_rgb
 from dtl_core.serving import MultiTask
-from dtl_core.training.checkpoint import Checkpoint
 
 
-@pytest.fixture(scope="module", autouse=True)
-def built(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        root = tmp_path_factory.mktemp("suite")
-        patch.setenv("DTL_DATA", str(root / "data"))
-        patch.setenv("DTL_CACHE", str(root / "cache"))
-        build_suite("smoke", tasks=("shape_location",))
-        yield
+@pytest.fixture(autouse=True)
+def own_place(place):
+    """Data, cache and results of the tests' own."""
 
 
 def first_image(**switches):
@@ -56,13 +46,6 @@ def test_jpeg_loses_a_little_and_is_the_same_each_time():
     assert (worse - plain).abs().mean() > (lossy - plain).abs().mean()
 
 
-def test_through_jpeg_is_pillows_own():
-    pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
-    seen = []
-    ThroughJpeg(seen.append, 75)(Image.fromarray(pixels))
-    assert seen[0].mode == "RGB" and seen[0].size == (16, 16) and not np.array_equal(np.asarray(seen[0]), pixels)
-
-
 def test_readout_and_weights():
     ready, _ = first_image(readout="cls")
     assert ready.model.readout == "cls"
@@ -70,36 +53,6 @@ def test_readout_and_weights():
         prepare("dtl", "shape_location", profile="smoke", pitfalls=Pitfalls(readout="cls"))
     with pytest.raises(Exception, match="no/such"):
         first_image(weights="no/such-model")
-
-
-def test_the_card_says_what_was_switched():
-    quiet = dict(profile="smoke", progress=False, lr=1e-2)
-    card, _ = run("linear", "shape_location", pitfalls=Pitfalls(normalisation="half", jpeg=75), **quiet)
-    assert card.switches == {"normalisation": "half", "jpeg": 75}
-    assert run("linear", "shape_location", **quiet)[0].switches == {}
-
-
-def test_a_killed_run_is_not_continued_by_one_with_other_switches(monkeypatch):
-    write, epochs = Checkpoint.write, []
-
-    def stop(self, rows):
-        write(self, rows)
-        raise KeyboardInterrupt
-
-    def note(self, rows):
-        epochs.append(len(rows))
-        write(self, rows)
-
-    quiet = dict(profile="smoke", progress=False, lr=3e-3)
-    monkeypatch.setattr(Checkpoint, "write", stop)
-    for options in (dict(pitfalls=Pitfalls(jpeg=30)), dict(backbone_dtype="bfloat16")):
-        with pytest.raises(KeyboardInterrupt):
-            run("linear", "shape_location", **quiet, **options)
-    monkeypatch.setattr(Checkpoint, "write", note)
-    run("linear", "shape_location", **quiet)
-    assert epochs == [1, 2], "from the start"
-    run("linear", "shape_location", **quiet, pitfalls=Pitfalls(jpeg=30))
-    assert epochs == [1, 2, 2], "its own it continues"
 
 
 def test_an_adapter_carries_the_normalisation_it_was_trained_with(tmp_path):

@@ -1,4 +1,4 @@
-"""The drawn tasks: the label can be read off the picture, and the pictures are shaded as they should be."""
+"""The drawn tasks: the label can be read off the picture."""
 
 import numpy as np
 import pytest
@@ -28,16 +28,6 @@ def test_location_label_is_the_column_of_the_centroid(size):
             assert abs((x - 0.2) / 0.6 * 16 - (label + 0.5)) < 0.45
 
 
-@pytest.mark.parametrize("shape", [*rendered.LOCATION_SHAPES, *rendered.ORIENTATION_SHAPES])
-def test_shapes_lie_in_the_unit_disc_and_are_drawn_whole(shape):
-    line = np.linspace(-1.5, 1.5, 601)
-    x, y = np.meshgrid(line, line)
-    assert np.hypot(x, y)[shape(x, y)].max() <= 1
-    area = shape(x, y).mean() * 3**2  # in the shape's own units
-    drawn = rendered.draw(shape, (0.5, 0.5), 0.3, 0.7, 112)[:, :, 0].mean() / 255
-    assert drawn == pytest.approx(area * 0.3**2, rel=0.02)
-
-
 @pytest.mark.parametrize("shape", rendered.ORIENTATION_SHAPES)
 def test_angle_turns_counter_clockwise_and_no_two_bins_look_alike(shape):
     upright = rendered.draw(shape, (0.5, 0.5), 0.35, 0.0, 112)
@@ -49,12 +39,6 @@ def test_angle_turns_counter_clockwise_and_no_two_bins_look_alike(shape):
     for k in range(1, 16):
         overlap = np.minimum(turns[0], turns[k]).sum() / area
         assert overlap < 0.93, f"a turn by {k} bins looks the same"
-
-
-def test_edges_are_smooth():
-    image = rendered.shape_location(3, rng(), 112)[:, :, 0]
-    grey = (image > 0) & (image < 255)
-    assert len(np.unique(image)) > 10 and 0.02 < grey.sum() / (image > 0).sum() < 0.6
 
 
 def inside(solid, points):
@@ -91,16 +75,6 @@ def test_rays_meet_solids_where_marching_along_them_does(kind):
     distance, index = primary([solid], eye, rays)
     clear = np.abs(far - near) > 0.02  # away from grazing rays
     assert np.array_equal((index == 0)[clear], (near < far)[clear])
-    surface = (eye + rays * np.where(index == 0, distance, 0))[:, index == 0].astype(float)
-    normals = solid.normal(surface.astype(np.float32))
-    assert np.allclose(np.linalg.norm(normals, axis=0), 1, atol=1e-4)
-    # away from the rounded edges the normal is the direction in which one leaves the solid soonest
-    outward = surface + 0.02 * normals
-    assert not inside(solid, outward).any() and inside(solid, surface - 0.02 * normals).all()
-    plain = {"sphere": 3, "cube": 1, "cylinder": 2}[kind]  # coordinates that take part in a normal off the edges
-    local = solid.turned(normals)
-    flat = np.sort(np.abs(local), axis=0)[: 3 - plain]
-    assert (np.abs(flat) < 1e-4).all(axis=0).mean() > 0.6
     assert (distance[index == -2] == FAR).all()
 
 
@@ -123,55 +97,3 @@ def test_distance_label_is_the_bin_of_the_nearest_depth():
         depths = [(s.centre - camera.eye) @ forward / np.linalg.norm(forward) for s in solids]
         low, high = (-np.inf, *scenes.EDGES)[label], (*scenes.EDGES, np.inf)[label]
         assert low <= min(depths) < high
-
-
-def test_distance_bins_are_even_over_free_layouts():
-    generator, bins = rng(3), []
-    while len(bins) < 600:
-        camera = scenes._Camera(np.array(scenes.EYE) + generator.uniform(-0.5, 0.5, size=3))
-        solids = scenes._layout(int(generator.choice(scenes.COUNTS)), camera, generator)
-        if solids:
-            bins.append(scenes.distance_bin(min(map(camera.depth, solids))))
-    share = np.bincount(bins, minlength=6) / len(bins)
-    assert share.min() > 0.10 and share.max() < 0.24
-
-
-def linear(image):
-    return (image.astype(float) / 255).mean(axis=2) ** 2.2
-
-
-def test_objects_throw_shadows_away_from_the_key_lamp_and_have_a_lit_side():
-    camera = scenes._Camera(np.array(scenes.EYE))
-    ball = Solid("sphere", 0.7, 0.0, 0.0, 0.0, (0.5, 0.5, 0.5), False)
-    with_ball, without = (linear(scenes.render(s, camera, rng(0), 96)) for s in ([ball], []))
-
-    def at(x, y, z):
-        """Mean over 3 x 3 pixels about the picture of a point."""
-        to = np.array([x, y, z]) - camera.eye
-        depth = to @ camera.forward * scenes.FIELD
-        column = round((to @ camera.right / depth + 1) / 2 * 96 - 0.5)
-        row = round((1 - to @ camera.up / depth) / 2 * 96 - 0.5)
-        return np.s_[row - 1 : row + 2, column - 1 : column + 2]
-
-    key = np.array(scenes.LAMPS[0].place)
-    away = -key[:2] / np.hypot(*key[:2])
-    shadow = at(*(1.1 * away), 0)
-    open_floor = at(*(-2.2 * away), 0)
-    assert with_ball[shadow].mean() < 0.75 * without[shadow].mean()
-    assert with_ball[open_floor].mean() == pytest.approx(without[open_floor].mean(), rel=0.05)
-    side = 0.45 * np.append(away, 0)
-    lit, dark = at(*([0, 0, 1.1] - side)), at(*([0, 0, 0.5] + side))
-    assert with_ball[lit].mean() > 1.5 * with_ball[dark].mean()
-
-
-def test_metal_mirrors_its_surroundings():
-    camera = scenes._Camera(np.array(scenes.EYE))
-    beside = Solid("cube", 0.7, *(1.4 * camera.right[:2]), 0.3, (0.9, 0.05, 0.05), False)
-    matt, metal = (Solid("sphere", 0.7, 0.0, 0.0, 0.0, (0.8, 0.8, 0.8), m) for m in (False, True))
-    red = []
-    for ball in (matt, metal):
-        image = scenes.render([ball, beside], camera, rng(0), 112).astype(float)
-        _, index = primary([ball, beside], camera.eye[:, None], camera.rays(112))
-        on_ball = image[index.reshape(112, 112) == 0]
-        red.append((on_ball[:, 0] - on_ball[:, 2] > 25).sum())
-    assert red[0] == 0 and red[1] >= 10

@@ -3,18 +3,14 @@
 import json
 from dataclasses import MISSING, asdict, fields
 
-import pandas as pd
 import pytest
 from run_cards import CARD, put
 
 from dtl_book.experiments import COMPARED, RunCard
 from dtl_book.paths import CHECKOUT
-from dtl_book.standins import TASKS
 from dtl_book.tables import results_markdown, results_table
-from dtl_book.tables.benchmarks import both_means, groups_of, means_by_seed, not_whole
+from dtl_book.tables.benchmarks import groups_of, not_whole
 from dtl_book.tables.results_page import MARKS, write_results
-
-ACCURACIES = dict(zip(TASKS, (0.9, 0.6, 0.1, 0.2, 0.3, 0.4), strict=True))
 
 
 def put_all(root, method, accuracies=None, seeds=(0, 1, 2), profile="laptop"):
@@ -51,15 +47,6 @@ def test_what_is_missing_is_said(tmp_path):
     assert "Not whole" not in text and not_whole("laptop", root=tmp_path) == ""
 
 
-def test_both_means_stand_under_their_own_names(tmp_path):
-    put_all(tmp_path, "dtl", ACCURACIES)
-    head, _, dtl, *_ = results_markdown("laptop", root=tmp_path).split("\n")
-    assert head.endswith("| mean of groups | mean of 6 tasks |")
-    assert dtl.endswith(f"| {(90 + 60 + 25) / 3:.1f} ± 0.0 | {250 / 6:.1f} ± 0.0 |")
-    (means,) = means_by_seed("laptop", root=tmp_path).values()
-    assert means.iloc[0].round(6).tolist() == [90, 60, 25, round(175 / 3, 6), round(250 / 6, 6)]
-
-
 def test_the_paper_profile_has_the_official_19_under_their_folders(tmp_path):
     groups = groups_of("paper")
     assert {g: len(tasks) for g, tasks in groups.items()} == {"natural": 7, "specialized": 4, "structured": 8}
@@ -75,14 +62,6 @@ def test_the_paper_profile_has_the_official_19_under_their_folders(tmp_path):
     put(tmp_path, profile="paper", task="cifar")
     with pytest.raises(ValueError, match="dtl, seed 0 is recorded twice, as the task cifar and as cifar_100"):
         results_markdown("paper", root=tmp_path)
-
-
-def test_a_missing_task_has_no_mean():
-    scores = pd.DataFrame([ACCURACIES, ACCURACIES])
-    scores.loc[1, "elpv"] = float("nan")
-    means = both_means(scores, groups_of("laptop"))
-    assert means.loc[0].notna().all() and means.loc[1, "natural"] == 0.9
-    assert means.loc[1, ["specialized", "mean of groups", "mean of 6 tasks"]].isna().all()
 
 
 def test_the_note_says_what_was_chosen_and_from_what(tmp_path):

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from serve import task_of, toy
+from serve import images_of, task_of, toy
 
 from dtl_book.figures import serving as pictures
 from dtl_book.paths import project_dir
@@ -18,20 +18,13 @@ def made_up(root, tasks=(1, 2, 19)):
     rows = []
     for kind in (serving.SERVER, serving.KNOWN, serving.SEPARATE, serving.LORA, serving.FULL):
         for t in tasks:
-            row = {
-                "kind": kind,
-                "tasks": t,
-                "seconds": 1.0,
-                "ratio": 0.3 + t / 100,
-                "low": 0.2,
-                "high": 0.9,
-                "cpu_ratio": 0.44,
-                "cpu_low": 0.43,
-                "cpu_high": 0.45,
-            }
+            times = dict(
+                seconds=1.0, ratio=0.3 + t / 100, low=0.2, high=0.9, cpu_ratio=0.44, cpu_low=0.43, cpu_high=0.45
+            )
             count = {serving.KNOWN: None, serving.SERVER: 7 + 5 * t}.get(kind, 12 * t)
             size = 2**20 * (300 * t if kind == serving.FULL else 300 + t)
-            rows.append({**row, "multiply_adds": count, "weight_bytes": size, "peak_bytes": 2**21})
+            counts = dict(multiply_adds=count, weight_bytes=size, peak_bytes=2**21)
+            rows.append({"kind": kind, "tasks": t, **times, **counts})
     card = {
         "setting": {"backbone": "a_vit", "image_size": 224, "batch_size": 1, "classes": 10, "chunk": 16, "threads": 2, "rounds": 3, "tasks": list(tasks)},
         "rows": rows, "chunks": [{"chunk": 1, "cpu_ratio": 1.2}, {"chunk": 16, "cpu_ratio": 1.0}], "where": {"prefix": 0.1, "suffix": 0.85, "beside": 0.05}, "blocks": 12, "inject_from": 6,
@@ -67,9 +60,7 @@ def test_tables_and_pictures_of_a_card(tmp_path):
     for ax, last in zip(figure.axes, (0.49, 0.44), strict=True):
         lines = {line.get_label(): line.get_ydata() for line in ax.get_lines()}
         assert list(lines["MultiTask, by arithmetic"]) == pytest.approx([1, 17 / 24, 102 / 228])
-        assert ax.containers[0].get_label() == "MultiTask" and ax.containers[0][0].get_ydata()[-1] == pytest.approx(
-            last
-        )
+        assert ax.containers[0][0].get_ydata()[-1] == pytest.approx(last)
     table = pictures.latency_table(tmp_path)
     assert table["time"].tolist() == pytest.approx([0.49] * 5) and table["weights (MiB)"].tolist() == [319] * 4 + [5700]
     assert table["MACs (G)"].isna().tolist() == [False, True, False, False, False]
@@ -84,8 +75,6 @@ def test_nothing_recorded_is_said(tmp_path):
 
 
 def test_rows_through_the_blocks():
-    from serve import images_of
-
     backbone = toy("toy/vit")
     server = MultiTask(backbone, {str(i): task_of(backbone, (2, 0, 6, 0), seed=i) for i in range(3)})
     images = images_of(backbone, 2)

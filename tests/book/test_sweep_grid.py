@@ -10,10 +10,9 @@ import torch
 from asked import prepare
 from victims import planted
 
-from dtl_book.experiments import CannotFit, Grid, Run, execution
-from dtl_book.experiments.profiles import get_profile
+from dtl_book.experiments import CannotFit, Grid, Pitfalls, Run, execution
 from dtl_book.standins import build_suite
-from dtl_book.sweep import sweep_grid, tasks_of
+from dtl_book.sweep import sweep_grid
 from dtl_book.sweep.report import survey
 
 TASK = "shape_location"
@@ -52,60 +51,36 @@ def test_a_grid_chooses_its_learning_rates_and_sums_up(place, capsys):
     assert "pre-flight" not in capsys.readouterr().out, "nothing is missing, so no cluster is asked for"
 
 
-def test_a_grid_in_two_processes_is_the_grid_in_one(place, capsys, monkeypatch):
-    cards = {}
-    for workers in (2, 0):
-        monkeypatch.setenv("DTL_RESULTS", str(place / f"results-{workers}"))
-        found = swept([TASK], ["linear"], [0, 1], profile="smoke", epochs=3, workers=workers)
-        out = capsys.readouterr().out
-        assert out.startswith(f"pre-flight: 2 runs, {workers or 1} at a time")
-        assert ("for each of the 2 runs that share it" in out) == (workers == 2)
-        cards[workers] = [(r.card.seed, r.card.accuracy, pytest.approx(r.card.loss, rel=1e-5)) for r in found]
-    assert cards[2] == cards[0]
-
-
-def test_a_grid_chooses_drop_path_with_the_learning_rate(place, capsys, monkeypatch):
-    grid = dict(profile="smoke", epochs=3)
-    results = swept([TASK], ["linear", "dtl+"], [0, 1], [1e-3, 3e-2], [0.0, 0.4], **grid)
+def test_a_grid_chooses_drop_path_with_the_learning_rate(place, capsys):
+    results = swept([TASK], ["linear", "dtl+"], [0, 1], [1e-3, 3e-2], [0.0, 0.4], profile="smoke", epochs=3)
     out = capsys.readouterr().out
     tried = {(r.card.lr, r.card.recipe["drop_path"]): r for r in results[:-4] if r.run.method == "dtl+"}
     assert tried.keys() == {(lr, drop) for lr in (1e-3, 3e-2) for drop in (0.0, 0.4)}
-    assert {r.run.card().name for r in tried.values()} == {
-        f"select-dtl+-lr{lr}-dp{drop}-seed0.json" for lr in ("0.001", "0.03") for drop in ("0", "0.4")
-    }
     best = max(tried, key=lambda pair: (tried[pair].card.accuracy, -pair[0], -pair[1]))
     finals = {m: [r.card for r in results[-4:] if r.run.method == m] for m in ("linear", "dtl+")}
     assert {(c.lr, c.recipe["drop_path"]) for c in finals["dtl+"]} == {best}
     assert {c.recipe["drop_path"] for c in finals["linear"]} == {0.0}, "a rival runs without"
-    assert {r.run.card().name for r in results if r.run.method == "linear"} == {
-        "select-linear-lr0.001-seed0.json", "select-linear-lr0.03-seed0.json", "linear-seed0.json", "linear-seed1.json",
-    }  # fmt: skip
     assert all((r.card.cache is None) == (r.card.recipe["drop_path"] > 0) for r in results), "not exact, so not stored"
     assert tried[3e-2, 0.4].card.epochs != tried[3e-2, 0.0].card.epochs
     assert "choosing learning rates and drop paths on validation images" in out
     assert "dtl+ with drop path" in out and "lr 0.03, drop path 0.4: accuracy" in out
     written = pd.read_csv(place / "results" / "smoke" / "vtab-1k" / "sweep.csv")
     assert set(written["drop_path"][written["purpose"] == "select"]) == {0.0, 0.4}
-    monkeypatch.setattr(execution, "execute", lambda *_, **__: 1 / 0)
-    assert {r.tries for r in swept([TASK], ["linear", "dtl+"], [0, 1], [1e-3, 3e-2], [0.0, 0.4], **grid)} == {0}
 
 
-@pytest.mark.parametrize("rates, name", [([], "select-dtl-dp0.4-seed0"), ([1e-2], "select-dtl-lr0.01-dp0.4-seed0")])
-def test_drop_path_can_be_chosen_alone(rates, name, place):
-    results = swept([TASK], ["dtl"], [0], rates, [0.0, 0.4], profile="smoke", epochs=1)
+def test_drop_path_can_be_chosen_alone_or_given(place):
+    results = swept([TASK], ["dtl"], [0], [], [0.0, 0.4], profile="smoke", epochs=1)
     assert [r.run.purpose for r in results] == ["select", "select", "final"]
-    assert name in {r.run.card().stem for r in results} and len({r.card.lr for r in results}) == 1
-
-
-def test_one_drop_path_is_that_one_for_all_and_a_card_with_another_is_not_taken(place):
-    (result,) = swept([TASK], ["dtl"], [0], [], [0.4], profile="smoke", epochs=1)
-    assert (result.run.purpose, result.card.recipe["drop_path"], result.run.card().stem) == ("final", 0.4, "dtl-seed0")
+    assert "select-dtl-dp0.4-seed0" in {r.run.card().stem for r in results} and len({r.card.lr for r in results}) == 1
+    (result,) = swept([TASK], ["dtl"], [1], [], [0.4], profile="smoke", epochs=1)
+    assert (result.run.purpose, result.card.recipe["drop_path"], result.run.card().stem) == ("final", 0.4, "dtl-seed1")
     with pytest.raises(ValueError, match=r"drop_path 0.4, not 0.2: move it away"):
-        swept([TASK], ["dtl"], [0], [], [0.2], profile="smoke", epochs=1)
+        swept([TASK], ["dtl"], [1], [], [0.2], profile="smoke", epochs=1)
 
 
 def test_different_runs_share_no_checkpoint(place):
     asked = [{}, {"drop_path": 0.1}, {"drop_path": 0.2}, {"lr": 1e-3}, {"epochs": 3}, {"backbone_dtype": "bfloat16"}]
+    asked += [{"pitfalls": Pitfalls(jpeg=30)}, {"pitfalls": Pitfalls(jpeg=75)}]
     assert len({Run(TASK, "dtl", profile="smoke", **a).checkpoint for a in asked}) == len(asked)
 
 
@@ -115,8 +90,6 @@ def test_drop_path_reaches_the_frozen_blocks_of_dtl_and_no_other_method(place):
     image = torch.stack([ready.data.train[0][0]] * 8)
     logits = ready.model.train()(image)
     assert not torch.equal(logits[0], logits[1]), "each image loses other blocks"
-    logits = ready.model.eval()(image)
-    torch.testing.assert_close(logits[0], logits[1])
     with pytest.raises(ValueError, match="drop_path is 0.3, and lora takes none"):
         prepare("lora", TASK, profile="smoke", drop_path=0.3)
     assert prepare("lora", TASK, profile="smoke", drop_path=0.0).recipe.drop_path == 0
@@ -167,10 +140,8 @@ def test_the_other_benchmarks_are_swept_and_surveyed_too(benchmark, grid, place,
 def test_a_failed_choice_has_no_final_runs(place, capsys, monkeypatch):
     monkeypatch.setattr(execution, "execute", planted(execution.execute))
     results = swept([TASK], ["lora", "linear"], [0], [1e-3, 1e-2], profile="smoke", retries=0)
-    assert [(r.run.method, r.run.purpose, r.card is None) for r in results] == [
-        ("lora", "select", True), ("lora", "select", True), ("linear", "select", False), ("linear", "select", False),
-        ("linear", "final", False),
-    ]  # fmt: skip
+    ran = [(r.run.method, r.run.purpose, r.card is None) for r in results]
+    assert ran == 2 * [("lora", "select", True)] + 2 * [("linear", "select", False)] + [("linear", "final", False)]
     out = capsys.readouterr().out
     assert f"no final runs of lora on {TASK}" in out and out.count("failed: lora on") == 4
     written = pd.read_csv(place / "results" / "smoke" / "vtab-1k" / "sweep.csv")
@@ -203,9 +174,3 @@ def test_mistakes_are_told_before_a_run(change, message, place):
     with pytest.raises((ValueError, RuntimeError), match=message):
         swept(**{"tasks": [TASK], "methods": ["linear"], "seeds": [0], "profile": "smoke", **change})
     assert not (place / "results").exists()
-
-
-def test_the_tasks_of_a_profile():
-    paper = tasks_of(get_profile("paper"))
-    assert len(paper) == 19 and {"cifar", "oxford_iiit_pet", "smallnorb_ele"} <= set(paper)
-    assert TASK in tasks_of(get_profile("smoke")) and set(paper).isdisjoint(tasks_of(get_profile("laptop")))

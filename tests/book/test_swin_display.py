@@ -1,37 +1,13 @@
-"""The pictures and counts of notebook 07, and a Swin's side network on several devices."""
+"""The pictures and counts of notebook 07."""
 
-import matplotlib.pyplot as plt
 import pytest
 import torch
-import torch.distributed as dist
-from torch.nn import functional as F
-from torch.nn.parallel import DistributedDataParallel
+from figures import text_of
 
-from dtl_book.figures.swin import (
-    GATE,
-    STAGES,
-    WIDTHS,
-    by_stage,
-    draw_bytes,
-    draw_moved,
-    draw_peaks,
-    draw_side_states,
-    draw_stages,
-    side_counts,
-    side_network,
-)
+from dtl_book.figures import swin
 from dtl_core import DTL, DTLConfig, load_backbone
 from dtl_core.blocks import blocks_of
-from dtl_core.csn import DepthwiseConv
 from dtl_core.memory import MIB, plan_training
-
-
-def text_of(figure):
-    """All letters of a figure, once it is drawn; closes it."""
-    figure.canvas.draw()
-    words = [t.get_text() for t in figure.findobj(lambda artist: hasattr(artist, "get_text")) if t.get_visible()]
-    plt.close(figure)
-    return " | ".join(words)
 
 
 def heights(ax):
@@ -42,8 +18,8 @@ def heights(ax):
 def test_stages_and_widths_are_those_of_a_swin_b():
     with torch.device("meta"):
         steps = blocks_of(load_backbone("swin_base_patch4_window7_224", pretrained=False))
-    assert steps.stages == STAGES and steps.widths == WIDTHS
-    assert blocks_of(load_backbone("toy/swin")).stages == STAGES
+    assert steps.stages == swin.STAGES and steps.widths == swin.WIDTHS
+    assert blocks_of(load_backbone("toy/swin")).stages == swin.STAGES
 
 
 @pytest.mark.parametrize("m, kernel", [(0, 0), (3, 5), (14, 0), (14, 5), (22, 5)])
@@ -51,76 +27,49 @@ def test_counts_agree_with_a_model(m, kernel):
     with torch.device("meta"):
         backbone = load_backbone("swin_base_patch4_window7_224", pretrained=False)
         model = DTL(backbone, 2, DTLConfig(rank=4, inject_from=m, dwconv_kernel=kernel))
-    counts = side_counts(m, kernel).set_index("what")["count"]
+    counts = swin.side_counts(m, kernel).set_index("what")["count"]
     assert counts["side parameters of a Swin-B"] == sum(p.numel() for p in model.csn.parameters())
     assert counts["low-rank maps that reach an injection"] == len(model.csn.maps)
     assert counts["injections"] + counts["blocks that compute exactly what they computed before"] == 25
 
 
 def test_counts_of_the_paper():
-    assert sum(p.numel() for p in side_network(14).parameters()) == 90_112
-    assert sum(p.numel() for p in side_network(14, kernel=5).parameters()) == 138_112 - 9_600
-    assert list(side_network(14, tap_from=4).maps) == list(side_network(14).maps)
+    assert sum(p.numel() for p in swin.side_network(14).parameters()) == 90_112
+    assert sum(p.numel() for p in swin.side_network(14, kernel=5).parameters()) == 138_112 - 9_600
+    assert list(swin.side_network(14, tap_from=4).maps) == list(swin.side_network(14).maps)
     for m in (-1, 24):
         with pytest.raises(ValueError, match="choose a block from 0 to 23"):
-            side_network(m)
+            swin.side_network(m)
     with pytest.raises(ValueError, match="choose a block from 4 to 23"):
-        side_network(3, tap_from=4)
+        swin.side_network(3, tap_from=4)
 
 
 @pytest.mark.parametrize("m", [0, 14, 22])
 def test_side_states_start_again_at_each_stage(m):
-    fig = draw_side_states(m)
-    drawn, csn = heights(fig.axes[0]), side_network(m)
+    fig = swin.draw_side_states(m)
+    drawn, csn = heights(fig.axes[0]), swin.side_network(m)
     assert set(drawn) == {int(i) for i in csn.maps}
-    assert all(drawn[i] == 4 * (i - STAGES.index(STAGES[i]) + 1) for i in drawn)
-    dots = [line.get_xdata()[0] for line in fig.axes[0].lines if line.get_markerfacecolor() == GATE]
+    assert all(drawn[i] == 4 * (i - swin.STAGES.index(swin.STAGES[i]) + 1) for i in drawn)
+    dots = [line.get_xdata()[0] for line in fig.axes[0].lines if line.get_markerfacecolor() == swin.GATE]
     assert dots == list(range(m, 24))
     assert "stage 2" in text_of(fig)
 
 
 def test_bytes_by_block_and_stage():
     saved = plan_training("dtl", "swin_base_patch4_window7_224", batch_size=2).saved_by_block
-    assert by_stage(saved).sum() == sum(size for region, size in saved.items() if region.startswith("block"))
-    assert by_stage(saved)[[0, 1]].sum() == 0 and by_stage({"block 3": 5, "block 23": 7, "head": 9}).tolist() == [
-        0,
-        5,
-        0,
-        7,
-    ]
-    fig = draw_bytes({"DTL": saved})
+    assert swin.by_stage(saved).sum() == sum(size for region, size in saved.items() if region.startswith("block"))
+    assert swin.by_stage(saved)[[0, 1]].sum() == 0
+    assert swin.by_stage({"block 3": 5, "block 23": 7, "head": 9}).tolist() == [0, 5, 0, 7]
+    fig = swin.draw_bytes({"DTL": saved})
     assert heights(fig.axes[0]) == pytest.approx({i: saved.get(f"block {i}", 0) / MIB for i in range(24)})
     assert "DTL, MiB" in text_of(fig)
 
 
 def test_stages_peaks_and_moves_are_drawn():
-    words = text_of(draw_stages((56, 28, 14, 7), (128, 256, 512, 1024), 7))
+    words = text_of(swin.draw_stages((56, 28, 14, 7), (128, 256, 512, 1024), 7))
     assert "56 × 56\nwidth 128" in words and "7 × 7\nwidth 1,024" in words
-    words = text_of(draw_peaks({0: 300 * MIB, 14: 200 * MIB}, 14, {"LoRA": 400 * MIB}))
+    words = text_of(swin.draw_peaks({0: 300 * MIB, 14: 200 * MIB}, 14, {"LoRA": 400 * MIB}))
     assert "M = 14: 200 MiB" in words and "LoRA" in words
-    fig = draw_moved({4: 1.0, 22: 2.0}, 14)
+    fig = swin.draw_moved({4: 1.0, 22: 2.0}, 14)
     assert heights(fig.axes[0]) == {4: 1.0, 22: 2.0}
     assert "stage 3" in text_of(fig)
-
-
-@pytest.fixture
-def one_device():
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    yield
-    dist.destroy_process_group()
-
-
-@pytest.mark.parametrize("authors_way", [True, False])
-def test_distributed_training_stops_on_convolutions_that_no_stage_uses(one_device, authors_way):
-    model = DTL("toy/swin", 4, DTLConfig.paper("swin", plus=True))
-    if authors_way:  # a convolution for each stage, though stages 0 and 1 inject nothing
-        for stage in (0, 1):
-            model.csn.dwconvs[str(stage)] = DepthwiseConv(16 * 2**stage, 5)
-    parallel, images, labels = DistributedDataParallel(model), torch.randn(2, 3, 64, 64), torch.tensor([0, 1])
-    F.cross_entropy(parallel(images), labels).backward()
-    if authors_way:
-        with pytest.raises(RuntimeError, match="Expected to have finished reduction in the prior iteration"):
-            parallel(images)
-    else:
-        parallel(images)
-        assert all(p.grad is not None for p in model.trainable_parameters())
