@@ -4,14 +4,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .backbones import UnsupportedBackbone, load_backbone
+    from .backbones import load_backbone
+    from .blocks import UnsupportedBackbone
     from .config import DTLConfig
     from .dtl import DTL
 
 __version__ = "0.1.0"
 __all__ = ["DTL", "DTLConfig", "UnsupportedBackbone", "load_backbone"]
 # Imported when asked for: torch and timm take seconds, for which a command's --help need not wait.
-_HOMES = {"DTL": "dtl", "DTLConfig": "config", "UnsupportedBackbone": "backbones", "load_backbone": "backbones"}
+_HOMES = {"DTL": "dtl", "DTLConfig": "config", "UnsupportedBackbone": "blocks", "load_backbone": "backbones"}
 
 
 def __getattr__(name: str):

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from .backbones import info_of, load_backbone
+from .backbones import BackboneInfo, info_of, load_backbone
 from .config import DTLConfig
 from .files import DamagedFile, written_whole
 
@@ -74,7 +74,7 @@ def load_adapter(make: type[DTL], path: str | Path, backbone: nn.Module | str | 
         make: the class of the model.
         path: adapter file.
         backbone: a timm model with the same pre-trained weights, or its name; None loads the name in the file.
-        **options: run-time options of ``DTL``.
+        **options: run-time options of ``DTL``: ``recompute``, ``backbone_dtype``, ``drop_path``.
 
     Raises:
         ValueError: the backbone's weights or image size differ from the file's, or a custom backbone was not given.
@@ -83,31 +83,24 @@ def load_adapter(make: type[DTL], path: str | Path, backbone: nn.Module | str | 
     """
     metadata = read_metadata(path)
     try:
-        wanted, values = json.loads(metadata["backbone"]), json.loads(metadata["config"])
+        backbone_facts, values = json.loads(metadata["backbone"]), json.loads(metadata["config"])
+        # JSON has lists for tuples
+        wanted = BackboneInfo(**{k: v if isinstance(v, str) else tuple(v) for k, v in backbone_facts.items()})
         config = DTLConfig(**values | {"beta": float(values["beta"])})
         num_classes, names = int(metadata["num_classes"]), json.loads(metadata["class_names"])
-        name, sha256, size = wanted["name"], wanted["sha256"], tuple(wanted["image_size"])
-        normal = {key: tuple(wanted[key]) for key in ("mean", "std")}
     except (KeyError, TypeError, ValueError) as error:
         raise DamagedFile(
             f"{path}: its metadata cannot be read ({error!r}); it was written by another version, or is damaged: "
             "train again"
         ) from error
-    if backbone is None and name.startswith("custom/"):
-        raise ValueError(f"{path} was trained on a backbone that its author built ({name}): pass it as backbone=")
+    if backbone is None and wanted.name.startswith("custom/"):
+        raise ValueError(
+            f"{path} was trained on a backbone that its author built ({wanted.name}): pass it as backbone="
+        )
     if backbone is None or isinstance(backbone, str):
-        backbone = load_backbone(backbone or name, image_size=size)
+        backbone = load_backbone(backbone or wanted.name, image_size=wanted.image_size)
     found = info_of(backbone)
-    if found.sha256 != sha256:
-        raise ValueError(
-            f"{path} belongs to the backbone {name} (sha256 {sha256[:12]}…), and this is "
-            f"{found.name} (sha256 {found.sha256[:12]}…): load {name} with the same pre-trained weights"
-        )
-    if found.image_size != size:
-        raise ValueError(
-            f"{path} was trained at {size} px, this backbone takes {found.image_size}: "
-            f"load_backbone(..., image_size={size})"
-        )
+    wanted.check(found, str(path))
     model = make(backbone, num_classes, config, **options)
     tensors = load_file(path)
     own = {k: v for k, v in model.state_dict().items() if not k.startswith("backbone.")}
@@ -119,5 +112,6 @@ def load_adapter(make: type[DTL], path: str | Path, backbone: nn.Module | str | 
     model.load_state_dict(tensors, strict=False)
     model.class_names = tuple(names) if names else None
     model.view = metadata.get("view", "resize")
-    model.info = replace(found, **normal)  # its images were normalised so, whatever the backbone's own is
+    # its images were normalised so, whatever the backbone's own is
+    model.info = replace(found, mean=wanted.mean, std=wanted.std)
     return model

@@ -8,16 +8,17 @@ import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from timm.layers import resample_abs_pos_embed
+from timm.layers import resample_abs_pos_embed, to_2tuple
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from .blocks import UnsupportedBackbone, blocks_of
+from .blocks import blocks_of
 from .files import DamagedFile
 from .paths import packaged_vit_weights
 
 PACKAGED_VIT = "packaged/vit-s14"
+HALF = (0.5, 0.5, 0.5)
 TOYS = {
     "toy/vit": (VisionTransformer, dict(img_size=32, patch_size=8, embed_dim=48, depth=12, num_heads=3)),
     "toy/swin": (
@@ -44,6 +45,19 @@ class BackboneInfo:
     image_size: tuple[int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    def check(self, found: "BackboneInfo", what: str) -> None:
+        """Raise ValueError if ``what``, which was trained on this backbone, does not fit the one that was found."""
+        if found.sha256 != self.sha256:
+            raise ValueError(
+                f"{what} belongs to the backbone {self.name} (sha256 {self.sha256[:12]}…), and this is "
+                f"{found.name} (sha256 {found.sha256[:12]}…): load {self.name} with the same pre-trained weights"
+            )
+        if found.image_size != self.image_size:
+            raise ValueError(
+                f"{what} was trained at {self.image_size} px, this backbone takes {found.image_size}: "
+                f"load_backbone(..., image_size={self.image_size})"
+            )
 
 
 def weights_sha256(model: nn.Module) -> str:
@@ -95,18 +109,15 @@ def load_backbone(name: str, image_size: int | tuple[int, int] | None = None, pr
         raise ValueError(f"no backbone is called {name!r}: choose {own}, or a name of timm.list_models()")
     else:
         model = _built(timm.create_model, name, pretrained=pretrained, num_classes=0)
-    blocks_of(model)  # refuse an unsupported architecture before anything else is done with it
-    sha256 = weights_sha256(model)
+    info = replace(info_of(model), name=name)  # refuses an unsupported architecture before anything is done with it
     if image_size is not None:
-        size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+        size = to_2tuple(image_size)
         if len(size) != 2 or min(size) < 1:
             raise ValueError(f"image_size is {image_size}: give the side, or (H, W), in pixels")
         _set_input_size(model, size, antialias=name != PACKAGED_VIT)
-    cfg = model.pretrained_cfg if name not in TOYS else {}
-    mean, std = cfg.get("mean") or (0.5, 0.5, 0.5), cfg.get("std") or (0.5, 0.5, 0.5)
-    if cfg.get("tag", "").startswith(("orig_in21k", "ms_in22k")):
-        mean = std = (0.5, 0.5, 0.5)  # the authors normalise so for both of their backbones
-    model.dtl_info = BackboneInfo(name, sha256, tuple(model.patch_embed.img_size), tuple(mean), tuple(std))
+    if name not in TOYS and model.pretrained_cfg.get("tag", "").startswith(("orig_in21k", "ms_in22k")):
+        info = replace(info, mean=HALF, std=HALF)  # the authors normalise so for both of their backbones
+    model.dtl_info = replace(info, image_size=tuple(model.patch_embed.img_size))
     return model.eval()
 
 
@@ -150,13 +161,10 @@ def info_of(model: nn.Module) -> BackboneInfo:
     blocks_of(model)
     info = getattr(model, "dtl_info", None)
     if info is None:
-        cfg, half = getattr(model, "pretrained_cfg", None) or {}, (0.5, 0.5, 0.5)
-        mean, std = tuple(cfg.get("mean") or half), tuple(cfg.get("std") or half)
+        cfg = getattr(model, "pretrained_cfg", None) or {}
+        mean, std = tuple(cfg.get("mean") or HALF), tuple(cfg.get("std") or HALF)
         info = BackboneInfo(f"custom/{type(model).__name__}", "", (0, 0), mean, std)
     # the caller may have set another image size since, or have loaded weights into a model made on meta
     size, sha256 = tuple(model.patch_embed.img_size), info.sha256 or weights_sha256(model)
     model.dtl_info = replace(info, image_size=size, sha256=sha256)
     return model.dtl_info
-
-
-__all__ = ["BackboneInfo", "UnsupportedBackbone", "info_of", "load_backbone", "weights_sha256"]

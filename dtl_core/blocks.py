@@ -24,13 +24,11 @@ class WatchPoint(NamedTuple):
 
     Attributes:
         label: name of the part; None for a method whose first argument is the index of a block.
-        recomputed: whether a checkpoint may run it again in backward.
     """
 
     owner: object
     method: str
     label: str | None = None
-    recomputed: bool = False
 
 
 class Blocks:
@@ -40,6 +38,8 @@ class Blocks:
 
     Attributes:
         model: the timm model.
+        blocks: the blocks of all stages, in order.
+        first: stage by its first block, for stages that begin with a patch merging.
         widths, stages: token width and stage of each block.
         grid: (H, W) of the patches; None for tokens of shape (B, H, W, C).
         image_size: (H, W) in pixels.
@@ -47,8 +47,10 @@ class Blocks:
         training: whether the drop paths are active.
     """
 
-    def __init__(self, model: nn.Module, widths: list[int], stages: list[int], grid: tuple[int, int] | None):
-        self.model, self.widths, self.stages, self.grid = model, widths, stages, grid
+    first: dict[int, int] = {}
+
+    def __init__(self, model: nn.Module, blocks, widths: list[int], stages: list[int], grid: tuple[int, int] | None):
+        self.model, self.blocks, self.widths, self.stages, self.grid = model, blocks, widths, stages, grid
         self.image_size = tuple(model.patch_embed.img_size)
         self.drops: list[nn.Module | None] = [None] * len(widths)
         self.training = False
@@ -67,6 +69,8 @@ class Blocks:
 
     def drop_path(self, rate: float) -> None:
         """Set stochastic depth in training, rising linearly from 0 at block 0 to ``rate`` at the last block."""
+        if not 0 <= rate < 1:
+            raise ValueError(f"drop_path is {rate}: it is a probability below 1")
         if rate and not self.can_drop_path():
             raise ValueError(
                 f"drop_path={rate} is applied by our own walk over timm's standard block, and this "
@@ -75,6 +79,13 @@ class Blocks:
         rates = torch.linspace(0, rate, len(self.widths), device="cpu").tolist()
         self.drops = [DropPath(r) if r > 0 else None for r in rates]  # no module of the model: they hold nothing
 
+    def can_drop_path(self) -> bool:
+        return all(type(b) in (Block, SwinTransformerBlock) for b in self.blocks)
+
+    def enter(self, block: int, x: Tensor) -> Tensor:
+        """Return x after the patch merging, which timm puts at the start of a Swin's stage; elsewhere return x."""
+        return self.model.layers[self.first[block]].downsample(x) if block in self.first else x
+
     def drop(self, i: int) -> nn.Module | None:
         return self.drops[i] if self.training else None
 
@@ -82,7 +93,7 @@ class Blocks:
         return [
             WatchPoint(self, "embed", "embed"),
             WatchPoint(self, "enter"),
-            WatchPoint(self, "block", recomputed=True),
+            WatchPoint(self, "block"),
             WatchPoint(self, "readout", "readout"),
         ]
 
@@ -92,18 +103,16 @@ class ViTBlocks(Blocks):
 
     def __init__(self, model: VisionTransformer):
         depth = len(model.blocks)
-        super().__init__(model, [model.embed_dim] * depth, [0] * depth, tuple(model.patch_embed.grid_size))
+        grid = tuple(model.patch_embed.grid_size)
+        super().__init__(model, model.blocks, [model.embed_dim] * depth, [0] * depth, grid)
 
     def embed(self, images: Tensor) -> Tensor:
         """Map images (B, 3, H, W) -> tokens (B, N, d), the input of block 0."""
         m = self.model
         return m.norm_pre(m.patch_drop(m._pos_embed(m.patch_embed(images))))
 
-    def enter(self, block: int, x: Tensor) -> Tensor:
-        return x
-
     def block(self, i: int, x: Tensor) -> Tensor:
-        b, drop = self.model.blocks[i], self.drop(i)
+        b, drop = self.blocks[i], self.drop(i)
         if drop is None:
             return b(x)
         x = x + drop(b.ls1(b.attn(b.norm1(x))))
@@ -111,10 +120,7 @@ class ViTBlocks(Blocks):
 
     def after(self, i: int) -> list[nn.Module]:
         """Return the modules that run after block i: the later blocks and the final norms."""
-        return [*self.model.blocks[i + 1 :], self.model.norm, self.model.fc_norm]
-
-    def can_drop_path(self) -> bool:
-        return all(type(b) is Block for b in self.model.blocks)
+        return [*self.blocks[i + 1 :], self.model.norm, self.model.fc_norm]
 
     def readout(self, x: Tensor) -> Tensor:
         """Map (B, N, d) -> (B, d): mean of the patch tokens, then the pre-trained final norm.
@@ -130,17 +136,13 @@ class SwinBlocks(Blocks):
     """The parts of a timm ``SwinTransformer``; tokens are (B, H, W, C), so ``grid`` is None."""
 
     def __init__(self, model: SwinTransformer):
-        self.blocks = [b for layer in model.layers for b in layer.blocks]
+        blocks = [b for layer in model.layers for b in layer.blocks]
         stages = [s for s, layer in enumerate(model.layers) for _ in layer.blocks]
-        super().__init__(model, [b.dim for b in self.blocks], stages, None)
-        self.first = {stages.index(s): s for s in set(stages)}  # first block of each stage
+        super().__init__(model, blocks, [b.dim for b in blocks], stages, None)
+        self.first = {stages.index(s): s for s in set(stages)}
 
     def embed(self, images: Tensor) -> Tensor:
         return self.model.patch_embed(images)
-
-    def enter(self, block: int, x: Tensor) -> Tensor:
-        """Return x after the patch merging, which timm puts at the start of a stage; elsewhere return x."""
-        return self.model.layers[self.first[block]].downsample(x) if block in self.first else x
 
     def block(self, i: int, x: Tensor) -> Tensor:
         b, drop = self.blocks[i], self.drop(i)
@@ -153,9 +155,6 @@ class SwinBlocks(Blocks):
         """Return the modules that run after block i: later blocks and patch mergings, and the final norm."""
         merging = [self.model.layers[s].downsample for first, s in self.first.items() if first > i]
         return [*self.blocks[i + 1 :], *merging, self.model.norm]
-
-    def can_drop_path(self) -> bool:
-        return all(type(b) is SwinTransformerBlock for b in self.blocks)
 
     def readout(self, x: Tensor) -> Tensor:
         """Map (B, H, W, C) -> (B, C): final norm, then average pool."""

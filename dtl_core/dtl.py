@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -72,7 +71,14 @@ class DTL(nn.Module):
         self.blocks = blocks_of(backbone)
         depth = len(self.blocks.widths)
         config = config or DTLConfig.for_backbone(backbone)
-        _check(config, depth, num_classes, recompute, drop_path)
+        if config.inject_from >= depth:
+            raise ValueError(
+                f"inject_from={config.inject_from}, but the backbone has blocks 0 to {depth - 1}: choose a smaller M"
+            )
+        if num_classes < 1:
+            raise ValueError(f"num_classes is {num_classes}: a head needs at least one class")
+        if recompute not in ("side", "blocks", "none"):
+            raise ValueError(f"recompute is {recompute!r}: choose 'side', 'blocks' or 'none'")
         bad = [n for n, p in backbone.named_parameters() if p.device.type != "meta" and not torch.isfinite(p).all()]
         if bad:
             raise ValueError(f"the backbone's weights are not finite in {bad[0]} ({len(bad)} tensors): load it again")
@@ -164,20 +170,13 @@ class DTL(nn.Module):
             for name, part in parts.items()
         ]
 
-    def save_adapter(self, path: str | Path) -> None:
-        """Write the side network and head to a safetensors file; see ``adapters.save_adapter``."""
-        save_adapter(self, path)
+    save_adapter = save_adapter
+    from_adapter = classmethod(load_adapter)
 
-    @classmethod
-    def from_adapter(cls, path: str | Path, backbone: nn.Module | str | None = None, **options) -> DTL:
-        """Rebuild a model from an adapter file; see ``adapters.load_adapter``.
 
-        Args:
-            path: adapter file.
-            backbone: a timm model with the same pre-trained weights, or its name; None loads the name in the file.
-            **options: run-time options of ``DTL``: ``recompute``, ``backbone_dtype``, ``drop_path``.
-        """
-        return load_adapter(cls, path, backbone, **options)
+def suffix_tensors(model: nn.Module) -> set[int]:
+    """Return the ids of the parameters and buffers that ``model.suffix`` uses."""
+    return {id(t) for part in model.suffix_parts() for t in (*part.parameters(), *part.buffers())}
 
 
 def suffix_to(model: nn.Module, device: torch.device | str) -> None:
@@ -185,19 +184,6 @@ def suffix_to(model: nn.Module, device: torch.device | str) -> None:
 
     Training from stored features does not run the frozen blocks up to M, so their weights need no device memory.
     """
-    inside = {id(t) for part in model.suffix_parts() for t in (*part.parameters(), *part.buffers())}
+    inside = suffix_tensors(model)
     for tensor in (*model.parameters(), *model.buffers()):
         tensor.data = tensor.data.to(device if id(tensor) in inside else "cpu")
-
-
-def _check(config: DTLConfig, depth: int, num_classes: int, recompute: str, drop_path: float) -> None:
-    if config.inject_from >= depth:
-        raise ValueError(
-            f"inject_from={config.inject_from}, but the backbone has blocks 0 to {depth - 1}: choose a smaller M"
-        )
-    if num_classes < 1:
-        raise ValueError(f"num_classes is {num_classes}: a head needs at least one class")
-    if recompute not in ("side", "blocks", "none"):
-        raise ValueError(f"recompute is {recompute!r}: choose 'side', 'blocks' or 'none'")
-    if not 0 <= drop_path < 1:
-        raise ValueError(f"drop_path is {drop_path}: it is a probability below 1")

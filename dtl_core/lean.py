@@ -153,8 +153,8 @@ class LeanSuffix:
         return [
             WatchPoint(self, "encode", "side network"),
             WatchPoint(self, "inject", "side network"),
-            WatchPoint(self, "added", "side network", recomputed=True),
+            WatchPoint(self, "added", "side network"),
             WatchPoint(self, "block"),
             WatchPoint(self, "frozen_block"),
-            WatchPoint(self, "pooled_block", recomputed=True),
+            WatchPoint(self, "pooled_block"),
         ]

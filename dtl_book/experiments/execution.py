@@ -107,8 +107,7 @@ def execute(
     if use_cache:
         stored = dict(dtype=getattr(torch, run.backbone_dtype), root=prefixes, progress=progress)
         train_data = PrefixCache(model, data.train, **stored)
-        inexact = train_data.inexact
-        if not inexact and check.precision != "fp32":
+        if check.precision != "fp32":
             inexact = (
                 f"the prefix is stored in {run.backbone_dtype}; from images it would run in {check.precision} autocast"
             )

@@ -8,10 +8,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from dtl_core.memory import GIB, KINDS, MIB, MemoryPlan
-from dtl_core.memory.report import COLOURS
 
 from ..tables.memory import memory_table
 
+# Okabe and Ito's palette, told apart by colour-blind people
+COLOURS = dict(zip(KINDS, ("#999999", "#0072B2", "#D55E00", "#CC79A7", "#F0E442", "#56B4E9", "#009E73"), strict=True))
 # a hatch for each kind beside its colour, for readers who do not see the colours apart and for print
 HATCHES = dict(zip(KINDS, ("", "xx", "..", "++", "oo", "//", "\\\\"), strict=True))
 LEGIBLE = 0.085  # of the axis: a narrower part has no room for its number

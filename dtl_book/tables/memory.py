@@ -8,8 +8,8 @@ import sys
 import pandas as pd
 from tqdm import tqdm
 
-from dtl_core.backbones import UnsupportedBackbone
 from dtl_core.baselines import METHODS
+from dtl_core.blocks import UnsupportedBackbone
 from dtl_core.memory import MIB, MemoryPlan, largest_batch, plan_training
 
 DTLS = ("dtl", "dtl+")
@@ -86,7 +86,7 @@ def compare_text(backbone: str, *, recompute: str = "side", as_json: bool = Fals
     """Return what ``dtl memory --compare all`` prints."""
     plans, reasons = plan_methods(backbone, recompute=recompute, **setting)
     if as_json:
-        return json.dumps({"plans": {m: p.to_dict() for m, p in plans.items()}, "unsupported": reasons}, indent=1)
+        return json.dumps({"plans": {m: vars(p) for m, p in plans.items()}, "unsupported": reasons}, indent=1)
     setting_text = ", ".join(f"{name} {value}" for name, value in setting.items() if name != "checkpointing")
     absent = [f"{method}: not on this backbone ({reason.split(':')[0]})" for method, reason in reasons.items()]
     table = memory_table(plans).to_string(float_format="{:,.3f}".format)
@@ -104,7 +104,7 @@ def plan_text(
             method, backbone, gpu_gib=gpu_gib, **{k: v for k, v in setting.items() if k != "batch_size"}
         )
     if as_json:
-        return json.dumps({**plan.to_dict(), "largest_batch": vars(fit) if fit else None}, indent=1)
+        return json.dumps({**vars(plan), "largest_batch": vars(fit) if fit else None}, indent=1)
     blocks = pd.DataFrame({"at the peak MiB": plan.by_block, "held for backward MiB": plan.saved_by_block})
     blocks = (blocks.reindex(plan.by_block) / MIB).round(1).fillna(0.0).rename_axis("made in")
     parts = [plan.sentence(), plan.to_frame().to_string(), blocks.to_string(), *([fit.sentence()] if fit else [])]

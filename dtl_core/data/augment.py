@@ -10,9 +10,10 @@ from collections.abc import Sequence
 import torch
 from PIL import Image, ImageOps
 from timm.data.auto_augment import RandAugment, rand_augment_transform
+from timm.layers import to_2tuple
 from torchvision.transforms import InterpolationMode, v2
 
-from .transforms import EvalTransform, pair
+from .transforms import EvalTransform
 
 AUTHORS = "rand-m9-mstd0.5-inc1"
 LETTERS = f"{AUTHORS}, letters"  # for letters and digits, see ``train_transform``
@@ -92,7 +93,7 @@ def train_transform(
         raise ValueError(f"augmentation is {augmentation!r}: choose one of {', '.join(map(repr, AUGMENTATIONS))}")
     if augmentation == "none":
         return EvalTransform(image_size, mean, std)
-    return TrainTransform(pair(image_size), mean, std, augmentation)
+    return TrainTransform(to_2tuple(image_size), mean, std, augmentation)
 
 
 class CropTransform(EvalTransform):

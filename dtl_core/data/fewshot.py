@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .lists import UNPACK, ImageList, check_root, check_split
+from .lists import UNPACK, ImageList, check_split, find_folder
 
 # name in NOAH's lists and in the authors' scripts ("standford" is theirs): classes, other names of the folder
 SETS: dict[str, tuple[int, tuple[str, ...]]] = {
@@ -68,27 +68,13 @@ class FewShot(ImageList):
         root, self.shots, self.seed, official = Path(root), shots, seed, official_set(task)
         known, others = SETS[official] if official else (None, ())
         names = (task, *((official, *others) if official else ()))
-        annotations = _annotations(root, task, names)
-        path = annotations / list_name(split, shots, seed)
+        what, archive = f"set {task!r} with annotations/ in it, nor has few-shot_split/", "few-shot archive (FGFS)"
+        folder = find_folder(root, what, names, archive, ("", "few-shot_split"), "annotations")
+        path = folder / "annotations" / list_name(split, shots, seed)
         folders = [root / name for name in names if (root / name).is_dir()] or [root / task]
-        bases = [folder / images for folder in folders for images in IMAGES]
+        bases = [home / images for home in folders for images in IMAGES]
         super().__init__(
-            official or task, root, annotations.parent, path, sorted(annotations.glob("*_meta.list*")), bases, transform,
+            official or task, root, folder, path, sorted(path.parent.glob("*_meta.list*")), bases, transform,
             split=split, key=path.name, known=known,
             hint=f"The lists come with NOAH's code (data/few-shot). {UNPACK}",
         )  # fmt: skip
-
-
-def _annotations(root: Path, task: str, names: tuple[str, ...]) -> Path:
-    """Return the folder of the set's lists, under any of the set's names."""
-    hint = check_root(root, "few-shot archive (FGFS)")
-    for above in (root, root / "few-shot_split"):
-        for name in names:
-            if (above / name / "annotations").is_dir():
-                return above / name / "annotations"
-    found = [*root.glob("*/annotations"), *root.glob("few-shot_split/*/annotations")]
-    there = sorted({p.parent.name for p in found})
-    raise FileNotFoundError(
-        f"{root} has no annotations/ for the set {task!r}, neither in the set's folder nor under "
-        f"few-shot_split/; it has some for {', '.join(there) or 'none'}: {hint}"
-    )

@@ -8,7 +8,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from .transforms import UnreadableImage, open_rgb
+from .transforms import open_rgb
 
 UNPACK = "Unpack the archive again, or run `dtl data build` for a built suite"
 
@@ -22,21 +22,21 @@ def check_split(split: str, known: Iterable[str]) -> None:
         raise ValueError(f"no split is called {split!r}: choose one of {', '.join(known)}")
 
 
-def check_root(root: Path, archive: str) -> str:
-    """Return advice on how to get the data; raise FileNotFoundError with it if there is no such folder."""
+def find_folder(
+    root: Path, what: str, names: Iterable[str], archive: str, above: Iterable[str] = ("",), inside: str = ""
+) -> Path:
+    """Return the folder in ``root``, or in a folder ``above`` of it, under the first of its names that is there.
+
+    The folder has to hold one called ``inside``, if given.
+    """
     hint = f"run `dtl data build` for a built suite, or unpack the {archive} there"
     if not root.is_dir():
         raise FileNotFoundError(f"{root} is no folder: {hint}")
-    return hint
-
-
-def find_folder(root: Path, what: str, names: Iterable[str], archive: str) -> Path:
-    """Return the folder in ``root`` under the first of its names that is there."""
-    hint = check_root(root, archive)
-    for name in names:
-        if name and (root / name).is_dir():
-            return root / name
-    there = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    places = [root / place for place in above]
+    found = [place / name for place in places for name in names if name and (place / name / inside).is_dir()]
+    if found:
+        return found[0]
+    there = sorted({p.name for place in places for p in place.glob("[!.]*") if p.is_dir() and (p / inside).is_dir()})
     raise FileNotFoundError(f"{root} has no folder for the {what}; it has {', '.join(there) or 'none at all'}: {hint}")
 
 
@@ -127,17 +127,6 @@ class ImageList(Images):
         self.targets = [label for _, _, label in entries]
         self.digest = hashlib.sha256(f"{task}\n{key}\n{text}".encode()).hexdigest()
 
-    def verify(self) -> None:
-        """Open every image, with a progress bar; raise BadDataset that names the first ten that cannot be read."""
-        bad = []
-        for path, _ in tqdm(self.samples, desc=f"verify {self.task} {self.list_path.name}", unit="image", leave=False):
-            try:
-                open_rgb(path)
-            except (UnreadableImage, FileNotFoundError) as error:
-                bad.append(str(error))
-        if bad:
-            raise BadDataset(f"{len(bad)} of {len(self)} images cannot be read:\n  " + "\n  ".join(bad[:10]))
-
     def __repr__(self) -> str:
         drawn = f", {self.shots} shots, seed {self.seed}" if self.shots and self.split == "train" else ""
         about = f"{self.split}{drawn}: {len(self)} images, {self.classes} classes, {self.root}"
@@ -156,13 +145,11 @@ def _class_names(folder: Path, known: int | None, entries: list, other_lists: It
 
 def _base(entries: list, bases: Sequence[Path], task: str) -> tuple[Path, list[tuple[int, str]]]:
     """Return the base with the fewest missing images, and (line number, relative path) of those missing."""
-    best: tuple[Path, list[tuple[int, str]]] | None = None
-    first = entries[0][1]
+    first, found = entries[0][1], []
     for base in sorted(bases, key=lambda base: not os.path.exists(base / first)):  # the likely one first
         seen = tqdm(entries, desc=f"look for {task}", unit="image", leave=False, delay=2)  # slow on a network disk
         missing = [(number, name) for number, name, _ in seen if not os.path.exists(base / name)]
-        if best is None or len(missing) < len(best[1]):
-            best = base, missing
+        found.append((base, missing))
         if not missing:
             break
-    return best
+    return min(found, key=lambda tried: len(tried[1]))

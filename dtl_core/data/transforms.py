@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageOps
+from timm.layers import to_2tuple
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F
 
@@ -67,11 +68,6 @@ def _grey_to_8_bit(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.round(scaled).astype(np.uint8))
 
 
-def pair(size: int | tuple[int, int]) -> tuple[int, int]:
-    """Return (H, W) of an image size that may be given as one side."""
-    return (size, size) if isinstance(size, int) else tuple(size)
-
-
 class EvalTransform:
     """A transform that resizes to exactly (H, W), converts to [0, 1] and normalises, as for VTAB-1K.
 
@@ -82,7 +78,7 @@ class EvalTransform:
     deterministic = True
 
     def __init__(self, image_size: int | tuple[int, int], mean: Sequence[float], std: Sequence[float]):
-        self.size, self.mean, self.std = pair(image_size), tuple(mean), tuple(std)
+        self.size, self.mean, self.std = to_2tuple(image_size), tuple(mean), tuple(std)
 
     def __call__(self, image: Image.Image) -> torch.Tensor:
         """Return an RGB image as float32 (3, H, W)."""

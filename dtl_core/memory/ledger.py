@@ -9,7 +9,7 @@ import weakref
 from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import accumulate, groupby, pairwise
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import pandas as pd
@@ -144,18 +144,13 @@ class Ledger(TorchDispatchMode):
         The regions "between blocks" and "side network" are merged into the region before them in forward, and into the
         region after them in backward.
         """
-        rows = []
-        for phase, stretches in groupby(zip(self.marks, self._tops(), strict=True), key=lambda pair: pair[0].phase):
-            marks, tops = zip(*stretches, strict=True)
-            regions = pd.Series([mark.region for mark in marks])
-            others = regions.mask(regions.isin(BESIDE))
-            merged = others.bfill().ffill() if phase == "backward" else others.ffill().bfill()
-            for region, top in zip(merged.fillna(regions), tops, strict=True):
-                if rows and (rows[-1]["phase"], rows[-1]["region"]) == (phase, region):
-                    rows[-1]["bytes"] = max(rows[-1]["bytes"], top)
-                else:
-                    rows.append({"phase": phase, "region": region, "bytes": top})
-        return rows
+        table = pd.DataFrame(self.marks).assign(bytes=self._tops())
+        apart = table["region"].mask(table["region"].isin(BESIDE)).groupby(table["phase"], sort=False)
+        merged = apart.transform(lambda r: r.bfill().ffill() if r.name == "backward" else r.ffill().bfill())
+        table["region"] = merged.fillna(table["region"])
+        where = table[["phase", "region"]]
+        stretch = (where != where.shift()).any(axis=1).cumsum()
+        return table.groupby(stretch).agg({"phase": "first", "region": "first", "bytes": "max"}).to_dict("records")
 
     def _tops(self) -> list[int]:
         """Return the most bytes alive between each mark and the next."""

@@ -13,14 +13,14 @@ from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
+from timm.layers import to_2tuple
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from ..backbones import load_backbone
 from ..baselines import build
 from .amp import CudaAutocast
-from .ledger import Ledger
-from .report import GIB, MemoryPlan, summarize
+from .report import GIB, MemoryPlan
 from .step import AUTOCAST, Attention, Optimizer, Precision, run_step, set_attention
 
 FORECASTS = 4  # plans at foretold batches, before the search halves what is left
@@ -104,10 +104,9 @@ def plan_training(
     """
     if precision not in ("fp32", "bf16", *AUTOCAST):
         raise ValueError(f"precision is {precision!r}: choose fp32, amp (fp16 autocast), amp-bf16 or bf16")
-    for name, value in {"batch_size": batch_size, "num_classes": num_classes}.items():
-        if value < 1:
-            raise ValueError(f"{name} is {value}: it has to be at least 1")
-    size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}: it has to be at least 1")
+    size = to_2tuple(image_size)
     setting = {
         "method": method, "backbone": backbone, "batch_size": batch_size, "image_size": size,
         "num_classes": num_classes, "precision": precision, "optimizer": optimizer, "attention": attention,
@@ -116,7 +115,6 @@ def plan_training(
     shape = copy.deepcopy(_shape(backbone, size))
     if precision == "bf16":
         options["backbone_dtype"] = torch.bfloat16
-    ledger = Ledger()
     with torch.device("meta"):
         model = build(method, shape, num_classes, inplace=True, **options)
         inputs, labels = torch.empty(batch_size, 3, *size), torch.zeros(batch_size, dtype=torch.int64)
@@ -127,12 +125,8 @@ def plan_training(
     # outside the device's context, as a training on CUDA runs: AdamW's counter of steps then lies on the CPU, where
     # torch up to 2.12 has to read it
     with patch.object(torch, "meta", SimpleNamespace(), create=True):  # torch 2.4's checkpoint asks for such a module
-        saved = run_step(
-            ledger, model.train(), inputs, labels, optimizer=optimizer,
-            autocast=CudaAutocast(AUTOCAST[precision]) if precision in AUTOCAST else None,
-            kernels=CudaKernels(), checkpointing=checkpointing, keep_gradients=keep_gradients,
-        )  # fmt: skip
-    return summarize(ledger, model, saved, setting, source="planned")
+        autocast = CudaAutocast(AUTOCAST[precision]) if precision in AUTOCAST else None
+        return run_step(model.train(), inputs, labels, setting, "planned", autocast, CudaKernels())
 
 
 @dataclass(frozen=True)

@@ -7,67 +7,54 @@ the part runs. In backward a hook on the gradient of the part's output sets the 
 part's own backward begins.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from unittest.mock import patch
 
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from .ledger import Ledger
 
 
-def replaced(owner: object, name: str, make: Callable[[Callable], Callable]) -> AbstractContextManager:
-    """Replace ``owner.name`` by ``make(owner.name)`` on the instance, for the length of the context."""
-    return patch.object(owner, name, make(getattr(owner, name)))
+@contextmanager
+def watched(ledger: Ledger, model: nn.Module, modes: Sequence[TorchFunctionMode] = ()) -> Iterator[None]:
+    """Watch the parts that ``watch_points`` of a ``DTL`` or ``Classifier`` names, for the length of the context.
 
+    What a checkpoint recomputes in backward runs under ``modes``, which autograd does not restore there.
+    """
 
-def _watching(ledger: Ledger, label: str | None) -> Callable[[Callable], Callable]:
-    def make(function: Callable) -> Callable:
-        def watched(*args, **kwargs):
+    def watch(function: Callable, label: str | None) -> Callable:
+        def watching(*args, **kwargs):
             before, here = ledger.region, label or f"block {args[0]}"
             ledger.enter(here)
-            out = function(*args, **kwargs)
+            with ExitStack() as stack:
+                for mode in modes if ledger.phase == "backward" else ():
+                    stack.enter_context(mode)
+                out = function(*args, **kwargs)
             passed_on = any(out is x for x in args)  # its gradient is that of the part that made it
             if isinstance(out, Tensor) and out.requires_grad and not out.is_leaf and not passed_on:
                 out.register_hook(lambda _: ledger.enter(here))
             ledger.enter(before)
             return out
 
-        return watched
+        return watching
 
-    return make
-
-
-@contextmanager
-def watched(ledger: Ledger, model: nn.Module) -> Iterator[None]:
-    """Watch the parts that ``watch_points`` of a ``DTL`` or ``Classifier`` names, for the length of the context."""
     with ExitStack() as stack:
-        for point in model.watch_points():
-            stack.enter_context(replaced(point.owner, point.method, _watching(ledger, point.label)))
+        for owner, method, label in model.watch_points():
+            stack.enter_context(patch.object(owner, method, watch(getattr(owner, method), label)))
         yield
 
 
-def region_of_parameter(name: str, depth_of: dict[str, int]) -> str:
-    """Return the region of a parameter from its name in the model and the model's ``block_prefixes``."""
-    for prefix, i in depth_of.items():
-        if name.startswith(prefix):
-            return f"block {i}"
-    part, _, rest = name.partition(".")
-    if part == "backbone":
-        return "readout" if rest.split(".")[0] in ("norm", "fc_norm") else "embed"
-    return {"csn": "side network", "side": "side network", "head": "head"}.get(part, "between blocks")
+def regions(model: nn.Module) -> dict[int, str]:
+    """Return the region of each parameter and buffer, by its id.
 
-
-def block_prefixes(model: nn.Module) -> dict[str, int]:
-    """Return the index of each block by the prefix of its parameters' names.
-
-    A Swin's patch merging has the index of the first block of its stage.
+    A Swin's patch merging belongs to the first block of its stage.
     """
-    if hasattr(model.backbone, "blocks"):
-        return {f"backbone.blocks.{i}.": i for i in range(len(model.backbone.blocks))}
-    prefixes, first = {}, 0
-    for s, layer in enumerate(model.backbone.layers):
-        prefixes[f"backbone.layers.{s}.downsample."] = first
-        prefixes |= {f"backbone.layers.{s}.blocks.{b}.": first + b for b in range(len(layer.blocks))}
-        first += len(layer.blocks)
-    return prefixes
+    steps, backbone = model.blocks, model.backbone
+    parts = [(model, "between blocks"), (backbone, "embed"), (model.head, "head")]
+    parts += [(getattr(model, name), "side network") for name in ("csn", "side") if hasattr(model, name)]
+    parts += [(getattr(backbone, name), "readout") for name in ("norm", "fc_norm") if hasattr(backbone, name)]
+    parts += [(backbone.layers[stage].downsample, f"block {i}") for i, stage in steps.first.items()]
+    parts += [(block, f"block {i}") for i, block in enumerate(steps.blocks)]
+    return {id(t): region for part, region in parts for t in (*part.parameters(), *part.buffers())}

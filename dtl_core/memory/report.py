@@ -1,8 +1,7 @@
-"""Result of a plan or a measurement: bytes by kind and by block, as a table, a picture and a sentence."""
+"""Result of a plan or a measurement: bytes by kind and by block, as a table and a sentence."""
 
 from collections import Counter
-from dataclasses import asdict, dataclass, field
-from html import escape
+from dataclasses import dataclass, field
 
 import pandas as pd
 from torch import nn
@@ -10,8 +9,6 @@ from torch import nn
 from .ledger import KINDS, STATIC, Entry, Ledger
 
 MIB, GIB = 2**20, 2**30
-# Okabe and Ito's palette, told apart by colour-blind people
-COLOURS = dict(zip(KINDS, ("#999999", "#0072B2", "#D55E00", "#CC79A7", "#F0E442", "#56B4E9", "#009E73"), strict=True))
 
 
 @dataclass(frozen=True)
@@ -55,11 +52,8 @@ class MemoryPlan:
         frame["share"] = (frame["bytes"] / self.peak_bytes).round(3)
         return frame.rename_axis("kind")
 
-    def to_dict(self) -> dict:
-        return asdict(self)
-
     def sentence(self) -> str:
-        """Return the setting, the peak and its largest parts in words; also the alt text of the pictures."""
+        """Return the setting, the peak and its largest parts in words."""
         s, kinds = self.setting, sorted(self.by_kind.items(), key=lambda kv: -kv[1])
         largest = ", ".join(f"{kind} {n / MIB:,.0f} MiB" for kind, n in kinds[:3] if n)
         size = "x".join(map(str, s["image_size"]))
@@ -68,29 +62,8 @@ class MemoryPlan:
             f"peak {self.peak_bytes / MIB:,.0f} MiB, in {self.peak_phase} at {self.peak_region}. Largest parts: {largest}."
         )
 
-    def _repr_html_(self) -> str:
-        bar = rows = ""
-        for kind, size in self.by_kind.items():
-            share, colour = size / self.peak_bytes, COLOURS[kind]
-            bar += (
-                f'<span title="{kind}" style="display:inline-block;height:1.4em;width:{100 * share:.2f}%;'
-                f'background:{colour}"></span>'
-            )
-            rows += (
-                f'<tr><td><span style="color:{colour}">&#9632;</span> {kind}</td><td style="text-align:right">{size / MIB:,.1f}'
-                f'</td><td style="text-align:right">{share:.1%}</td></tr>'
-            )
-        said = escape(self.sentence())
-        return (
-            f'<div role="img" aria-label="{said}" style="max-width:40em;line-height:0">{bar}</div>'
-            f"<table><thead><tr><th>at the peak</th><th>MiB</th><th>share</th></tr></thead><tbody>{rows}"
-            f"<tr><td>peak</td><td>{self.peak_bytes / MIB:,.1f}</td><td></td></tr></tbody></table><p>{said}</p>"
-        )
 
-
-def summarize(
-    ledger: Ledger, model: nn.Module, saved: int, setting: dict, source: str, cuda_peak: int | None = None
-) -> MemoryPlan:
+def summarize(ledger: Ledger, model: nn.Module, saved: int, setting: dict, source: str) -> MemoryPlan:
     at_peak = ledger.alive()
     held = [entry for entry in ledger.entries if entry.kind == "activations"]
     kinds = _bytes_by("kind", at_peak)
@@ -111,7 +84,6 @@ def summarize(
         by_operation=dict(_bytes_by("operation", held).most_common()),
         saved_by_block=_in_order(_bytes_by("region", held)),
         profile=ledger.profile(),
-        cuda_peak_bytes=cuda_peak,
     )
 
 
@@ -122,15 +94,7 @@ def _bytes_by(attribute: str, entries: list[Entry]) -> Counter:
     return sums
 
 
-def _in_order(blocks: Counter) -> dict[str, int]:
-    first = ("input", "embed")
-    last = ("between blocks", "side network", "readout", "head", "loss", "optimizer")
-
-    def place(region: str) -> tuple[int, int]:
-        if region in first:
-            return 0, first.index(region)
-        if region.startswith("block "):
-            return 1, int(region.removeprefix("block "))
-        return 2, last.index(region) if region in last else len(last)
-
-    return {region: blocks[region] for region in sorted(blocks, key=place)}
+def _in_order(sums: Counter) -> dict[str, int]:
+    blocks = sorted((r for r in sums if r.startswith("block ")), key=lambda r: int(r.removeprefix("block ")))
+    order = ["input", "embed", *blocks, "between blocks", "side network", "readout", "head", "loss", "optimizer"]
+    return {r: sums[r] for r in [*order, *(r for r in sums if r not in order)] if r in sums}

@@ -13,10 +13,12 @@ How a measurement on the CPU compares with CUDA and the plan:
   is up to 0.14 % of the peak (BitFit on a Swin-B).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import Literal
+from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
@@ -24,10 +26,10 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 
-from ..dtl import Features, suffix_to
+from ..dtl import Features, suffix_tensors, suffix_to
 from .amp import CudaAutocast
 from .ledger import Ledger
-from .regions import block_prefixes, region_of_parameter, replaced, watched
+from .regions import regions, watched
 from .report import MemoryPlan, summarize
 
 Attention = Literal["fused", "math"]
@@ -59,80 +61,41 @@ def set_attention(model: nn.Module, attention: Attention) -> None:
 @contextmanager
 def checkpointed(model: nn.Module) -> Iterator[None]:
     """Checkpoint every block for the length of the context: keep only its input and recompute it in backward."""
+    block = model.blocks.block
 
-    def make(block):
-        def again(i, x, *args, **kwargs):
-            if not torch.is_grad_enabled():  # the prefix of a DTL keeps nothing anyway
-                return block(i, x, *args, **kwargs)
-            return checkpoint(partial(block, i), x, *args, use_reentrant=False, **kwargs)
+    def again(i, x, *args, **kwargs):
+        if not torch.is_grad_enabled():  # the prefix of a DTL keeps nothing anyway
+            return block(i, x, *args, **kwargs)
+        return checkpoint(partial(block, i), x, *args, use_reentrant=False, **kwargs)
 
-        return again
-
-    with replaced(model.blocks, "block", make):
+    with patch.object(model.blocks, "block", again):
         yield
-
-
-@contextmanager
-def again_under(modes: Sequence[TorchFunctionMode], ledger: Ledger, model: nn.Module) -> Iterator[None]:
-    """Run what a checkpoint recomputes in backward under these modes, which autograd does not restore there."""
-
-    def make(function):
-        def ruled(*args, **kwargs):
-            with ExitStack() as stack:
-                for mode in modes if ledger.phase == "backward" else ():
-                    stack.enter_context(mode)
-                return function(*args, **kwargs)
-
-        return ruled
-
-    with ExitStack() as stack:
-        for point in model.watch_points():
-            if point.recomputed:
-                stack.enter_context(replaced(point.owner, point.method, make))
-        yield
-
-
-def account_for_model(ledger: Ledger, model: nn.Module, suffix_only: bool = False) -> None:
-    """Register every parameter and buffer of a model in the ledger, or those alone that its suffix uses."""
-    prefixes = block_prefixes(model)
-    run = {id(t) for part in model.suffix_parts() for t in (*part.parameters(), *part.buffers())} if suffix_only else ()
-    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        if suffix_only and id(tensor) not in run:
-            continue
-        kind = "trainable parameters" if tensor.requires_grad else "frozen parameters"
-        ledger.adopt([tensor], kind, region_of_parameter(name, prefixes))
 
 
 def run_step(
-    ledger: Ledger,
     model: nn.Module,
     inputs: Tensor | Features,
     labels: Tensor,
-    *,
-    optimizer: Optimizer = "adamw",
+    setting: dict,
+    source: str,
     autocast: CudaAutocast | torch.autocast | None = None,
     kernels: TorchFunctionMode | None = None,
-    checkpointing: bool = False,
-    keep_gradients: bool = False,
-) -> int:
-    """Run one step as the second of a training, with the optimizer's state allocated and counted.
+) -> MemoryPlan:
+    """Count one step, run as the second of a training with the optimizer's state allocated.
 
     Args:
-        ledger: not yet entered.
         model: in training mode, on the images' device.
         inputs: images, or ``Features`` of the model's prefix. With features only the suffix runs, and only its weights
             are counted.
+        setting, source: see ``MemoryPlan``; the setting's optimizer, checkpointing and keep_gradients are obeyed.
         autocast: emulation of CUDA's autocast for a plan, the real one for a measurement.
         kernels: replacements for kernels that the device of a plan does not have.
-        optimizer, checkpointing, keep_gradients: as in ``plan_training``.
-
-    Returns:
-        Bytes held for backward at the end of forward.
     """
+    ledger, keep_gradients = Ledger(), setting["keep_gradients"]
     cached = isinstance(inputs, Features)
     batch = [inputs.tokens, *inputs.taps.values()] if cached else [inputs]
     trained = model.trainable_parameters()
-    steps = make_optimizer(optimizer, trained)
+    steps = make_optimizer(setting["optimizer"], trained)
     for p in trained:  # a first step with gradients of zero makes the state and leaves the weights where they are
         p.grad = torch.zeros_like(p)
     for group in steps.param_groups:
@@ -144,15 +107,18 @@ def run_step(
     try:
         with ExitStack() as stack:
             stack.enter_context(ledger)
-            account_for_model(ledger, model, suffix_only=cached)
+            region_of, run = regions(model), suffix_tensors(model) if cached else ()
+            for tensor in (*model.parameters(), *model.buffers()):
+                if not cached or id(tensor) in run:
+                    kind = "trainable parameters" if tensor.requires_grad else "frozen parameters"
+                    ledger.adopt([tensor], kind, region_of[id(tensor)])
             ledger.adopt([*batch, labels], "input", "input")
             state = [v for s in steps.state.values() for v in s.values() if isinstance(v, Tensor)]
             ledger.adopt(state, "optimizer state", "optimizer")
             ledger.adopt([p.grad for p in trained if p.grad is not None], "gradients", "optimizer")
             modes = [mode for mode in (kernels, autocast) if isinstance(mode, TorchFunctionMode)]
-            stack.enter_context(again_under(modes, ledger, model))
-            stack.enter_context(watched(ledger, model))
-            if checkpointing:
+            stack.enter_context(watched(ledger, model, modes))
+            if setting["checkpointing"]:
                 stack.enter_context(checkpointed(model))
             ledger.start()
             if keep_gradients:
@@ -177,7 +143,7 @@ def run_step(
         for hook in hooks:
             hook.remove()
         ledger.close()
-    return saved
+    return summarize(ledger, model, saved, setting, source)
 
 
 def measure_training(
@@ -229,16 +195,12 @@ def measure_training(
         suffix_to(model, device)
     if cuda:
         torch.cuda.reset_peak_memory_stats(device)
-    training, ledger = model.training, Ledger()
+    training = model.training
+    autocast = torch.autocast("cuda", AUTOCAST[precision]) if precision in AUTOCAST else None
     try:
-        saved = run_step(
-            ledger, model.train(), inputs, labels, optimizer=optimizer,
-            autocast=torch.autocast("cuda", AUTOCAST[precision]) if precision in AUTOCAST else None,
-            checkpointing=checkpointing, keep_gradients=keep_gradients,
-        )  # fmt: skip
-        peak = torch.cuda.max_memory_allocated(device) if cuda else None
+        plan = run_step(model.train(), inputs, labels, setting, f"measured on {device.type}", autocast)
+        return replace(plan, cuda_peak_bytes=torch.cuda.max_memory_allocated(device) if cuda else None)
     finally:
         model.to(device).train(training)
         for p in model.parameters():
             p.grad = None
-    return summarize(ledger, model, saved, setting, source=f"measured on {device.type}", cuda_peak=peak)

@@ -24,14 +24,13 @@ class FeatureCache:
         max_bytes: upper bound on the bytes of the cached tensors.
         hits: images asked for of which all needed features were cached.
         misses: images asked for that have to run through the frozen blocks.
-        evictions: images removed to make room for others.
     """
 
     def __init__(self, max_bytes: int):
         if max_bytes < 0:
             raise ValueError(f"max_bytes is {max_bytes}: give the room for features in bytes, or 0 to keep none")
         self.max_bytes = max_bytes
-        self.hits = self.misses = self.evictions = 0
+        self.hits = self.misses = 0
         self._rows: LRUCache[str, dict[str, Tensor]] = LRUCache(max_bytes, getsizeof=_bytes)
         self._lock = Lock()
 
@@ -56,10 +55,8 @@ class FeatureCache:
         """Store features of one image beside those already cached for it."""
         with self._lock:
             row = {**self._rows.pop(digest, {}), **row}
-            others = len(self._rows)
             with suppress(ValueError):  # larger than the whole cache: nothing is kept of this image
                 self._rows[digest] = row
-                self.evictions += others + 1 - len(self._rows)
 
 
 def _bytes(row: dict[str, Tensor]) -> int:

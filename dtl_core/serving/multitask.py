@@ -76,7 +76,13 @@ class MultiTask:
                 model = DTL.from_adapter(adapter, self.backbone)
             except (ValueError, FileNotFoundError) as error:
                 raise type(error)(f"task {name!r}: {error}") from error
-        self._check(name, model)
+        model.info.check(self.info, f"task {name!r}")
+        theirs, ours = ((info.mean, info.std) for info in (model.info, self.info))
+        if theirs != ours:
+            raise ValueError(
+                f"task {name!r} was trained on images of mean {theirs[0]} and deviation {theirs[1]}, this server's have "
+                f"{ours[0]} and {ours[1]}: all tasks get the same images, so serve it on its own"
+            )
         device = next(self.backbone.parameters()).device
         # copies: a model that is trained on must not change the answers of a running server
         csn, head = (copy.deepcopy(part).to(device).requires_grad_(False).eval() for part in (model.csn, model.head))
@@ -112,13 +118,12 @@ class MultiTask:
         return logits
 
     @torch.no_grad()
-    def prefix_features(self, images: Tensor, config: DTLConfig | None = None) -> Features:
+    def prefix_features(self, images: Tensor, config: DTLConfig) -> Features:
         """Return the output of ``DTL.prefix`` for a model with this config, from the cache for known images.
 
-        A new task is trained on these features: ``model.suffix(server.prefix_features(images, model.config))``. Without
-        a config that of ``DTLConfig.for_backbone`` is taken.
+        A new task is trained on these features: ``model.suffix(server.prefix_features(images, model.config))``.
         """
-        config, steps = config or DTLConfig.for_backbone(self.backbone), self.blocks
+        steps = self.blocks
         if config.inject_from >= len(steps.stages):
             raise ValueError(f"inject_from={config.inject_from}, but the last block is {len(steps.stages) - 1}")
         self.blocks.check(images)
@@ -153,24 +158,6 @@ class MultiTask:
                 return path
         # pyright does not see that the loop above fills every row
         return {key: torch.stack([row[key] for row in rows]).to(one.device) for key in wanted}  # pyright: ignore[reportOptionalSubscript]
-
-    def _check(self, name: str, model: DTL) -> None:
-        theirs, mine = model.info, self.info
-        if theirs.sha256 != mine.sha256:
-            raise ValueError(
-                f"task {name!r} belongs to the backbone {theirs.name} (sha256 {theirs.sha256[:12]}…), and this is "
-                f"{mine.name} (sha256 {mine.sha256[:12]}…): serve it over {theirs.name} with the same pre-trained weights"
-            )
-        if theirs.image_size != mine.image_size:
-            raise ValueError(
-                f"task {name!r} was trained at {theirs.image_size} px, this backbone takes {mine.image_size}: "
-                f"load_backbone(..., image_size={theirs.image_size})"
-            )
-        if (theirs.mean, theirs.std) != (mine.mean, mine.std):
-            raise ValueError(
-                f"task {name!r} was trained on images of mean {theirs.mean} and deviation {theirs.std}, this server's have "
-                f"{mine.mean} and {mine.std}: all tasks get the same images, so serve it on its own"
-            )
 
 
 def _known(loaded: Mapping[str, Task], names: Iterable[str]) -> list[Task]:

@@ -3,8 +3,6 @@
 import hashlib
 import json
 import shutil
-import time
-from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -35,13 +33,11 @@ class PrefixCache(Dataset):
         model: a model with a frozen ``prefix`` (DTL, DTL+, linear probe).
         data: yields (image, label); has ``digest`` (a string that changes with the data) and ``transform``.
         dtype: type on disk: ``torch.float32``, ``torch.bfloat16`` (half the size, rounded), ``torch.float64``.
-        allow_inexact: store even if training from images would differ (drop path in the prefix, random transform). The
-            attribute ``inexact`` then says why, and so does the run card.
         root: folder of the file; ``prefix/`` in the cache folder if None.
         progress: show a bar, and print the size of the file beforehand.
 
     Raises:
-        InexactCache: see ``allow_inexact``.
+        InexactCache: training from images would differ (drop path in the prefix, random transform).
         OSError: the disk has too little free space.
         TypeError: the model has no prefix, or the data has no ``digest`` or no transform with a stable ``repr``.
         ValueError: there are no images, or ``dtype`` is not one of the three.
@@ -57,7 +53,6 @@ class PrefixCache(Dataset):
         dtype: torch.dtype = torch.float32,
         batch_size: int = 32,
         device: str | torch.device | None = None,
-        allow_inexact: bool = False,
         root: str | Path | None = None,
         progress: bool = True,
     ):
@@ -69,15 +64,13 @@ class PrefixCache(Dataset):
             raise ValueError(f"dtype is {dtype}: features are stored as {', '.join(map(str, DTYPES))}")
         if len(data) == 0:
             raise ValueError("there are no images to store features of")
-        self.inexact = _why_inexact(model, data)
-        if self.inexact and not allow_inexact:
-            raise InexactCache(
-                f"features would not be those of training from images: {self.inexact}; "
-                "train without a cache, or say allow_inexact=True"
-            )
+        reasons = _why_inexact(model, data)
+        if reasons:
+            raise InexactCache(f"features would not be those of training from images: {reasons}; train without a cache")
         device = pick_device(device)
         self.data, self.dtype, self._compute = data, dtype, next(model.backbone.parameters()).dtype
-        self._shapes = _shapes(model.to(device), data[0][0], device)
+        first = _prefix(model.to(device), data[0][0][None].to(device))
+        self._shapes = {k: t.shape[1:] for k, t in first.items()}
         numbers = sum(s.numel() for s in self._shapes.values())
         self.bytes_per_image = numbers * dtype.itemsize
         self.path = Path(root or cache_dir() / "prefix") / f"{self._key(model)[:24]}.bin"
@@ -93,8 +86,8 @@ class PrefixCache(Dataset):
     @staticmethod
     def plan_bytes(model: nn.Module, image: Tensor, images: int, dtype: torch.dtype = torch.float32) -> int:
         """Return the size in bytes of a cache of ``images`` images like ``image`` (3, H, W); write nothing."""
-        device = next(model.parameters()).device
-        return sum(s.numel() for s in _shapes(model, image, device).values()) * dtype.itemsize * images
+        one = _prefix(model, image[None].to(next(model.parameters()).device))
+        return sum(t.numel() for t in one.values()) * dtype.itemsize * images
 
     def _key(self, model: nn.Module) -> str:
         config = getattr(model, "config", None)
@@ -121,7 +114,8 @@ class PrefixCache(Dataset):
 
     def _write(self, model: nn.Module, device: torch.device, batch_size: int, progress: bool) -> list[int]:
         folder, total = self.path.parent, self.bytes_per_image * len(self.data)
-        _sweep(folder)
+        for left in folder.glob(f".{self.path.stem}.*.part"):  # of a killed writer: no other writes this file now
+            left.unlink()
         free, size = shutil.disk_usage(folder).free, f"{total / 2**20:,.0f} MiB"
         if total > 0.95 * free:
             raise OSError(
@@ -132,20 +126,17 @@ class PrefixCache(Dataset):
             print(
                 f"prefix cache: {size} ({len(self.data)} images of {self.bytes_per_image:,} bytes) in {shown(folder)}"
             )
-        was_training, labels = model.training, []
-        model.eval()
-        loader = DataLoader(self.data, batch_size=batch_size)
+        labels, loader = [], DataLoader(self.data, batch_size=batch_size)
         with written_whole(self.path) as temporary, open(temporary, "wb") as file:
             for images, target in tqdm(loader, desc="frozen prefix", disable=not progress, leave=False):
-                features = _by_name(model.prefix(images.to(device)))
-                rows = torch.cat([t.flatten(1) for t in features.values()], dim=1).to("cpu", self.dtype)
+                features = _prefix(model, images.to(device)).values()
+                rows = torch.cat([t.flatten(1) for t in features], dim=1).to("cpu", self.dtype)
                 rows.view(torch.uint8).numpy().tofile(file)  # NumPy has no bfloat16
                 labels += target.tolist()
             file.flush()
             digest = _digest(temporary, labels)
         with written_whole(self.path.with_suffix(".json")) as temporary:
             temporary.write_text(json.dumps({"labels": labels, "sha256": digest}))
-        model.train(was_training)
         return labels
 
     def __len__(self) -> int:
@@ -161,22 +152,11 @@ class PrefixCache(Dataset):
         tensors = {k: p.reshape(len(indices), *s) for (k, s), p in zip(self._shapes.items(), parts, strict=True)}
         return Features(tensors.pop("tokens"), {int(k): v for k, v in tensors.items()}), self.labels[indices]
 
-    @staticmethod
-    def collate(batch: tuple[Features, Tensor]) -> tuple[Features, Tensor]:
-        """Return the batch unchanged: ``__getitems__`` has already made it."""
-        return batch
+    collate = staticmethod(lambda batch: batch)  # ``__getitems__`` has already made the batch
 
 
 def _digest(path: Path, labels: list[int]) -> str:
     return hashlib.sha256(f"{sha256_of(path)} {labels}".encode()).hexdigest()
-
-
-def _sweep(folder: Path) -> None:
-    """Remove temporary files that killed writers left behind; an active writer updates its own at least hourly."""
-    for left in folder.glob(".*.part"):
-        with suppress(FileNotFoundError):  # its writer may rename it at this moment
-            if time.time() - left.stat().st_mtime > 3600:
-                left.unlink()
 
 
 def _data_facts(data: Dataset) -> dict:
@@ -194,15 +174,11 @@ def _data_facts(data: Dataset) -> dict:
     return {"digest": digest, "transform": transform, "files": hashlib.sha256(repr(stats).encode()).hexdigest()}
 
 
-def _by_name(features: Features) -> dict[str, Tensor]:
-    return {"tokens": features.tokens, **{str(i): tap for i, tap in features.taps.items()}}
-
-
-def _shapes(model: nn.Module, image: Tensor, device: torch.device) -> dict[str, torch.Size]:
+def _prefix(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
     was_training = model.training
-    features = model.eval().prefix(image[None].to(device))
+    features = model.eval().prefix(images)
     model.train(was_training)
-    return {k: t.shape[1:] for k, t in _by_name(features).items()}
+    return {"tokens": features.tokens, **{str(i): tap for i, tap in features.taps.items()}}
 
 
 def _why_inexact(model: nn.Module, data: Dataset) -> str:

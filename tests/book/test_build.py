@@ -53,7 +53,7 @@ def test_layout_counts_and_labels(suite, task):
     assert lists["train800val200"].samples == lists["train800"].samples + lists["val200"].samples
     classes = {"mnist": 10, "elpv": 4, "object_count": 8, "object_distance": 6}.get(task, 16)
     for data in lists.values():
-        data.verify()
+        list(data)
         assert data.classes == classes == len(set(data.class_names))
         counts = np.bincount(data.targets, minlength=classes)
         assert data.split == "train800val200" or counts.max() - counts.min() <= 1
@@ -130,7 +130,7 @@ def test_kill_in_the_middle_leaves_no_half_task(tmp_path, processes):
     process.join()
     assert list(tmp_path.glob(".object_count.part/images/train/*.png")) and not target.exists()
     build_task("object_count", target, TINY, 0, False)
-    VTAB1k(tmp_path, "object_count", "test").verify()
+    list(VTAB1k(tmp_path, "object_count", "test"))
     assert sorted(p.name for p in tmp_path.iterdir()) == [".object_count.lock", "object_count"]
 
 
@@ -139,7 +139,7 @@ def test_two_that_build_at_once_build_once(tmp_path):
     with ThreadPoolExecutor(2) as pool:
         built = list(pool.map(lambda _: build_task("object_count", target, TINY, 0, False), range(2)))
     assert sorted(built) == [False, True]
-    VTAB1k(tmp_path, "object_count", "test").verify()
+    list(VTAB1k(tmp_path, "object_count", "test"))
 
 
 def test_a_kill_while_the_old_folder_is_taken_away_loses_nothing(tmp_path):
@@ -148,7 +148,7 @@ def test_a_kill_while_the_old_folder_is_taken_away_loses_nothing(tmp_path):
     target.rename(old)  # here a run with another seed was killed
     (old / BUILT).unlink()
     assert build_task("object_count", target, TINY, 1, False) and not old.exists()
-    VTAB1k(tmp_path, "object_count", "test").verify()
+    list(VTAB1k(tmp_path, "object_count", "test"))
 
 
 def test_a_folder_of_someone_else_is_not_touched(tmp_path, monkeypatch):

@@ -39,7 +39,7 @@ def test_source_and_targets_are_read(smoke):
     splits += [DomainShift(smoke, target, "test") for target in TARGETS]
     assert [len(data) for data in splits] == [160, 160, 160, 20, 20, 20, 20, 20, 20]
     for data in splits:
-        data.verify()
+        list(data)
         assert set(np.bincount(data.targets).tolist()) == {len(data) // 10} and data.classes == 10
         assert data.present_classes == tuple(range(10)) and data.class_names[3] == "3"
     named = [path for data in splits for path, _ in data.samples]

@@ -64,7 +64,7 @@ def test_lists_and_counts(root):
     assert len(paths_) == len(set(paths_)) == len(list(root.rglob("*.png")))
     assert [len(data) for data in splits[3:]] == [size.faces * len(LETTERS[s]) for s in ("val", "test")]
     for data in splits:
-        data.verify()
+        list(data)
         assert data.class_names == tuple(FACES.values())[: size.faces]
         image = Image.open(data.samples[0][0])
         assert image.mode == "L" and image.size == (32, 32)

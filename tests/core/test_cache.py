@@ -96,13 +96,11 @@ def test_the_planned_size_is_the_real_one(method, backbone, dtype, cache_folder)
     ],
     ids=["drop path", "transform", "both"],
 )
-def test_what_would_not_be_exact_is_refused_or_recorded(options, data, reason, cache_folder):
+def test_what_would_not_be_exact_is_refused(options, data, reason, cache_folder):
     model = toy_model("dtl", **options)
-    with pytest.raises(InexactCache, match=f"{reason}.*allow_inexact=True"):
+    with pytest.raises(InexactCache, match=f"{reason}.*train without a cache"):
         PrefixCache(model, data, **QUIET)
     assert not cache_folder.exists()
-    assert PrefixCache(model, data, allow_inexact=True, **QUIET).inexact != ""
-    assert PrefixCache(toy_model("dtl"), ToyImages(4), **QUIET).inexact == ""
 
 
 def test_a_model_without_a_prefix_is_refused():

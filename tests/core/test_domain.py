@@ -25,7 +25,7 @@ def test_source(root):
     splits += [DomainShift(root, "imagenet", split) for split in ("val", "test")]
     assert [len(data) for data in splits] == [48, 48, 48, 6, 6]
     for data in splits:
-        data.verify()
+        list(data)
         assert data.classes == 1000 == len(data.class_names) and data.present_classes == official.LABELS
     assert len({data.digest for data in splits}) == 5
     train, val, test = ({path for path, _ in splits[i].samples} for i in (0, 3, 4))
@@ -38,7 +38,7 @@ def test_source(root):
 @pytest.mark.parametrize("domain", TARGETS)
 def test_targets(root, domain):
     data = DomainShift(root, domain, "test")
-    data.verify()
+    list(data)
     assert (len(data), data.task, data.classes, data.list_path.name) == (4, domain, 1000, "val_meta.list")
     assert data.present_classes == (736, 999) == tuple(sorted(set(data.targets)))
     image, label = data[3]

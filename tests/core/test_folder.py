@@ -15,10 +15,6 @@ from dtl_core.data.transforms import UnreadableImage
 RED, WHITE = (255, 0, 0), (255, 255, 255)
 
 
-def near(pixel, expected, tolerance=3):
-    return all(abs(a - b) <= tolerance for a, b in zip(pixel, expected, strict=True))
-
-
 def turned_with_bad_tag(path):
     """Sound pixels, to be turned (tag 0x0112), and a resolution that is text (tag 0x011a, type 2)."""
     tags = [(0x0112, 3, 1, struct.pack("<HH", 6, 0)), (0x011A, 2, 4, b"abc\0")]
@@ -34,90 +30,85 @@ def left_right(mode="RGB", left=RED, right=WHITE):
     return image
 
 
-class TestOddImages:
-    def opened(self, tmp_path, image, name="x.png", **options):
-        image.save(tmp_path / name, **options)
-        out = open_rgb(tmp_path / name)
-        assert out.mode == "RGB"
-        return out
+def palette():
+    """Red on the left and blue on the right, by numbers."""
+    image = Image.new("P", (20, 10), 1)
+    image.putpalette([255, 0, 0, 0, 0, 255])
+    image.paste(0, (0, 0, 10, 10))
+    return image
 
-    def test_cmyk(self, tmp_path):
-        out = self.opened(tmp_path, left_right().convert("CMYK"), "x.jpg", quality=100, subsampling=0)
-        assert near(out.getpixel((3, 5)), RED, 12) and near(out.getpixel((16, 5)), WHITE, 12)
 
-    @pytest.mark.parametrize("name", ["x.png", "x.gif"])
-    def test_palette_with_transparency(self, tmp_path, name):
-        image = Image.new("P", (20, 10), 1)
-        image.putpalette([255, 0, 0, 0, 0, 255])
-        image.paste(0, (0, 0, 10, 10))
-        out = self.opened(tmp_path, image, name, transparency=1)
-        assert out.getpixel((3, 5)) == RED and out.getpixel((16, 5)) == WHITE
+def upside():
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn a quarter clockwise to see it upright
+    return exif
 
-    def test_palette_without_transparency(self, tmp_path):
-        image = Image.new("P", (20, 10), 1)
-        image.putpalette([255, 0, 0, 0, 0, 255])
-        assert self.opened(tmp_path, image).getpixel((16, 5)) == (0, 0, 255)
 
-    def test_alpha_is_laid_on_white(self, tmp_path):
-        out = self.opened(tmp_path, left_right("RGBA", (255, 0, 0, 255), (0, 0, 0, 0)))
-        assert out.getpixel((3, 5)) == RED and out.getpixel((16, 5)) == WHITE
-        half = self.opened(tmp_path, Image.new("RGBA", (4, 4), (0, 0, 0, 128)))
-        assert near(half.getpixel((1, 1)), (127, 127, 127))
+def grey(values, dtype):
+    return Image.fromarray(np.array([values], dtype))
 
-    def test_grey_with_alpha(self, tmp_path):
-        out = self.opened(tmp_path, left_right("LA", (0, 255), (0, 0)))
-        assert out.getpixel((3, 5)) == (0, 0, 0) and out.getpixel((16, 5)) == WHITE
 
-    def test_transparent_colour_of_rgb(self, tmp_path):
-        out = self.opened(tmp_path, left_right("RGB", RED, (0, 255, 0)), transparency=(0, 255, 0))
-        assert out.getpixel((3, 5)) == RED and out.getpixel((16, 5)) == WHITE
+FINE = {"quality": 100, "subsampling": 0}
+HALVES = ((3, 5), (16, 5))  # a point of the left half and one of the right
+ODD = {
+    "CMYK": ("x.jpg", left_right().convert("CMYK"), FINE, HALVES, (RED, WHITE)),
+    "palette, clear, png": ("x.png", palette(), {"transparency": 1}, HALVES, (RED, WHITE)),
+    "palette, clear, gif": ("x.gif", palette(), {"transparency": 1}, HALVES, (RED, WHITE)),
+    "palette": ("x.png", palette(), {}, HALVES, (RED, (0, 0, 255))),
+    "alpha on white": ("x.png", left_right("RGBA", (*RED, 255), (0, 0, 0, 0)), {}, HALVES, (RED, WHITE)),
+    "half alpha": ("x.png", Image.new("RGBA", (4, 4), (0, 0, 0, 128)), {}, [(1, 1)], [(127, 127, 127)]),
+    "grey with alpha": ("x.png", left_right("LA", (0, 255), (0, 0)), {}, HALVES, ((0, 0, 0), WHITE)),
+    "clear colour": ("x.png", left_right("RGB", RED, (0, 255, 0)), {"transparency": (0, 255, 0)}, HALVES, (RED, WHITE)),
+    "dark 16-bit grey": ("x.png", grey([6553] * 4, np.uint16), {}, [(0, 0)], [(25, 25, 25)]),
+    "bilevel": ("x.png", left_right("1", 0, 1), {}, HALVES, ((0, 0, 0), WHITE)),
+    "turned by EXIF": ("x.jpg", left_right(), {"exif": upside(), **FINE}, ((5, 3), (5, 16)), (RED, WHITE)),
+    **{
+        f"16-bit ramp, {name}": (name, grey(np.arange(256) * 257, np.uint16), {}, *zip(*[((i, 0), (i, i, i)) for i in range(256)], strict=True))
+        for name in ("x.png", "x.tif")
+    },
+    "floating grey": ("x.tif", grey([-2, 0, 2], np.float32), {}, [(i, 0) for i in range(3)], [(v, v, v) for v in (0, 128, 255)]),
+}  # fmt: skip
 
-    @pytest.mark.parametrize("name", ["x.png", "x.tif"])
-    def test_16_bit_grey_is_scaled_not_clipped(self, tmp_path, name):
-        ramp = np.linspace(0, 65535, 256).astype(np.uint16)[None].repeat(4, axis=0)
-        out = np.asarray(self.opened(tmp_path, Image.fromarray(ramp), name))
-        assert np.abs(out[0, :, 0].astype(int) - np.arange(256)).max() <= 1
 
-    def test_dark_16_bit_grey_keeps_its_level(self, tmp_path):
-        dark = Image.fromarray(np.full((4, 4), 6553, np.uint16))
-        assert self.opened(tmp_path, dark).getpixel((0, 0)) == (25, 25, 25)
+@pytest.mark.parametrize("name, image, options, points, colours", ODD.values(), ids=ODD)
+def test_an_odd_image_is_opened_as_it_is_meant_to_be_seen(tmp_path, name, image, options, points, colours):
+    image.save(tmp_path / name, **options)
+    out = open_rgb(tmp_path / name)
+    assert out.mode == "RGB" and out.size == (image.size[::-1] if "exif" in options else image.size)
+    tolerance = 12 if name == "x.jpg" else 1
+    for point, colour in zip(points, colours, strict=True):
+        assert all(abs(a - b) <= tolerance for a, b in zip(out.getpixel(point), colour, strict=True)), point
 
-    def test_floating_grey_goes_from_its_least_to_its_most(self, tmp_path):
-        values = np.array([[-2.0, 0.0, 2.0]], np.float32)
-        out = np.asarray(self.opened(tmp_path, Image.fromarray(values), "x.tif"))
-        assert out[0, :, 1].tolist() == [0, 128, 255]
 
-    def test_floating_grey_that_is_not_a_number_is_no_picture(self, tmp_path):
-        Image.fromarray(np.array([[np.nan, 1.0]], np.float32)).save(tmp_path / "nan.tif")
-        with pytest.raises(UnreadableImage, match="nan.tif.*not finite"):
-            open_rgb(tmp_path / "nan.tif")
+def spoilt(path):
+    """Write what belongs under each name of ``FAULTS``, if anything."""
+    if path.name == "nan.tif":
+        grey([np.nan, 1.0], np.float32).save(path)
+    elif path.name == "turned.jpg":
+        turned_with_bad_tag(path)
+    elif path.name == "text.jpg":
+        path.write_text("no image")
+    elif path.name == "folder":
+        path.mkdir()
+    return path
 
-    def test_bilevel(self, tmp_path):
-        assert self.opened(tmp_path, left_right("1", 0, 1)).getpixel((16, 5)) == WHITE
 
-    def test_exif_rotation_is_applied(self, tmp_path):
-        exif = Image.Exif()
-        exif[0x0112] = 6  # turn a quarter clockwise to see it upright
-        out = self.opened(tmp_path, left_right(), "x.jpg", exif=exif, quality=100, subsampling=0)
-        assert out.size == (10, 20)
-        assert near(out.getpixel((5, 3)), RED, 12) and near(out.getpixel((5, 16)), WHITE, 12)
+FAULTS = [
+    ("nan.tif", UnreadableImage, "nan.tif.*not finite"),
+    ("turned.jpg", UnreadableImage, r"turned.jpg cannot be opened .* malformed EXIF data \(TypeError"),
+    ("gone.png", FileNotFoundError, "gone.png: no such image"),
+    ("text.jpg", UnreadableImage, "text.jpg cannot be read as an image"),
+    ("folder", UnreadableImage, "cannot be read"),
+]
 
-    def test_a_malformed_tag_of_a_turned_photograph_is_named(self, tmp_path):
-        turned_with_bad_tag(tmp_path / "turned.jpg")
-        with pytest.raises(UnreadableImage, match=r"turned.jpg cannot be opened .* malformed EXIF data \(TypeError"):
-            open_rgb(tmp_path / "turned.jpg")
-        assert inspect(str(tmp_path / "turned.jpg")).problem == "unreadable_image"
-        left_right().save(tmp_path / "plain.png")
-        assert open_rgb(tmp_path / "plain.png").size == (20, 10)
 
-    def test_missing_and_broken_files_are_named(self, tmp_path):
-        with pytest.raises(FileNotFoundError, match="gone.png: no such image"):
-            open_rgb(tmp_path / "gone.png")
-        (tmp_path / "text.jpg").write_text("no image")
-        with pytest.raises(UnreadableImage, match="text.jpg cannot be read as an image"):
-            open_rgb(tmp_path / "text.jpg")
-        with pytest.raises(UnreadableImage, match="cannot be read"):
-            open_rgb(tmp_path)
+@pytest.mark.parametrize("name, error, message", FAULTS, ids=[name for name, _, _ in FAULTS])
+def test_a_file_that_is_no_sound_image_is_named(tmp_path, name, error, message):
+    path = spoilt(tmp_path / name)
+    with pytest.raises(error, match=message):
+        open_rgb(path)
+    if name == "turned.jpg":
+        assert inspect(str(path)).problem == "unreadable_image"
 
 
 def make_folder(root, counts):

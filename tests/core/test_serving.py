@@ -6,7 +6,7 @@ from families import FAMILIES, backbone_of
 from serve import KINDS, images_of, mixed, task_of, toy
 from timm.models.swin_transformer import SwinTransformer
 
-from dtl_core import DTL, DTLConfig, UnsupportedBackbone, load_backbone
+from dtl_core import DTLConfig, UnsupportedBackbone, load_backbone
 from dtl_core.files import DamagedFile
 from dtl_core.serving import MultiTask
 
@@ -162,6 +162,3 @@ def test_features_for_a_new_task_are_those_of_its_own_prefix(name, cache_bytes):
             torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
         model.suffix(ours).sum().backward()  # they can be trained on
         assert all(p.grad is not None for p in model.trainable_parameters())
-    default = server.prefix_features(images)
-    assert max(default.taps) == DTLConfig.for_backbone(backbone).inject_from
-    assert DTL(backbone, 2).prefix(images).taps.keys() == default.taps.keys()

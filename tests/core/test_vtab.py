@@ -78,8 +78,8 @@ def test_digest_follows_list_task_and_split(root):
     assert digest != VTAB1k(root, "mine", "train800").digest
 
 
-def test_unreadable_image_is_named_when_read_and_by_verify(root):
-    VTAB1k(root, "mine", "test").verify()
+def test_unreadable_image_is_named_when_read(root):
+    list(VTAB1k(root, "mine", "test"))
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
     Image.fromarray(noise).save(root / "mine/images/1.png")
     whole = (root / "mine/images/1.png").read_bytes()
@@ -89,8 +89,6 @@ def test_unreadable_image_is_named_when_read_and_by_verify(root):
     for i in (1, 5):
         with pytest.raises(ValueError, match=rf"images/{i}.png cannot be read as an image"):
             data[i]
-    with pytest.raises(BadDataset, match=r"(?s)2 of 6 images cannot be read.*1.png.*5.png"):
-        data.verify()
 
 
 @pytest.mark.parametrize(
