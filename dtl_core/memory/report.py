@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from html import escape
 
 import pandas as pd
 from torch import nn
@@ -51,6 +52,11 @@ class MemoryPlan:
         frame["MiB"] = (frame["bytes"] / MIB).round(1)
         frame["share"] = (frame["bytes"] / self.peak_bytes).round(3)
         return frame.rename_axis("kind")
+
+    def _repr_html_(self) -> str:
+        formats = {"MiB": "{:,.1f}".format, "share": "{:.1%}".format}
+        table = self.to_frame()[["MiB", "share"]].query("MiB > 0").to_html(formatters=formats)
+        return f"{table}<p>{escape(self.sentence())}</p>"
 
     def sentence(self) -> str:
         """Return the setting, the peak and its largest parts in words."""

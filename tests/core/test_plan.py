@@ -246,6 +246,8 @@ def test_a_plan_shows_itself():
     plan = plan_training("dtl", "toy/vit", image_size=32)
     assert json.loads(json.dumps(vars(plan)))["peak_bytes"] == plan.peak_bytes
     assert "Planned: dtl on toy/vit, batch 32, 32x32 px, fp32: peak" in plan.sentence()
+    page = plan._repr_html_()
+    assert plan.sentence() in page and f"<td>{plan.peak_bytes / MIB:,.1f}</td>" in page and "optimizer state" in page
 
 
 def test_the_command(capsys):
