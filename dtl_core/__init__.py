@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from .config import DTLConfig
     from .dtl import DTL
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 __all__ = ["DTL", "DTLConfig", "UnsupportedBackbone", "load_backbone"]
 # Imported when asked for: torch and timm take seconds, for which a command's --help need not wait.
 _HOMES = {"DTL": "dtl", "DTLConfig": "config", "UnsupportedBackbone": "blocks", "load_backbone": "backbones"}
