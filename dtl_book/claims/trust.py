@@ -39,7 +39,6 @@ class Scores:
         return self.values.mean()
 
     def __str__(self) -> str:
-        """Return mean and spread over the seeds."""
         return f"{self.mean:.1f} ± {self.values.std(ddof=1):.1f}"
 
 

@@ -48,7 +48,6 @@ KEYS = tuple(s.key for s in SOURCES)
 
 
 def source(key: str) -> Source:
-    """Return the source with this key (``vit``, ``mnist`` or ``elpv``)."""
     return next(s for s in SOURCES if s.key == key)
 
 
