@@ -98,7 +98,7 @@ def test_rays_meet_solids_where_marching_along_them_does(kind):
     outward = surface + 0.02 * normals
     assert not inside(solid, outward).any() and inside(solid, surface - 0.02 * normals).all()
     plain = {"sphere": 3, "cube": 1, "cylinder": 2}[kind]  # coordinates that take part in a normal off the edges
-    local = solid.turned(normals)
+    local = solid.rotated(normals)
     flat = np.sort(np.abs(local), axis=0)[: 3 - plain]
     assert (np.abs(flat) < 1e-4).all(axis=0).mean() > 0.6
     assert (distance[index == -2] == FAR).all()
