@@ -24,6 +24,7 @@ import tyro
 from torch import nn
 from tqdm import tqdm
 
+from dtl_book.measured.timing import peft_lora
 from dtl_core import load_backbone
 from dtl_core.baselines import build
 from dtl_core.files import written_whole
@@ -64,16 +65,6 @@ class Bench:
     rounds: int = 7
     threads: int = 2
     out: Path | None = None
-
-
-def peft_lora(backbone: nn.Module, classes: int) -> nn.Module:
-    """peft's LoRA (r = 8 on qkv) on the same classifier as ours."""
-    from peft import LoraConfig, inject_adapter_in_model
-
-    model = build("linear", backbone, classes)
-    inject_adapter_in_model(LoraConfig(r=8, lora_alpha=8, lora_dropout=0.0, target_modules=["qkv"]), model.backbone)
-    model.forward = lambda images: model.head(model.features(images))  # a linear probe would run it without autograd
-    return model
 
 
 def kinds(bench: Bench, images: torch.Tensor) -> dict[str, Callable[[], None]]:

@@ -62,16 +62,11 @@ def golden_case(kind: Literal["vit", "swin"], plus: bool = False) -> GoldenCase:
         for name, parameter in model.named_parameters():
             parameter.copy_(_drawn(_recorded_name(name, kind), tuple(parameter.shape)))
     trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-    return GoldenCase(
-        model=model,
-        images=torch.from_numpy(np.random.RandomState(7).standard_normal((2, 3, case["img"], case["img"]))),
-        labels=torch.tensor([1, 3]),
-        logits=torch.tensor(record["logits"], dtype=torch.float64),
-        loss=record["loss"],
-        gradients={name: record["grads"][_recorded_name(name, kind)][0] for name in trained},
-        side_parameters=record["csn_params"],
-        side_parameters_with_gradient=record["csn_params_with_grad"],
-    )
+    images = torch.from_numpy(np.random.RandomState(7).standard_normal((2, 3, case["img"], case["img"])))
+    logits = torch.tensor(record["logits"], dtype=torch.float64)
+    gradients = {name: record["grads"][_recorded_name(name, kind)][0] for name in trained}
+    counts = (record["csn_params"], record["csn_params_with_grad"])
+    return GoldenCase(model, images, torch.tensor([1, 3]), logits, record["loss"], gradients, *counts)
 
 
 def _recorded_name(name: str, kind: str) -> str:

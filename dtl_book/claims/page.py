@@ -16,13 +16,9 @@ from .verdicts import SIGNS, load_claims, load_verdicts
 
 def templates(*folders: Path) -> jinja2.Environment:
     """Return the Jinja environment over ``site/_templates`` of the checkout and further folders. It escapes what is filled in."""
-    return jinja2.Environment(
-        loader=jinja2.FileSystemLoader([*folders, paths.CHECKOUT / "site" / "_templates"]),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
+    loader = jinja2.FileSystemLoader([*folders, paths.CHECKOUT / "site" / "_templates"])
+    options = {"autoescape": True, "trim_blocks": True, "lstrip_blocks": True, "undefined": jinja2.StrictUndefined}
+    return jinja2.Environment(loader=loader, **options)
 
 
 def claims_values(verdicts: Path | None = None) -> dict[str, object]:

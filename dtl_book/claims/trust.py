@@ -39,19 +39,13 @@ class Scores:
         return self.values.mean()
 
     def __str__(self) -> str:
-        """Return mean and spread over the seeds."""
         return f"{self.mean:.1f} ± {self.values.std(ddof=1):.1f}"
 
 
 def scores(
-    profile: str,
-    benchmark: str,
-    task: str,
-    method: str,
-    shots: int | None = None,
-    config: DTLConfig = DTLConfig(),
+    profile: str, benchmark: str, task: str, method: str, shots: int | None = None, config: DTLConfig = DTLConfig(),
     root: Path | None = None,
-) -> Scores:
+) -> Scores:  # fmt: skip
     """Return the valid final runs of one method on one task, over ``SEEDS``.
 
     DTL and DTL+ must have ``config``, but for the kernel. Another M than the paper's is a run of the ablations.

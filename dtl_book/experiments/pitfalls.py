@@ -63,11 +63,7 @@ class Pitfalls:
 
 
 class ThroughJpeg:
-    """A transform that stores an image as JPEG, opens it again, and applies another transform.
-
-    Attributes:
-        deterministic, augmentation: of the transform that follows.
-    """
+    """A transform that stores an image as JPEG, opens it again, and applies another transform, whose attributes it takes over."""
 
     def __init__(self, after, quality: int):
         self.after, self.quality = after, quality

@@ -20,12 +20,10 @@ BENCHMARKS = {"vtab-1k": "vtab-1k", "few-shot": "fgfs", "domain": "domain_genera
 
 
 def recipe_of(run: Run, backbone: nn.Module | None = None, images: int | None = None) -> Recipe:
-    """Return the final recipe of a run.
+    """Return the final recipe of a run, whose own settings go before all else.
 
-    Args:
-        run: what it asks for goes before all else.
-        backbone: its depth sets DTL's configuration; without it the recipe's own stays.
-        images: training images; where there are too few for enough steps, there are more epochs.
+    The backbone's depth sets DTL's configuration; without it the recipe's own stays. Too few training images for enough steps
+    mean more epochs.
     """
     recipe, drop_path = _of_the_profile(run), run.drop_path
     asked = {"lr": run.lr, "batch_size": run.batch_size, "drop_path": drop_path}

@@ -185,16 +185,9 @@ class Run:
 
 
 def card_path(
-    profile: str,
-    benchmark: str,
-    task: str,
-    method: str,
-    seed: int,
-    lr: float | None = None,
-    root: Path | None = None,
-    shots: int | None = None,
-    drop_path: float | None = None,
-) -> Path:
+    profile: str, benchmark: str, task: str, method: str, seed: int, lr: float | None = None, root: Path | None = None,
+    shots: int | None = None, drop_path: float | None = None,
+) -> Path:  # fmt: skip
     """Return the path of a card: ``results/<profile>/<benchmark>/<task>/<method>-seed0.json``.
 
     With ``shots`` it is ``<method>-4shot-seed0.json``; with ``lr``, ``drop_path`` or both a selection card,

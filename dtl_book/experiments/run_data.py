@@ -40,7 +40,6 @@ class RunData:
 
 
 def source_of(profile: Profile) -> str:
-    """Return the source domain of a profile."""
     return SOURCES.get(profile.name, "mnist")
 
 

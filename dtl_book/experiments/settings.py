@@ -90,14 +90,9 @@ def selection_runs(
 
 
 def best_setting(run: Run, rates: Sequence[float | None] | None = None, drop_paths: Sequence[float] = ()) -> Setting:
-    """Return the setting with the best accuracy on validation images among the selection cards.
+    """Return the setting with the best accuracy on validation images among the selection cards of a run.
 
-    On a tie the smaller learning rate wins, then the smaller drop path.
-
-    Args:
-        run: whose profile, benchmark, task, method, shots and seed the cards have.
-        rates: of the selection; ``LEARNING_RATES`` if None.
-        drop_paths: of the selection; none: each run had the recipe's own.
+    On a tie the smaller learning rate wins, then the smaller drop path. Without drop paths each run had the recipe's own.
 
     Raises:
         FileNotFoundError: a run of the grid is not recorded.

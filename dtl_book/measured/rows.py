@@ -36,14 +36,9 @@ class Part:
 
 
 def fill_card(
-    name: str,
-    part: Part,
-    path: Path,
-    device: torch.device,
-    backbone: str,
-    deadline: float,
+    name: str, part: Part, path: Path, device: torch.device, backbone: str, deadline: float,
     specs: Sequence[dict] | None = None,
-) -> dict:
+) -> dict:  # fmt: skip
     """Measure the rows that a card lacks one after the other, all or those of ``specs``, and write it after each.
 
     ``name`` is one of ``cards.PARTS``, ``deadline`` of ``time.monotonic``. The network's weights are random.

@@ -22,12 +22,9 @@ ENDS = {"tests": 0.25, "memory": 0.55, "time": 0.72, "notebooks": 0.82, "paper":
 
 
 def measure(
-    parts: Sequence[str] = PARTS,
-    device: str = "cuda",
-    minutes: float = 10.0,
-    out: Path | None = None,
+    parts: Sequence[str] = PARTS, device: str = "cuda", minutes: float = 10.0, out: Path | None = None,
     backbone: str = "vit_base_patch16_224",
-) -> int:
+) -> int:  # fmt: skip
     """Measure the parts in order of worth, and write a card for each into a folder named after the device.
 
     Args:

@@ -224,11 +224,16 @@ def make_step(
 
 def _model(kind: dict, shape: nn.Module) -> nn.Module:
     half = {"backbone_dtype": torch.bfloat16} if "bf16" in kind.get("extras", []) else {}
-    if kind["method"] != "peft":
-        return build(kind["method"], shape, CLASSES, **kind["options"], **half)
+    if kind["method"] == "peft":
+        return peft_lora(shape, CLASSES)
+    return build(kind["method"], shape, CLASSES, **kind["options"], **half)
+
+
+def peft_lora(backbone: nn.Module, classes: int) -> nn.Module:
+    """Return peft's LoRA (r = 8 on qkv) on the same classifier as ours."""
     from peft import LoraConfig, inject_adapter_in_model
 
-    model = build("linear", shape, CLASSES)
+    model = build("linear", backbone, classes)
     inject_adapter_in_model(LoraConfig(r=8, lora_alpha=8, lora_dropout=0.0, target_modules=["qkv"]), model.backbone)
     model.forward = lambda images: model.head(model.features(images))  # a linear probe runs it without autograd
     return model

@@ -44,7 +44,6 @@ class NotebookInfo:
 
     @property
     def number(self) -> str:
-        """The two digits in front."""
         return self.path.stem[:2]
 
 

@@ -40,14 +40,9 @@ def select(infos: list[NotebookInfo], names: list[str] | None) -> list[NotebookI
 
 
 def run_notebooks(
-    names: list[str] | None = None,
-    *,
-    profile: str | None = None,
-    out: Path | None = None,
-    in_place: bool = False,
-    timeout: int = 1200,
-    folder: Path | None = None,
-) -> dict[str, dict]:
+    names: list[str] | None = None, *, profile: str | None = None, out: Path | None = None, in_place: bool = False,
+    timeout: int = 1200, folder: Path | None = None,
+) -> dict[str, dict]:  # fmt: skip
     """Execute the numbered notebooks in order, and write executed copies and the site.
 
     A notebook that fails is reported with its cell, and the others still run.
@@ -143,10 +138,8 @@ def _line(kind: str, message: str) -> str:
 def write_site(out: Path | None = None, *, strict: bool = False, **settings: object) -> None:
     """Have Sphinx write the site, as ``sphinx-build site OUT`` does, from the outputs in the notebooks.
 
-    Args:
-        out: where to write; ``build/workbook`` of the project if None. Pages of removed notebooks go; other files stay.
-        strict: treat Sphinx's warnings as errors: a later Sphinx may warn of what this one does not.
-        settings: others than those of ``site/conf.py``.
+    Pages of removed notebooks go; other files stay. ``strict`` treats Sphinx's warnings as errors: a later Sphinx may warn of
+    what this one does not. ``settings`` replace those of ``site/conf.py``.
     """
     if not paths.in_checkout():
         raise RuntimeError("the site is written from a checkout of the project; an installed package has none")

@@ -18,6 +18,7 @@ import numpy as np
 BINS = 16
 STEPS = 2 * BINS  # as in dSprites the factor takes 32 even values, two a bin, so no image is on the edge of its bin
 SUBPIXELS = 6  # samples per pixel and axis: 37 levels along an edge
+Shape = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def square(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -55,13 +56,7 @@ LOCATION_SHAPES = (square, ellipse, heart)
 ORIENTATION_SHAPES = (heart, drop, arrowhead)
 
 
-def draw(
-    shape: Callable[[np.ndarray, np.ndarray], np.ndarray],
-    centre: tuple[float, float],
-    radius: float,
-    angle: float,
-    size: int,
-) -> np.ndarray:
+def draw(shape: Shape, centre: tuple[float, float], radius: float, angle: float, size: int) -> np.ndarray:
     """Draw one white shape on black: (size, size, 3) uint8, with the covered part of a pixel as grey level.
 
     Args:

@@ -114,8 +114,7 @@ class Light:
 def primary(solids: Sequence[Solid], eye: np.ndarray, rays: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return what each ray, (3, n) unit directions from ``eye`` (3, 1) or (3, n), meets first.
 
-    Returns:
-        distance (n,), FAR where nothing is met; and index (n,): of the object, -1 for the floor, -2 for the sky.
+    This is the distance (n,), FAR where nothing is met, and the index (n,) of the object, -1 for the floor, -2 for the sky.
     """
     down = rays[2] < -1e-4
     distance = np.where(down, -eye[2] / np.where(down, rays[2], -1), FAR).astype(np.float32)
@@ -178,15 +177,9 @@ def _openness(points: np.ndarray, normals: np.ndarray, solids: Sequence[Solid], 
 
 
 def shade(
-    solids: Sequence[Solid],
-    lights: Sequence[Light],
-    eye: np.ndarray,
-    rays: np.ndarray,
-    distance: np.ndarray,
-    index: np.ndarray,
-    sample: np.ndarray,
-    bounces: int = 1,
-) -> np.ndarray:
+    solids: Sequence[Solid], lights: Sequence[Light], eye: np.ndarray, rays: np.ndarray, distance: np.ndarray,
+    index: np.ndarray, sample: np.ndarray, bounces: int = 1,
+) -> np.ndarray:  # fmt: skip
     """Return the colour that comes back along each ray, (3, n), linear; see ``primary``.
 
     ``sample`` (2, n) in [0, 1) is the point of each lamp that a ray's shading point looks at, ``bounces`` the mirror

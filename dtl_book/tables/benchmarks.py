@@ -66,9 +66,8 @@ def of_tasks(groups: Mapping[str, tuple[str, ...]]) -> str:
 def both_means(accuracies: pd.DataFrame, groups: Mapping[str, tuple[str, ...]]) -> pd.DataFrame:
     """Return two averages that are both called the accuracy on VTAB-1K. They differ, so each has its own name.
 
-    Returns:
-        For each row of ``accuracies``: the mean of each group, the mean of these means ("mean of groups", the paper's), and
-        the mean of all tasks ("mean of 19 tasks"). NaN where a task is missing.
+    For each row they are the mean of the groups' means ("mean of groups", the paper's), beside these means, and the mean of
+    all tasks ("mean of 19 tasks"). NaN where a task is missing.
     """
     means = pd.DataFrame({g: accuracies[list(tasks)].mean(axis=1, skipna=False) for g, tasks in groups.items()})
     of_all = accuracies[_flat(groups)].mean(axis=1, skipna=False)
@@ -225,11 +224,7 @@ def domain_scores(profile: str = "laptop", root: Path | None = None) -> pd.DataF
     """Return every recorded score of domain generalization: a row per method, seed and domain.
 
     Only runs on the source count, which test one trained model on every domain; a run for one target alone may have a
-    learning rate of its own.
-
-    Returns:
-        Columns method, seed, lr, parameters_without_head, domain, accuracy and within (in percent; the answer sought among
-        the classes that occur, missing where these are all).
+    learning rate of its own. ``within`` is the accuracy among the classes that occur, missing where these are all.
     """
     cards = load_cards(profile, "domain", root=root)
     same = ["method", "seed", "lr", "parameters_without_head"]

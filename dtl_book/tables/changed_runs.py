@@ -56,10 +56,8 @@ def ablation_runs(profile: str = "laptop", task: str = TASK, root: Path | None =
     """Return every recorded final run: a row per varied value and seed.
 
     The paper's own configuration is DTL's run in the benchmark's cards; it is one of the values of each quantity. A
-    configuration that differs from it in more than one value is left out.
-
-    Returns:
-        Columns varied, value, seed, accuracy (percent), lr, epochs, parameters (without the head, of the profile's network).
+    configuration that differs from it in more than one value is left out. Accuracies are in percent, parameters without the
+    head and of the profile's network.
     """
     rows = []
     for benchmark in ("vtab-1k", grids.ABLATIONS):
@@ -87,11 +85,9 @@ def _every(table: pd.DataFrame, by: list[str], rows: list[tuple]) -> pd.DataFram
 
 
 def paired_with_paper(profile: str = "laptop", task: str = TASK, root: Path | None = None) -> pd.DataFrame:
-    """Return each value less the paper's, paired by seed, in points of test accuracy.
+    """Return each value of ``VALUES`` less the paper's, paired by seed, in points of test accuracy.
 
-    Returns:
-        Columns varied, value, seeds (that both have), lower (how many of them lie below the paper's value), difference
-        (mean) and difference ±; a row for every value of ``VALUES`` but the paper's.
+    ``seeds`` counts those that both have, ``lower`` those of them that lie below the paper's value.
     """
     runs, rows = ablation_runs(profile, task, root), []
     grid = runs.pivot(index=["varied", "value"], columns="seed", values="accuracy")
@@ -112,8 +108,7 @@ def _peak(config: DTLConfig, form: str) -> tuple[int, int]:
 def planned_memory(progress: bool = True) -> pd.DataFrame:
     """Plan the peak of a step of the paper's ViT-B/16 for every value of ``VALUES`` (``PLANNED``); some ten seconds, the first time.
 
-    Returns:
-        Columns varied, value, parameters (without the head), plain and default (bytes; the two forms of ``FORMS``).
+    Parameters are without the head; plain and default are the bytes of the two ``FORMS``.
     """
     rows = []
     for varied, value in tqdm(EACH, "planning", leave=False, delay=1, disable=not progress, file=sys.stderr):
@@ -170,11 +165,7 @@ def pitfall_pairs(profile: str = "laptop", root: Path | None = None) -> pd.DataF
     """Return every pair of a run with one pitfall and the run that is otherwise the same.
 
     A pair has one task, method, seed and backbone, and one recipe to the last value: any other change would be part of
-    the difference too.
-
-    Returns:
-        Columns pitfall (a key of ``PITFALL_VARIANTS``), task, method, seed, without, with, accuracy (with less without, in
-        percent as all three); a row per pair.
+    the difference too. ``accuracy`` is with less without, in percent as all three.
     """
     plain, changed = (percent(load_cards(profile, folder, root=root)) for folder in ("vtab-1k", grids.PITFALLS))
     names = {str(pitfall.active()): name for name, pitfall in PITFALL_VARIANTS.items()}
@@ -190,9 +181,7 @@ def pitfall_pairs(profile: str = "laptop", root: Path | None = None) -> pd.DataF
 def pitfalls_table(profile: str = "laptop", root: Path | None = None) -> pd.DataFrame:
     """Return the effect of each pitfall: a row for every pitfall, task and method that can have a run.
 
-    Returns:
-        Columns pitfall, task, method, seeds (pairs), without, with, difference, and spread (of the difference), in percent.
-        Numbers are NaN where nothing is recorded.
+    ``seeds`` counts pairs; ``spread`` is that of the difference, in percent. Numbers are NaN where nothing is recorded.
     """
     by = ["pitfall", "task", "method"]
     table = mean_sd(pitfall_pairs(profile, root), by, **{name: (name, "mean") for name in ("without", "with")})

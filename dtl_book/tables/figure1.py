@@ -98,7 +98,6 @@ def plan_figure1(progress: bool = True) -> dict:
 
 
 def save_figure1(card: dict, root: Path | None = None) -> Path:
-    """Write the card, whole or not at all."""
     return write_record(CARD, card, root)
 
 

@@ -37,17 +37,12 @@ def _options(method: str, recompute: str) -> dict:
 
 
 def plan_methods(
-    backbone: str = "vit_base_patch16_224",
-    *,
-    recompute: str = "side",
-    checkpointing: bool = False,
-    progress: bool = True,
+    backbone: str = "vit_base_patch16_224", *, recompute: str = "side", checkpointing: bool = False, progress: bool = True,
     **setting,
-) -> tuple[dict[str, MemoryPlan], dict[str, str]]:
+) -> tuple[dict[str, MemoryPlan], dict[str, str]]:  # fmt: skip
     """Plan every method on one backbone, in each of its forms; see ``plan_training`` and ``forms_of``.
 
-    Returns:
-        The plans by form, and for the methods that do not run on this backbone the reason.
+    Return the plans by form, and for the methods that do not run on this backbone the reason.
     """
     plans, reasons = {}, {}
     for method in tqdm(METHODS, desc="planning", unit="method", leave=False, disable=not progress, file=sys.stderr):

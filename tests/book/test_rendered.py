@@ -75,6 +75,16 @@ def test_rays_meet_solids_where_marching_along_them_does(kind):
     distance, index = primary([solid], eye, rays)
     clear = np.abs(far - near) > 0.02  # away from grazing rays
     assert np.array_equal((index == 0)[clear], (near < far)[clear])
+    surface = (eye + rays * np.where(index == 0, distance, 0))[:, index == 0].astype(float)
+    normals = solid.normal(surface.astype(np.float32))
+    assert np.allclose(np.linalg.norm(normals, axis=0), 1, atol=1e-4)
+    # away from the rounded edges the normal is the direction in which one leaves the solid soonest
+    outward = surface + 0.02 * normals
+    assert not inside(solid, outward).any() and inside(solid, surface - 0.02 * normals).all()
+    plain = {"sphere": 3, "cube": 1, "cylinder": 2}[kind]  # coordinates that take part in a normal off the edges
+    local = solid.rotated(normals)
+    flat = np.sort(np.abs(local), axis=0)[: 3 - plain]
+    assert (np.abs(flat) < 1e-4).all(axis=0).mean() > 0.6
     assert (distance[index == -2] == FAR).all()
 
 
