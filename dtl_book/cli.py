@@ -276,7 +276,7 @@ def memory(
     checkpointing: bool = False,
     cached: bool = False,
     recompute: Literal["side", "blocks", "none"] = "side",
-    compare: Literal["none", "all"] = "none",
+    compare: Literal["none", "all", "late"] = "none",
     gpu: float | None = None,
     json: bool = False,
 ) -> None:
@@ -295,23 +295,24 @@ def memory(
         cached: from the stored features of the frozen prefix, whose weights are then not on the device (dtl, dtl+, linear).
         recompute: what a DTL computes again in backward (dtl and dtl+ alone).
         compare: `all` prints a table of all methods that run on this backbone, each plain and with checkpointing, DTL
-            plain and in its lean forms; with `--checkpointing` each with it alone.
+            plain and in its lean forms; with `--checkpointing` each with it alone. `late` compares DTL with rivals that
+            adapt the blocks after M alone, all from the stored prefix too.
         gpu: memory of a GPU in GiB; adds the largest batch that fits it.
         json: print JSON instead of tables.
     """
     from .tables.memory import compare_text, plan_text
 
-    if compare == "all" and cached:
-        raise ValueError("--cached plans one method; --compare all has a row for each method that can be cached")
-    if compare == "all" and gpu is not None:
+    if compare != "none" and cached:
+        raise ValueError("--cached plans one method; --compare has a row for each method that can be cached")
+    if compare != "none" and gpu is not None:
         raise ValueError("--gpu tells the largest batch of one method: leave it out, or leave out --compare")
     setting = dict(
         batch_size=batch_size, image_size=image_size, num_classes=num_classes, precision=precision, attention=attention,
         optimizer=optimizer, checkpointing=checkpointing,
     )  # fmt: skip
     print(
-        compare_text(backbone, recompute=recompute, as_json=json, **setting)
-        if compare == "all"
+        compare_text(backbone, recompute=recompute, late=compare == "late", as_json=json, **setting)
+        if compare != "none"
         else plan_text(method, backbone, recompute=recompute, gpu_gib=gpu, as_json=json, cached=cached, **setting)
     )
 

@@ -18,7 +18,7 @@ from .runner import Result
 
 GROUP = "equal-memory"  # folder of the cards, the choices included
 TASKS = ("mnist", "elpv", "shape_location", "object_count")  # of all three groups
-FIRST = {"smoke": 3}  # M + 1: of twelve blocks 7
+FIRST = 7  # M + 1 of twelve blocks
 RATES = (1e-3, 3e-3, 1e-2)
 CLOSE = 0.02  # two rates that lie so near on validation images are tried with every seed
 PROBE_EPOCHS = 200  # of the two probes, which cost nothing
@@ -38,7 +38,7 @@ def base_runs(profile: str = "laptop", tasks: Sequence[str] = TASKS, names: Sequ
             shared = dict(profile=profile, group=GROUP)
             if name in LATE:
                 method, _, variant = name.partition("-")
-                own = {"first_block": FIRST.get(profile, 7), **LATE[name]}
+                own = {"first_block": FIRST, **LATE[name]}
                 runs.append(Run(task, method, variant=variant, **own, **shared))
             elif name.startswith("linear"):
                 taps = {"taps": True, "variant": "taps"} if name == "linear-taps" else {}

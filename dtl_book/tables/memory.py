@@ -6,11 +6,15 @@ import json
 import sys
 
 import pandas as pd
+import torch
+from torch import nn
 from tqdm import tqdm
 
-from dtl_core.baselines import METHODS
-from dtl_core.blocks import UnsupportedBackbone
+from dtl_core import DTLConfig, UnsupportedBackbone, load_backbone
+from dtl_core.baselines import METHODS, build
 from dtl_core.memory import MIB, MemoryPlan, largest_batch, plan_training
+
+from ..experiments.run import LATE_METHODS
 
 DTLS = ("dtl", "dtl+")
 
@@ -32,23 +36,71 @@ def forms_of(method: str, recompute: str, checkpointing: bool) -> dict[str, dict
     return {method: {}, f"{method}, checkpointing": {"checkpointing": True}}
 
 
+def late_forms(backbone: str, image_size: int | tuple[int, int]) -> dict[str, tuple[str, dict]]:
+    """Return what is compared where every method keeps the blocks up to M frozen: label -> method, what it adds.
+
+    The rivals adapt the blocks after M and have the same favours as DTL: checkpointing, and the stored prefix. LoRA and
+    AdaptFormer also have the size whose parameters come nearest to DTL's.
+    """
+    with torch.device("meta"):
+        shape = load_backbone(backbone, image_size=image_size, pretrained=False)
+    first = DTLConfig.for_backbone(shape).inject_from + 1
+    sized = {"lora": "rank", "adaptformer": "bottleneck"}
+    asked = {(method, ""): {"first_block": first} for method in LATE_METHODS}
+    for method, name in sized.items():
+        sizes = {n: _trained(method, shape, first_block=first, **{name: n}) for n in range(1, 17)}
+        target = _trained("dtl", shape)
+        nearest = min(sizes, key=lambda n: abs(sizes[n] - target))
+        asked[method, f" ({name} {nearest})"] = {"first_block": first, name: nearest}
+    forms: dict[str, tuple[str, dict]] = {"full": ("full", {})}
+    for (method, size), own in asked.items():
+        label = f"{method} from block {first}{size}"
+        forms |= {
+            label: (method, own),
+            f"{label}, checkpointing": (method, own | {"checkpointing": True}),
+            f"{label}, cached prefix": (method, own | {"cached": True}),
+        }
+    for method in DTLS:
+        for name, own in forms_of(method, "side", False).items():
+            forms[name] = method, own
+        forms[f"{method}, side recomputed, cached prefix"] = method, {"recompute": "side", "cached": True}
+    return forms | {"linear": ("linear", {}), "linear on all taps": ("linear", {"taps": True})}
+
+
+def _trained(method: str, backbone: nn.Module, **options) -> int:
+    """Return the trained parameters without the head; no number to come near to where the method does not run."""
+    try:
+        with torch.device("meta"):
+            model = build(method, backbone, 2, **options)
+    except UnsupportedBackbone:
+        return sys.maxsize
+    head = sum(p.numel() for p in model.head.parameters())
+    return sum(p.numel() for p in model.trainable_parameters()) - head
+
+
 def _options(method: str, recompute: str) -> dict:
     return {"recompute": recompute} if method in DTLS else {}
 
 
 def plan_methods(
     backbone: str = "vit_base_patch16_224", *, recompute: str = "side", checkpointing: bool = False, progress: bool = True,
-    **setting,
+    late: bool = False, **setting,
 ) -> tuple[dict[str, MemoryPlan], dict[str, str]]:  # fmt: skip
-    """Plan every method on one backbone, in each of its forms; see ``plan_training`` and ``forms_of``.
+    """Plan every method on one backbone, in each of its forms; see ``plan_training``, ``forms_of`` and ``late_forms``.
 
     Return the plans by form, and for the methods that do not run on this backbone the reason.
     """
     plans, reasons = {}, {}
-    for method in tqdm(METHODS, desc="planning", unit="method", leave=False, disable=not progress, file=sys.stderr):
+    if late:
+        forms = late_forms(backbone, setting.get("image_size", 224))
+    else:
+        forms = {label: (m, more) for m in METHODS for label, more in forms_of(m, recompute, checkpointing).items()}
+    shown = tqdm(forms.items(), desc="planning", unit="form", leave=False, disable=not progress, file=sys.stderr)
+    for label, (method, more) in shown:
+        if method in reasons:
+            continue
         try:
-            for label, more in forms_of(method, recompute, checkpointing).items():
-                plans[label] = plan_training(method, backbone, **{"checkpointing": checkpointing, **setting, **more})
+            plans[label] = plan_training(method, backbone, **{"checkpointing": checkpointing, **setting, **more})
         except (UnsupportedBackbone, ValueError) as error:
             if not plans:  # full fine-tuning runs on every backbone: it is the setting that is wrong
                 raise
@@ -77,9 +129,11 @@ def memory_table(plans: dict[str, MemoryPlan]) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
 
 
-def compare_text(backbone: str, *, recompute: str = "side", as_json: bool = False, **setting) -> str:
-    """Return what ``dtl memory --compare all`` prints."""
-    plans, reasons = plan_methods(backbone, recompute=recompute, **setting)
+def compare_text(
+    backbone: str, *, recompute: str = "side", late: bool = False, as_json: bool = False, **setting
+) -> str:  # fmt: skip
+    """Return what ``dtl memory --compare`` prints."""
+    plans, reasons = plan_methods(backbone, recompute=recompute, late=late, **setting)
     if as_json:
         return json.dumps({"plans": {m: vars(p) for m, p in plans.items()}, "unsupported": reasons}, indent=1)
     setting_text = ", ".join(f"{name} {value}" for name, value in setting.items() if name != "checkpointing")

@@ -6,6 +6,7 @@ import pytest
 import torch
 from toys import SIZES, storage_bytes, toy_model
 
+from dtl_book.experiments.run import LATE_METHODS
 from dtl_book.tables import memory as compare
 from dtl_core import DTLConfig, load_backbone
 from dtl_core.baselines import METHODS, build
@@ -276,6 +277,25 @@ def test_every_method_is_compared_with_the_same_favours():
     assert {"linear", "lst"} < plans.keys() and not {"linear, checkpointing", "lst, checkpointing"} & plans.keys()
     only, _ = compare.plan_methods("toy/vit", progress=False, checkpointing=True, batch_size=4, image_size=32)
     assert all(plan.setting["checkpointing"] for plan in only.values()) and len(only) == len(METHODS)
+
+
+def test_late_rivals_are_compared_with_the_same_favours_and_sizes():
+    plans, reasons = compare.plan_methods("toy/vit", late=True, progress=False, batch_size=4, image_size=32)
+    assert not reasons and next(iter(plans)) == "full"
+    late = [label for label in plans if " from block 7" in label and "," not in label]
+    assert {label.split()[0] for label in late} == {*LATE_METHODS}
+    for label in late:
+        plain, again, cached = (plans[label + form] for form in ("", ", checkpointing", ", cached prefix"))
+        assert again.saved_bytes < plain.saved_bytes and cached.peak_bytes < plain.peak_bytes
+        assert plain.setting["options"]["first_block"] == 7
+    dtl = plans["dtl, plain"].parameters
+    for method, name in (("lora", "rank"), ("adaptformer", "bottleneck")):
+        (label,) = (label for label in late if f"{method} from block 7 ({name}" in label)
+        nearest = abs(plans[label].parameters - dtl)
+        size = plans[label].setting["options"][name]
+        for other in (size - 1, size + 1) if size > 1 else (size + 1,):
+            plan = plan_training(method, "toy/vit", batch_size=4, image_size=32, first_block=7, **{name: other})
+            assert nearest <= abs(plan.parameters - dtl)
 
 
 @pytest.mark.parametrize("room", [1.0, 1.3, 3.0, 24.0])
