@@ -96,6 +96,8 @@ def mismatches(
         wrong += [f"{k} is {had[k]}" for k in other]
     if card.switches:
         wrong.append(f"switched: {', '.join(card.switches)}")
+    if own := [k for k in ("first_block", "rank", "taps") if (card.run or {}).get(k)]:
+        wrong.append(f"a form of its own: {', '.join(own)}")
     numbers = {"accuracy": card.accuracy, "loss": card.loss} | {t: s["accuracy"] for t, s in card.targets.items()}
     for name, value in numbers.items():
         if not isinstance(value, int | float) or not math.isfinite(value):

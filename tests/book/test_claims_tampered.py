@@ -27,6 +27,7 @@ TAMPERED = {
     "another method inside": (dict(method="dtl+"), "method is dtl+"),
     "smaller images": (dict(image_size=[98, 98]), "images of"),
     "frozen weights in bf16": (dict(backbone_dtype="bfloat16"), "backbone_dtype is bfloat16"),
+    "a form of its own": (dict(run={"first_block": 7, "rank": None}), "a form of its own: first_block"),
     "another protocol": (dict(protocol="clean"), "differ in protocol"),
 }
 
