@@ -130,12 +130,13 @@ def test_thousands_are_set_apart_in_all_or_no_column_of_a_table(shown):
 
 def test_the_small_marker_of_a_drawing_keeps_its_colour():
     """A palette that is too small gave LoRA's marker in a legend the colour of DTL+."""
-    figure, ax = plt.subplots()
-    for at, method in enumerate(("linear", "bitfit", "adaptformer", "lora", "dtl", "dtl+")):
-        ax.errorbar([], [], xerr=[], ls="", capsize=4, ms=9, **display.method_style(method))
-        ax.plot([0, 1], [at, at + 1], color=display.method_style(method)["color"], alpha=0.1 + 0.15 * at)
-    ax.legend()
-    drawn = set(Image.open(io.BytesIO(plots.png_of(figure))).convert("RGB").getdata())
+    with plt.style.context("default"):  # whatever style an earlier test has set
+        figure, ax = plt.subplots()
+        for at, method in enumerate(("linear", "bitfit", "adaptformer", "lora", "dtl", "dtl+")):
+            ax.errorbar([], [], xerr=[], ls="", capsize=4, ms=9, **display.method_style(method))
+            ax.plot([0, 1], [at, at + 1], color=display.method_style(method)["color"], alpha=0.1 + 0.15 * at)
+        ax.legend()
+        drawn = set(Image.open(io.BytesIO(plots.png_of(figure))).convert("RGB").getdata())
     for method in ("adaptformer", "lora", "dtl+"):
         wanted = ImageColor.getrgb(display.method_style(method)["color"])
         assert min(max(abs(a - b) for a, b in zip(wanted, colour, strict=True)) for colour in drawn) <= 4, method
