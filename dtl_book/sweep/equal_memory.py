@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+
+from dtl_core.dtl import DTLConfig
 
 from ..experiments.cards import load_card
 from ..experiments.run import Run
@@ -28,18 +31,23 @@ LATE = {
     "bitfit-late": {}, "full-late": {},
 }  # fmt: skip
 METHODS = ("dtl", "dtl+", *LATE, "linear", "linear-taps")
+ALONG = ("shape_location", (2, 4, 8, 10))  # task, M; 6 is among the others
+FEW_SHOT = ("typefaces", (4, 16))  # set, images a class
+SIX = ("dtl", "dtl+", "lora-late", "adaptformer-late", "bitfit-late", "full-late")
+WHOLE = ("lora", "adaptformer", "bitfit")  # over all blocks, which stores no prefix
 
 
-def base_runs(profile: str = "laptop", tasks: Sequence[str] = TASKS, names: Sequence[str] = METHODS) -> list[Run]:
+def base_runs(
+    profile: str = "laptop", tasks: Sequence[str] = TASKS, names: Sequence[str] = METHODS, **shared
+) -> list[Run]:  # fmt: skip
     """Return a run a method and task, with the first seed and no learning rate yet."""
+    shared = dict(profile=profile, group=GROUP, **shared)
     runs = []
     for task in tasks:
         for name in names:
-            shared = dict(profile=profile, group=GROUP)
             if name in LATE:
                 method, _, variant = name.partition("-")
-                own = {"first_block": FIRST, **LATE[name]}
-                runs.append(Run(task, method, variant=variant, **own, **shared))
+                runs.append(Run(task, method, variant=variant, first_block=FIRST, **LATE[name], **shared))
             elif name.startswith("linear"):
                 taps = {"taps": True, "variant": "taps"} if name == "linear-taps" else {}
                 runs.append(Run(task, "linear", epochs=PROBE_EPOCHS, **taps, **shared))
@@ -48,14 +56,35 @@ def base_runs(profile: str = "laptop", tasks: Sequence[str] = TASKS, names: Sequ
     return runs
 
 
+def runs_along_m(profile: str = "laptop") -> list[Run]:
+    """Return DTL and late LoRA at other values of M, each of which has a choice of its own."""
+    task, shared = ALONG[0], dict(profile=profile, group=GROUP)
+    runs = []
+    for m in ALONG[1]:
+        runs.append(Run(task, "dtl", config=DTLConfig(inject_from=m), variant=f"M{m}", **shared))
+        runs.append(Run(task, "lora", first_block=m + 1, variant=f"late-M{m}", **shared))
+    return runs
+
+
+def whole_runs(profile: str = "laptop", tasks: Sequence[str] = TASKS) -> list[Run]:
+    """Return the rivals over all blocks; a rate that VTAB-1K's record tried with the first seed is not tried again."""
+    return [Run(task, method, variant="whole", profile=profile, group=GROUP) for task in tasks for method in WHOLE]
+
+
 def tried(run: Run, seeds: Sequence[int] = SEEDS[:1], rates: Sequence[float] = RATES) -> list[Run]:
     """Return the runs that try learning rates on validation images."""
     return [replace(run, purpose="select", lr=lr, seed=seed) for lr in rates for seed in seeds]
 
 
+def choice_card(run: Run) -> Path:
+    """Return the card of a run that tries a rate: of a rival over all blocks also that of VTAB-1K's record."""
+    own, other = recorded_path(run.card()), recorded_path(replace(run, group="", variant="").card())
+    return other if run.variant == "whole" and not own.exists() and other.exists() else own
+
+
 def accuracy_of(run: Run) -> float:
-    """Return the accuracy on the card of a recorded run."""
-    return load_card(recorded_path(run.card())).accuracy
+    """Return the accuracy on the card of a run that tried a rate."""
+    return load_card(choice_card(run)).accuracy
 
 
 def close_rates(run: Run) -> tuple[float, ...]:
@@ -75,16 +104,24 @@ def chosen_rate(run: Run) -> float:
     return max(scores, key=lambda lr: (scores[lr], -lr))
 
 
-def record_equal_memory(
-    profile: str = "laptop", tasks: Sequence[str] = TASKS, names: Sequence[str] = METHODS, *, workers: int = 0
-) -> list[Result]:
-    """Record what is missing of the comparison, a task at a time: choices, close choices again, final runs."""
-    results = []
-    for task in tasks:
-        runs, folder = base_runs(profile, (task,), names), results_dir() / profile / GROUP
-        results += sweep_runs([select for run in runs for select in tried(run)], folder, workers=workers)
-        again = [select for run in runs for select in tried(run, SEEDS, close_rates(run))]
-        results += sweep_runs(again, folder, workers=workers)
-        final = [replace(run, lr=chosen_rate(run), seed=seed) for run in runs for seed in SEEDS]
-        results += sweep_runs(final, folder, workers=workers)
-    return results
+def record_chosen(runs: Sequence[Run], *, workers: int = 0) -> list[Result]:
+    """Record what is missing of these methods: their choices, close choices with every seed, then the final runs."""
+    folder = results_dir() / runs[0].profile / GROUP
+
+    def missing(selects: list[Run]) -> list[Run]:
+        return [select for select in selects if choice_card(select) == recorded_path(select.card())]
+
+    results = sweep_runs(missing([s for run in runs for s in tried(run)]), folder, workers=workers)
+    again = missing([s for run in runs for s in tried(run, SEEDS, close_rates(run))])
+    results += sweep_runs(again, folder, workers=workers)
+    final = [replace(run, lr=chosen_rate(run), seed=seed) for run in runs for seed in SEEDS]
+    return results + sweep_runs(final, folder, workers=workers)
+
+
+def record_equal_memory(profile: str = "laptop", tasks: Sequence[str] = TASKS, *, workers: int = 0) -> None:
+    """Record the comparison, a task at a time; then along M, with few shots, and the rivals over all blocks."""
+    few = dict(benchmark="few-shot", names=SIX)
+    parts = [base_runs(profile, (task,)) for task in tasks]
+    parts += [runs_along_m(profile), *(base_runs(profile, FEW_SHOT[:1], shots=n, **few) for n in FEW_SHOT[1])]
+    for runs in [*parts, *(whole_runs(profile, (task,)) for task in tasks)]:
+        record_chosen(runs, workers=workers)

@@ -91,6 +91,8 @@ def sweep_grid(grid: Grid, *, workers: int = 0, cluster: str | None = None, retr
 
 def sweep_runs(runs: Sequence[Run], folder: Path, *, workers: int = 0) -> list[Result]:
     """Run what is missing of a list, print the plan beforehand, and write one summary into ``folder``."""
+    if not runs:
+        return []
     missing = [run for run in runs if recorded(run) is None]
     with open_workers(workers if missing else 0) as pool:
         if missing:

@@ -86,3 +86,21 @@ def test_a_rate_is_chosen_with_every_seed_where_two_lie_close(tmp_path, monkeypa
     assert equal_memory.chosen_rate(base) == 1e-3, "by the mean over the seeds, not by the first"
     put(3e-3, 0, 0.80)
     assert equal_memory.close_rates(base) == () and equal_memory.chosen_rate(base) == 3e-3
+
+
+def test_a_rival_over_all_blocks_goes_on_from_the_rates_of_the_record(place):
+    (lora, *_), quick = (
+        equal_memory.whole_runs("smoke", (TASK,)),
+        dict(profile="smoke", lr=1e-3, epochs=1, progress=False),
+    )
+    card, _ = run("lora", TASK, purpose="select", **quick)
+    known = save_card(card, Run(TASK, "lora", profile="smoke", purpose="select", lr=1e-3).card())
+    first, middle, _ = equal_memory.tried(lora)
+    assert equal_memory.choice_card(first) == known and equal_memory.accuracy_of(first) == card.accuracy
+    assert equal_memory.choice_card(middle) == middle.card() and middle.card().parent.parent.name == "equal-memory"
+    save_card(card, first.card())
+    assert equal_memory.choice_card(first) == first.card(), "its own card goes before"
+    assert {
+        r.where for r in equal_memory.base_runs("smoke", ("typefaces",), ("dtl",), benchmark="few-shot", shots=4)
+    } == {"typefaces, 4 shots"}
+    assert [r.label for r in equal_memory.runs_along_m("smoke")][:2] == ["dtl-M2", "lora-late-M2"]
