@@ -4,6 +4,7 @@ import pytest
 from matplotlib.colors import to_hex
 
 from dtl_book.figures.memory import (
+    COLOURS,
     HATCHES,
     course,
     draw_memory,
@@ -14,7 +15,6 @@ from dtl_book.figures.memory import (
 )
 from dtl_core.baselines import METHODS
 from dtl_core.memory import GIB, KINDS, MIB, plan_training
-from dtl_core.memory.report import COLOURS
 
 TOY = {"backbone": "toy/vit", "image_size": 32, "batch_size": 4}
 
