@@ -14,6 +14,7 @@ from dtl_core.training import Recipe
 from ..experiments import SEEDS, RunCard, card_path, load_card
 from ..experiments.behaviour import VIEWS
 from ..experiments.code_digests import age_of, code_of
+from ..experiments.grids import ABLATIONS
 from ..experiments.profiles import get_profile
 from ..experiments.recipes import recipe_of, takes_views
 from ..experiments.run import Run
@@ -50,12 +51,13 @@ def scores(
 
     DTL and DTL+ must have ``config``, but for the kernel. Another M than the paper's is a run of the ablations.
     """
-    group, label = benchmark, f"{method}-{shots}shot" if shots else method
+    group, name = benchmark, method
     if config != DTLConfig():
-        group, label = "ablations", f"{method}-M{config.inject_from}"
+        group, name = ABLATIONS, f"{method}-M{config.inject_from}"
+    label = f"{name}-{shots}shot" if shots else name
     cards, missing, stale, absent = {}, [], [], []
     for seed in SEEDS:
-        path = recorded_path(card_path(profile, group, task, label, seed, root=root))
+        path = recorded_path(card_path(profile, group, task, name, seed, root=root, shots=shots))
         if not path.is_file():
             absent.append(str(seed))
             continue

@@ -6,6 +6,7 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import wrap
 
 from tqdm import tqdm
 
@@ -72,6 +73,24 @@ def judge(ids: tuple[str, ...] = (), root: Path | None = None, progress: bool = 
                 bar.update()
             judged.append(Judged(claim, tuple(findings)))
     return tuple(judged)
+
+
+def describe(judged: Judged) -> str:
+    """Return a judged claim as ``dtl claims`` prints it: its verdict, then each part, what others found, and a doubter's step."""
+    claim, lines = judged.claim, []
+
+    def say(text: str, first: str = "    ") -> None:
+        lines.extend(wrap(text, 110, initial_indent=first, subsequent_indent="      " if first else "    "))
+
+    say(f"{claim.id}  {judged.verdict.upper()}: {claim.text}", "")
+    for part, found in zip(claim.parts, judged.findings, strict=True):
+        old = f" STALE: {'; '.join(found.stale)}." if found.stale else ""
+        again = f" Again: {part.command}" if part.command else ""
+        say(f"- {found.verdict}: {part.about}. {found.numbers} [{found.setting}, {found.date}].{old}{again}")
+    for fact in claim.context:
+        say(f"Others: {fact}")
+    say(f"Doubt it? {claim.doubt}")
+    return "\n".join(lines)
 
 
 def save_claims(judged: tuple[Judged, ...], path: Path | None = None) -> Path:

@@ -10,6 +10,7 @@ from dtl_core.dtl import DTLConfig
 
 from ..paths import results_dir
 from .pitfalls import Pitfalls
+from .run import bf16_folder
 
 ABLATIONS, BASE = "ablations", DTLConfig()  # folder of the cards; the paper's own values are DTL's in VTAB-1K
 TASK = "shape_location"  # where DTL gains most on a linear probe among the laptop's tasks that are drawn from a seed
@@ -60,11 +61,6 @@ def pitfall_tasks(profile: str) -> tuple[str, ...]:
 def pitfall_applies(method: str, pitfall: str) -> bool:
     """Return whether a method has a run with this one of ``PITFALL_VARIANTS``: DTL reads the mean and nothing else."""
     return not (method.startswith("dtl") and PITFALL_VARIANTS[pitfall].readout == "cls")
-
-
-def bf16_folder(profile: str) -> str:
-    """Return the folder of a profile's cards in bf16: beside those in fp32, never among them."""
-    return f"{profile}-bf16"
 
 
 def bf16_logits_path(profile: str, task: str, root: Path | None = None) -> Path:

@@ -25,9 +25,8 @@ def recipe_of(run: Run, backbone: nn.Module | None = None, images: int | None = 
     The backbone's depth sets DTL's configuration; without it the recipe's own stays. Too few training images for enough steps
     mean more epochs.
     """
-    recipe, drop_path = _of_the_profile(run), run.drop_path
-    asked = {"lr": run.lr, "batch_size": run.batch_size, "drop_path": drop_path}
-    recipe = replace(recipe, seed=run.seed, augmentation=augmentation_of(run))
+    asked = {"lr": run.lr, "batch_size": run.batch_size, "drop_path": run.drop_path}
+    recipe = replace(_of_the_profile(run), seed=run.seed, augmentation=augmentation_of(run))
     recipe = replace(recipe, **{name: value for name, value in asked.items() if value is not None})
     if run.epochs:
         recipe = replace(recipe, epochs=run.epochs)

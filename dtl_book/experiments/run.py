@@ -151,7 +151,7 @@ class Run:
         Runs with a backbone in bfloat16 have a folder beside the profile's: they never stand among the others.
         """
         tried = {"lr": self.lr, "drop_path": self.drop_path} if self.purpose == "select" else {}
-        profile = self.profile if self.backbone_dtype == "float32" else f"{self.profile}-bf16"
+        profile = self.profile if self.backbone_dtype == "float32" else bf16_folder(self.profile)
         where = profile, self.group or self.benchmark, self.task, self.label, self.seed
         return card_path(*where, root=root, shots=self.shots, **tried)
 
@@ -172,6 +172,11 @@ class Run:
         digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
         return cache_dir() / "runs" / f"{self.name}-{digest}.safetensors"
 
+    def adapter(self, build: Path) -> Path:
+        """Return the path of the adapter file below the folder of built files."""
+        where = self.task if self.benchmark == "vtab-1k" else f"{self.benchmark}-{self.task}"
+        return build / "adapters" / f"{where}-{self.card().stem}.safetensors"
+
     @property
     def prefixes(self) -> Path:
         """Folder of the stored prefixes that the runs of a task share in a sweep."""
@@ -182,6 +187,11 @@ class Run:
         """Return the run of ``dataclasses.asdict(run)``, as a card holds it."""
         config, pitfalls = record.get("config"), record.get("pitfalls") or {}
         return cls(**{**record, "config": config and DTLConfig(**config), "pitfalls": Pitfalls(**pitfalls)})
+
+
+def bf16_folder(profile: str) -> str:
+    """Return the folder of a profile's cards in bf16: beside those in fp32, never among them."""
+    return f"{profile}-bf16"
 
 
 def card_path(

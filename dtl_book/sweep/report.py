@@ -42,10 +42,10 @@ def check_sweep(runs: Sequence[Run], pool: Workers) -> None:
 
 
 def survey(asked: dict) -> dict:
-    """Open the data of every task, and prepare and time one run per method.
+    """Open the data of every task, and prepare and time one run of each kind.
 
     Takes ``runs`` of one profile, ``slots`` (runs at a time) and ``share`` (runs that share a device's memory). Returns
-    ``text`` (weights, data, device; a row per method: memory of a step, time of its runs) and ``refusal``: what does not fit.
+    ``text`` (weights, data, device; a row per kind of run: memory of a step, time of its runs) and ``refusal``: what does not fit.
     """
     runs = [Run.from_dict(run) for run in asked["runs"]]
     info = load_backbone(runs[0].sizes.backbone, image_size=runs[0].sizes.image_size).dtl_info
@@ -55,8 +55,7 @@ def survey(asked: dict) -> dict:
         data = opened[place] = opened.get(place) or open_data(run, info)
         tests = len(data.test) + sum(map(len, data.targets.values()))
         sizes[run] = len(data.train), tests, recipe_of(run, images=len(data.train)).total_epochs
-        # a run with drop path stores no prefix, so its steps take longer
-        kinds.setdefault(f"{run.method} with drop path" if run.drop_path else run.method, []).append(run)
+        kinds.setdefault(_kind(run), []).append(run)
     lines, refusals, seconds = [], [], []
     for kind, mine in kinds.items():
         ready = prepare(max(mine, key=lambda run: sizes[run][0]))  # a whole batch, where any has one
@@ -83,6 +82,12 @@ def survey(asked: dict) -> dict:
         whole = format_seconds(sum(seconds) / at_once)
         lines.append(f"time     about {whole} in all, from timed steps of each method")
     return {"text": "\n".join([*head, *lines]), "refusal": "\n".join(refusals)}
+
+
+def _kind(run: Run) -> str:
+    """Return the name of runs whose steps are alike: another size or M needs other memory, drop path stores no prefix."""
+    name = run.label if run.config or run.first_block or run.rank or run.taps else run.method
+    return f"{name} with drop path" if run.drop_path else name
 
 
 def write_summary(results: list[Result], folder: Path) -> list[Result]:

@@ -10,7 +10,9 @@ import threading
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
+from typing import Any
+
+from dtl_core.files import written_whole
 
 from ..experiments import execution
 from ..experiments.run import Run
@@ -27,18 +29,23 @@ def execute(run: dict) -> dict:
 WORK: dict[str, Callable] = {"execute": execute, "survey": survey}
 
 
+def attempt(work: str, argument: Any) -> dict:
+    """Return what the work returned as ``value``, or an empty one and its ``error`` in a line; a traceback is printed."""
+    try:
+        return {"value": WORK[work](argument), "error": ""}
+    except Exception as failure:  # whatever it is, the other runs go on
+        traceback.print_exc()
+        return {"value": None, "error": f"{type(failure).__name__}: {failure}"}
+
+
 def main(work: str, answer: str) -> None:
     """Do the work, and write what it returned, or the error that it raised, to the file ``answer``."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the sweep's, which then ends its runs
     argument = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_the_sweep, daemon=True).start()
-    found = {"value": None, "error": ""}
-    try:
-        found["value"] = WORK[work](argument)
-    except Exception as failure:  # whatever it is, the other runs go on
-        traceback.print_exc()
-        found["error"] = f"{type(failure).__name__}: {failure}"
-    Path(answer).write_text(json.dumps(found), encoding="utf-8")
+    found = attempt(work, argument)
+    with written_whole(answer) as temporary:  # a kill leaves no half of it
+        temporary.write_text(json.dumps(found), encoding="utf-8")
 
 
 def _end_with_the_sweep() -> None:

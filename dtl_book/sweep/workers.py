@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import math
@@ -13,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
@@ -24,7 +24,7 @@ from typing import Any
 import torch
 
 from ..paths import cache_dir
-from .worker import WORK
+from .worker import attempt
 
 PROGRAM = ("-m", "dtl_book.sweep")
 STORE = 100 * 2**20  # bytes of the object store of a Ray of our own: what goes through it is a card and a log
@@ -44,7 +44,9 @@ class Outcome:
 class Workers:
     """Takes a few pieces of work at a time."""
 
-    submit: Callable[[str, Any, str], Future[Outcome]]  # of a key of ``WORK``, what it takes (JSON), and its log's name
+    submit: Callable[
+        [str, Any, str], Future[Outcome]
+    ]  # of a key of ``worker.WORK``, what it takes (JSON), and its log's name
     slots: Callable[[], int]  # pieces at a time, as of now: a cluster may grow
     share: int  # of them, how many share the memory of a device
 
@@ -74,16 +76,10 @@ def open_workers(workers: int = 0, cluster: str | None = None, program: Sequence
 
 def _here(work: str, argument: Any, name: str) -> Future[Outcome]:
     """Do the work now, with its output in a log; an error becomes an outcome."""
-    future, start, value, error = Future(), time.monotonic(), None, ""
-    with tempfile.TemporaryFile("w+", errors="replace") as log:
-        with redirect_stdout(log), redirect_stderr(log):
-            try:
-                value = WORK[work](argument)
-            except Exception as failure:  # whatever it is, the other runs go on
-                traceback.print_exc(file=log)
-                error = f"{type(failure).__name__}: {failure}"
-        log.seek(0)
-        future.set_result(Outcome(value, error, log.read(), time.monotonic() - start))
+    future, start, log = Future(), time.monotonic(), io.StringIO()
+    with redirect_stdout(log), redirect_stderr(log):
+        found = attempt(work, argument)
+    future.set_result(Outcome(found["value"], found["error"], log.getvalue(), time.monotonic() - start))
     return future
 
 
@@ -94,7 +90,7 @@ def _processes(workers: int, environment: dict[str, str], program: Sequence[str]
     for slot in range(workers):
         free.put(devices[slot % len(devices)] if devices else None)
 
-    def attempt(work: str, argument: Any, name: str) -> Outcome:
+    def on_a_device(work: str, argument: Any, name: str) -> Outcome:
         device = free.get()
         own = environment if device is None else environment | {"CUDA_VISIBLE_DEVICES": device}
         try:
@@ -105,7 +101,7 @@ def _processes(workers: int, environment: dict[str, str], program: Sequence[str]
     with ThreadPoolExecutor(workers) as threads:
         try:
             share = math.ceil(workers / max(1, len(devices)))
-            yield Workers(lambda *what: threads.submit(attempt, *what), lambda: workers, share)
+            yield Workers(lambda *what: threads.submit(on_a_device, *what), lambda: workers, share)
         finally:
             threads.shutdown(wait=False, cancel_futures=True)
             for process in list(running):
@@ -181,7 +177,7 @@ def _ray(address: str, workers: int, environment: dict[str, str], program: Seque
             gpu = math.floor(1e4 / share) / 1e4 if gpus else 0  # Ray counts in parts of 1e-4
             remote = ray.remote(num_cpus=1, num_gpus=gpu, max_retries=0)(in_process)
 
-            def attempt(work: str, argument: Any, name: str) -> Outcome:
+            def on_ray(work: str, argument: Any, name: str) -> Outcome:
                 start = time.monotonic()
                 try:
                     return ray.get(remote.remote(work, argument, name, environment, program))
@@ -192,7 +188,7 @@ def _ray(address: str, workers: int, environment: dict[str, str], program: Seque
             def slots() -> int:
                 return workers or max(1, int(ray.cluster_resources().get("GPU" if gpus else "CPU", 0)))
 
-            yield Workers(lambda *what: threads.submit(attempt, *what), slots, share)
+            yield Workers(lambda *what: threads.submit(on_ray, *what), slots, share)
         finally:
             threads.shutdown(wait=False, cancel_futures=True)
             ray.shutdown()

@@ -23,6 +23,7 @@ from ..experiments import grids
 from ..experiments.cards import load_cards
 from ..experiments.grids import BASE, LETTERS, PITFALL_METHODS, PITFALL_VARIANTS, TASK, VALUES
 from ..experiments.profiles import get_profile
+from ..experiments.run import bf16_folder
 from ..experiments.settings import SEEDS
 from ..paths import recorded_path, results_dir
 from .cells import NAMES, NOTHING, cell_list, counted, markdown, mean_cell, mean_sd, percent
@@ -225,7 +226,7 @@ def pitfalls_markdown(profile: str = "laptop", root: Path | None = None) -> str:
 
 def bf16_markdown(profile: str = "laptop", root: Path | None = None) -> str:
     """Return the effect of a frozen backbone in bf16 on DTL: a row per task, with its accuracy beside that in fp32."""
-    fp32, bf16 = (load_cards(folder, root=root) for folder in (profile, grids.bf16_folder(profile)))
+    fp32, bf16 = (load_cards(folder, root=root) for folder in (profile, bf16_folder(profile)))
     setting = get_profile(profile).setting
     if bf16.empty:
         return (

@@ -2,7 +2,7 @@
 
 from .cache import InexactCache, PrefixCache
 from .evaluate import Evaluation, evaluate
-from .loop import FitRecord, NonFiniteLoss, fit, pick_device, seed_everything
+from .loop import FitRecord, NonFiniteLoss, fit, pick_device, seed_everything, train_epoch
 from .recipe import Recipe, authors_table
 
 __all__ = [
@@ -17,4 +17,5 @@ __all__ = [
     "fit",
     "pick_device",
     "seed_everything",
+    "train_epoch",
 ]

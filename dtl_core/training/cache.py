@@ -30,7 +30,7 @@ class PrefixCache(Dataset):
     need a missing file, one run writes it and the others wait. A damaged file is written again.
 
     Args:
-        model: a model with a frozen ``prefix`` (DTL, DTL+, linear probe).
+        model: a model with a frozen ``prefix``: DTL, DTL+, a linear probe, or a rival with ``first_block``.
         data: yields (image, label); has ``digest`` (a string that changes with the data) and ``transform``.
         dtype: type on disk: ``torch.float32``, ``torch.bfloat16`` (half the size, rounded), ``torch.float64``.
         root: folder of the file; ``prefix/`` in the cache folder if None.

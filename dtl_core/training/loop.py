@@ -3,7 +3,7 @@
 import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from ..dtl import suffix_to
+from ..dtl import Features, suffix_to
 from .checkpoint import Checkpoint
 from .recipe import Recipe
 
 
 class NonFiniteLoss(RuntimeError):
-    """Error for a loss or weight that is NaN or infinite; the model is back at the end of the last whole epoch."""
+    """Error for a loss or weight that is NaN or infinite; after ``fit`` the model is back at the last whole epoch's end."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,37 @@ def _best(rows: list[dict]) -> int:
     return max(scored, key=lambda r: (r["score"], -r["epoch"]))["epoch"] if scored else rows[-1]["epoch"]
 
 
+def train_epoch(
+    model: nn.Module,
+    loader: Iterable[tuple[Tensor | Features, Tensor]],
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    precision: str,
+    device: torch.device,
+    bar: tqdm | None = None,
+) -> tuple[float, float]:
+    """Take one step per batch, and return the mean loss and accuracy over the images seen."""
+    losses, right, seen = 0.0, 0, 0
+    for step, (inputs, labels) in enumerate(loader, start=1):
+        labels = labels.to(device)
+        with autocast(precision, device):
+            logits = logits_of(model, inputs, device)
+            loss = nn.functional.cross_entropy(logits, labels)
+        if not math.isfinite(loss.item()):
+            raise NonFiniteLoss(f"the loss is {loss.item()} in step {step}")
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad(set_to_none=True)  # at once: the next forward has the room that the gradients took
+        losses += loss.item() * len(labels)
+        right += (logits.argmax(1) == labels).sum().item()
+        seen += len(labels)
+        if bar is not None:
+            bar.set_postfix(loss=f"{losses / seen:.3f}", accuracy=f"{right / seen:.3f}", refresh=False)
+            bar.update()
+    return losses / seen, right / seen
+
+
 def fit(
     model: nn.Module,
     data: Dataset,
@@ -161,61 +192,37 @@ def fit(
         torch.cuda.reset_peak_memory_stats(device)
 
     steps, epochs = len(_epoch_batches(len(data), recipe.batch_size, 0)), recipe.total_epochs
-    with tqdm(
-        total=steps * epochs, initial=steps * len(rows), desc="training", disable=not progress, leave=False
-    ) as bar:
-        for epoch in range(len(rows), epochs):
-            start, good, problem = time.perf_counter(), saved.snapshot(), ""
-            seed_everything(recipe.seed * 100_003 + epoch)  # a resumed epoch draws what it would have drawn
-            scheduler.step(epoch)
-            batches = _epoch_batches(len(data), recipe.batch_size, recipe.seed * 100_003 + epoch)
-            collate = getattr(data, "collate", None)
-            loader = DataLoader(data, batch_sampler=batches, collate_fn=collate)
-            losses, right, seen = 0.0, 0, 0
-            for step, (inputs, labels) in enumerate(loader):
-                labels = labels.to(device)
-                with autocast(precision, device):
-                    logits = logits_of(model, inputs, device)
-                    loss = nn.functional.cross_entropy(logits, labels)
-                if not math.isfinite(loss.item()):
-                    problem = f"the loss is {loss.item()} in epoch {epoch + 1}, step {step + 1}"
-                    break
-                scaler.scale(loss).backward()
-                scaler.step(optimizer)
-                scaler.update()
-                optimizer.zero_grad(set_to_none=True)  # at once: the next forward has the room that the gradients took
-                losses += loss.item() * len(labels)
-                right += (logits.argmax(1) == labels).sum().item()
-                seen += len(labels)
-                bar.set_postfix(
-                    epoch=epoch + 1, loss=f"{losses / seen:.3f}", accuracy=f"{right / seen:.3f}", refresh=False
-                )
-                bar.update()
+    bar = tqdm(total=steps * epochs, initial=steps * len(rows), desc="training", disable=not progress, leave=False)
+    for epoch in range(len(rows), epochs):
+        start, good = time.perf_counter(), saved.snapshot()
+        seed_everything(recipe.seed * 100_003 + epoch)  # a resumed epoch draws what it would have drawn
+        scheduler.step(epoch)
+        batches = _epoch_batches(len(data), recipe.batch_size, recipe.seed * 100_003 + epoch)
+        loader = DataLoader(data, batch_sampler=batches, collate_fn=getattr(data, "collate", None))
+        bar.set_description(f"training, epoch {epoch + 1}")
+        try:
+            loss, accuracy = train_epoch(model, loader, optimizer, scaler, precision, device, bar)
             # a gradient can overflow where the loss did not: such weights must not be kept
-            if not problem and not saved.is_finite():
-                problem = f"a weight is not finite after epoch {epoch + 1}, though its losses were"
-            if problem:
-                saved.put_back(good)
-                back = f"at the end of epoch {epoch}" if epoch else "as it was before the first epoch"
-                raise NonFiniteLoss(
-                    f"{problem}: the model is back {back}; try a smaller learning rate than {recipe.lr:g} or "
-                    "precision='fp32', and look at the images"
-                )
-            rows.append(
-                {
-                    "epoch": epoch + 1,
-                    "lr": optimizer.param_groups[0]["lr"],
-                    "loss": losses / seen,
-                    "accuracy": right / seen,
-                    "seconds": time.perf_counter() - start,
-                }
-            )
-            if score is not None:
-                due = (epoch + 1) % score_every == 0 or epoch + 1 == epochs
-                rows[-1]["score"] = score(model) if due else None
-                if due and _best(rows) == epoch + 1:
-                    saved.best = saved.snapshot()
-            saved.write(rows)
+            if not saved.is_finite():
+                raise NonFiniteLoss("a weight is not finite, though the losses were")
+        except NonFiniteLoss as error:
+            saved.put_back(good)
+            bar.close()
+            back = f"at the end of epoch {epoch}" if epoch else "as it was before the first epoch"
+            raise NonFiniteLoss(
+                f"epoch {epoch + 1}: {error}: the model is back {back}; try a smaller learning rate than "
+                f"{recipe.lr:g} or precision='fp32', and look at the images"
+            ) from None
+        seconds = time.perf_counter() - start
+        lr = optimizer.param_groups[0]["lr"]
+        rows.append({"epoch": epoch + 1, "lr": lr, "loss": loss, "accuracy": accuracy, "seconds": seconds})
+        if score is not None:
+            due = (epoch + 1) % score_every == 0 or epoch + 1 == epochs
+            rows[-1]["score"] = score(model) if due else None
+            if due and _best(rows) == epoch + 1:
+                saved.best = saved.snapshot()
+        saved.write(rows)
+    bar.close()
     if saved.best is not None:
         saved.put_back(saved.best)
     model.to(device).eval()  # whole again, for images
