@@ -174,7 +174,8 @@ class Run:
 
     def adapter(self, build: Path) -> Path:
         """Return the path of the adapter file below the folder of built files."""
-        where = self.task if self.benchmark == "vtab-1k" else f"{self.benchmark}-{self.task}"
+        own = self.benchmark in ("vtab-1k", "folder")  # the other benchmarks' tasks may have the same names
+        where = self.task if own else f"{self.benchmark}-{self.task}"
         return build / "adapters" / f"{where}-{self.card().stem}.safetensors"
 
     @property

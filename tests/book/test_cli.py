@@ -42,7 +42,8 @@ def test_train_on_a_folder_then_predict(folder, tmp_path, capsys):
     card = json.loads(next((tmp_path / "build" / "runs").rglob("*.json")).read_text())
     assert card["benchmark"] == "folder" and card["task"] == "shades" and card["classes"] == 2
     assert f"accuracy {card['accuracy']:.3f}" in out
-    adapter = next((tmp_path / "build" / "adapters").glob("*.safetensors"))
+    (adapter,) = (tmp_path / "build" / "adapters").glob("*.safetensors")
+    assert adapter.name == "shades-dtl+-seed0.safetensors", "as docs/your-images.md has it"
 
     with pytest.raises(SystemExit) as stop:
         pictures = [str(folder / name) for name in ("dark/1.png", "dark/broken.png", "bright/2.png")]
