@@ -262,7 +262,14 @@ def test_a_zip_writes_nothing_outside_and_no_link(tmp_path, name):
 
 @pytest.mark.parametrize(
     ("kind", "name"),
-    [(tarfile.SYMTYPE, "link"), (tarfile.LNKTYPE, "link"), (tarfile.FIFOTYPE, "pipe"), (tarfile.REGTYPE, "../x")],
+    [
+        (tarfile.SYMTYPE, "link"),
+        (tarfile.LNKTYPE, "link"),
+        (tarfile.FIFOTYPE, "pipe"),
+        (tarfile.REGTYPE, "../x"),
+        (tarfile.REGTYPE, "a\\..\\..\\x"),
+        (tarfile.REGTYPE, "/x"),
+    ],
 )
 def test_an_unsafe_tar_is_refused(tmp_path, kind, name):
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
