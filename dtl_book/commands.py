@@ -103,7 +103,7 @@ def data_clean() -> None:
 
 
 def train(run: Annotated[Run, tyro.conf.OmitArgPrefixes], cache: bool = True, out: Path | None = None) -> None:
-    """Train one method on one task, test it once, and write a run card and (DTL, DTL+) an adapter file.
+    """Train one method on one task, test it once, and write a run card and an adapter file.
 
     Before the first step it prints weights, data, device, memory and estimated time, and refuses what
     cannot fit. A run that was killed continues when the same command is given again.
@@ -113,22 +113,29 @@ def train(run: Annotated[Run, tyro.conf.OmitArgPrefixes], cache: bool = True, ou
         cache: run the frozen prefix once and train from the stored features, where that is exact.
         out: adapter file; in `build/adapters/`, named after the run, if not given.
     """
-    from .experiments import execute, save_card
-    from .paths import project_dir
+    from dtl_core.files import check_writable
 
-    card, model = execute(run, cache=cache)
-    build = project_dir() / "build"
-    path = save_card(card, run.card(build / "runs"))
+    from .experiments import execute, save_card
+    from .paths import build_dir
+
+    path = check_writable(run.card(build_dir() / "runs"))
+    out = check_writable(out or run.adapter(build_dir()))
+    check_writable(run.checkpoint)
+
+    def save(card, model) -> None:
+        if hasattr(model, "save_adapter"):
+            model.save_adapter(out)
+        save_card(card, path)
+
+    card, model = execute(run, cache=cache, save=save)
     print(
-        f"{run.method} on {run.task} ({run.sizes.setting_of(run.benchmark)}): accuracy {card.accuracy:.3f}, "
+        f"{run.method} on {run.task} ({run.setting}): accuracy {card.accuracy:.3f}, "
         f"balanced {card.balanced_accuracy:.3f}, {card.parameters_without_head:,} parameters without the head, {card.seconds:.0f} s"
     )
     for target, score in card.targets.items():
         print(f"  on {target}: accuracy {score['accuracy']:.3f}")
     print(f"run card: {path}")
     if hasattr(model, "save_adapter"):
-        out = out or run.adapter(build)
-        model.save_adapter(out)
         print(f"adapter:  {out} ({out.stat().st_size / 1024:.0f} KB)")
 
 
@@ -206,8 +213,13 @@ def results(profile: ProfileName = "laptop", write: bool = False) -> None:
         profile: whose cards.
         write: put them into RESULTS.md between their marks.
     """
+    from .paths import results_dir, results_roots
     from .tables.results_page import recorded_tables, write_results
 
+    if not any(root.is_dir() for root in results_roots()):  # the plans of the other tables take half a minute
+        raise FileNotFoundError(
+            f"there are no results in {results_dir()}: set DTL_RESULTS to a folder that exists, or unset it"
+        )
     print("\n\n".join(text for _, text in recorded_tables(profile)))
     if write:
         from .figures.trade import save_trade

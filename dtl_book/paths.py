@@ -8,7 +8,7 @@ from pathlib import Path
 from dtl_core.paths import CHECKOUT, cache_dir, data_dir, in_checkout, packaged_vit_weights, project_dir, shown
 
 __all__ = [
-    "CHECKOUT", "RESOURCES", "cache_dir", "data_dir", "domain_dir", "few_shot_dir", "in_checkout", "packaged_vit_weights",
+    "CHECKOUT", "RESOURCES", "build_dir", "cache_dir", "data_dir", "domain_dir", "few_shot_dir", "in_checkout", "packaged_vit_weights",
     "packages_dir", "project_dir", "recorded_path", "results_dir", "results_roots", "shown", "vtab_dir",
 ]  # fmt: skip
 RESOURCES = Path(__file__).resolve().parent / "resources"
@@ -17,6 +17,13 @@ RESOURCES = Path(__file__).resolve().parent / "resources"
 def results_dir() -> Path:
     """Return the folder of recorded run cards: ``DTL_RESULTS``, else ``results/`` of the project."""
     return Path(os.environ.get("DTL_RESULTS") or project_dir() / "results").expanduser()
+
+
+def build_dir() -> Path:
+    """Return the folder of what commands make: ``build/`` of the project, or ``~/.local/share/dtl`` where that is read-only."""
+    build = project_dir() / "build"
+    existing = next(p for p in (build, *build.parents) if p.exists())
+    return build if os.access(existing, os.W_OK) else Path.home() / ".local" / "share" / "dtl"
 
 
 def results_roots() -> list[Path]:

@@ -35,6 +35,25 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def check_writable(path: str | Path) -> Path:
+    """Return ``path`` where a file could be written there now, so that long work does not end without a place for it.
+
+    Raises:
+        OSError: the path is a folder, or its folder cannot be made or written to.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(
+            f"{path} is a folder: give the name of a file in it, such as {path / 'adapter.safetensors'}"
+        )
+    there = next(p for p in path.absolute().parents if p.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            return path
+    except OSError as error:
+        raise type(error)(f"{there} cannot be written to ({error.strerror or error}): choose another place") from error
+
+
 @contextmanager
 def one_writer(path: str | Path, waiting: str = "") -> Iterator[None]:
     """Let one process at a time make a file; the others print ``waiting`` and wait.
@@ -61,3 +80,10 @@ def sha256_of(path: str | Path) -> str:
     """Return the hex sha256 of a file's bytes, read in pieces."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def format_bytes(n: int) -> str:
+    """Return bytes in words, in KiB, MiB or GiB."""
+    if n < 2**20:
+        return f"{n / 2**10:.0f} KiB"
+    return f"{n / 2**30:.2f} GiB" if n >= 2**30 else f"{n / 2**20:,.0f} MiB"

@@ -38,7 +38,7 @@ def claims_values(verdicts: Path | None = None) -> dict[str, object]:
 
 def write_claims_html(path: Path | None = None) -> Path:
     """Write the claims as a self-contained page, ``build/claims.html`` of the project if no path is given."""
-    path = path or paths.project_dir() / "build" / "claims.html"
+    path = path or paths.build_dir() / "claims.html"
     style = Markup((paths.CHECKOUT / "site" / "_static" / "workbook.css").read_text(encoding="utf-8"))
     page = templates().get_template("claims_alone.html.j2")
     text = page.render(style=style, titles={}, links={}, **claims_values())

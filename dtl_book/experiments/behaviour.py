@@ -32,9 +32,10 @@ from dtl_core.training import Recipe, evaluate, fit, seed_everything
 from ..json_files import write_json
 from ..paths import recorded_path, results_dir
 
-METHODS = ("linear", "bitfit", "adaptformer", "lora", "dtl", "dtl+")  # those of which runs are recorded
-SERVING, VIEWS = "serving", "views"
-CASES = (*METHODS, SERVING, VIEWS)
+# those of which runs are recorded
+METHODS = ("linear", "bitfit", "adaptformer", "lora", "full", "res-tuning-bypass", "dtl", "dtl+")
+SERVING, VIEWS, LATE = "serving", "views", "late"  # LATE: a rival of the last blocks alone
+CASES = (*METHODS, SERVING, VIEWS, LATE)
 TOLERANCE = 1e-8  # relative: torch's versions differ in the last bits
 RECIPE = Recipe(
     lr=3e-3, batch_size=4, epochs=3, warmup_epochs=1, warmup_lr=1e-4, cooldown_epochs=1, precision="fp32", seed=5
@@ -74,7 +75,9 @@ def numbers_of(case: str) -> tuple[float, ...]:
             views = [train_transform(32, MEAN, STD, LETTERS), CropTransform(32, MEAN, STD)]
             return tuple(float(x) for view in views for x in DrawnImages(view).images.mean(dim=(1, 2, 3)))
         images = DrawnImages(eval_transform(32, MEAN, STD))
-        return _serving(images) if case == SERVING else _training(case, images)
+        if case == SERVING:
+            return _serving(images)
+        return _training("lora", images, first_block=7) if case == LATE else _training(case, images)
 
 
 def _backbone() -> nn.Module:
@@ -91,9 +94,9 @@ def _draw(p: nn.Parameter, seed: int, around: float = 0.0) -> None:
     p.copy_(torch.from_numpy(around + 0.15 * draw.standard_normal(tuple(p.shape))))
 
 
-def _training(method: str, images: DrawnImages) -> tuple[float, ...]:
+def _training(method: str, images: DrawnImages, **options) -> tuple[float, ...]:
     seed_everything(0)
-    model = build(method, _backbone(), CLASSES, inplace=True).double()
+    model = build(method, _backbone(), CLASSES, inplace=True, **options).double()
     _draw(model.head.weight, seed=999)  # torch's versions draw a truncated normal differently
     record = fit(model, images, RECIPE, device="cpu", progress=False)
     score = evaluate(model, images, device="cpu", progress=False)
@@ -157,7 +160,7 @@ def record_behaviour(code: dict[str, str], path: Path | None = None) -> Path | N
     """
     path = path or behaviour_path()
     behaviours, here = load_behaviours(path), {case: numbers_of(case) for case in CASES}
-    same = [k for k, b in behaviours.items() if all(same_numbers(b["numbers"].get(c, ()), here[c]) for c in CASES)]
+    same = [k for k, b in behaviours.items() if all(same_numbers(n, here.get(c, ())) for c, n in b["numbers"].items())]
     key = same[-1] if same else str(len(behaviours) + 1)
     known = behaviours.setdefault(
         key,
@@ -169,8 +172,10 @@ def record_behaviour(code: dict[str, str], path: Path | None = None) -> Path | N
         },
     )
     added = {n: d for n, d in code.items() if d not in known["code"].get(n, ())}
-    if not added:
+    cases = {c: list(v) for c, v in here.items() if c not in known["numbers"]}
+    if not added and not cases:
         return None
+    known["numbers"] |= cases
     known["code"] = {
         n: [*known["code"].get(n, ()), *([d] if n in added else [])]
         for n, d in sorted({**known["code"], **code}.items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -57,11 +58,16 @@ class Prepared:
 
 def prepare(run: Run) -> Prepared:
     """Load the backbone, open the data and build the model from the seed."""
-    backbone = load_backbone(run.pitfalls.weights or run.sizes.backbone, image_size=run.sizes.image_size)
+    kind = {"arch": run.arch} if run.arch else {}
+    backbone = load_backbone(run.backbone_name, image_size=run.input_size, pretrained=run.pretrained, **kind)
     info = backbone.dtl_info = run.pitfalls.normalised(backbone.dtl_info)  # an adapter file carries it on
     data = open_data(run, info)
     recipe = recipe_of(run, backbone, len(data.train))
-    options: dict = {"config": recipe.config, "drop_path": recipe.drop_path} if run.method in DROP_PATH_METHODS else {}
+    options: dict = {}
+    if run.method in DROP_PATH_METHODS:
+        options = {"config": recipe.config, "drop_path": recipe.drop_path}
+        if run.recompute != "side":
+            options["recompute"] = run.recompute
     if run.first_block:
         options["first_block"] = run.first_block
     if run.rank is not None and run.method in RANKED:
@@ -80,8 +86,9 @@ def prepare(run: Run) -> Prepared:
 
 
 def execute(
-    run: Run, *, cache: bool = True, prefixes: Path | None = None, keep_checkpoint: bool = True, progress: bool = True
-) -> tuple[RunCard, nn.Module]:
+    run: Run, *, cache: bool = True, prefixes: Path | None = None, keep_checkpoint: bool = True, progress: bool = True,
+    save: Callable[[RunCard, nn.Module], None] | None = None,
+) -> tuple[RunCard, nn.Module]:  # fmt: skip
     """Train one method on one task, test it once, and return the card, which is not written, and the model.
 
     Args:
@@ -90,6 +97,7 @@ def execute(
         prefixes: folder of the stored prefix, see ``PrefixCache``.
         keep_checkpoint: write the state after each epoch and continue a run that was killed.
         progress: print the plan of the run beforehand, and show bars.
+        save: writes what the run has made. The checkpoint is removed only after it, so that nothing is lost where it fails.
 
     Raises:
         CannotFit: the device has no memory for a step.
@@ -105,7 +113,8 @@ def execute(
     start, inexact = time.perf_counter(), ""
     train_data, test_data = data.train, data.test
     if use_cache:
-        stored = dict(dtype=getattr(torch, run.backbone_dtype), root=prefixes, progress=progress)
+        dtype = getattr(torch, run.backbone_dtype)
+        stored = dict(dtype=dtype, root=prefixes, progress=progress, device=run.device, workers=run.workers)
         train_data = PrefixCache(model, data.train, **stored)
         if check.precision != "fp32":
             inexact = (
@@ -115,23 +124,22 @@ def execute(
             test_data = PrefixCache(model, data.test, **stored)
     cache_seconds = time.perf_counter() - start
 
+    how: dict = dict(device=run.device, workers=run.workers)
     judge = None
     if data.validation is not None:
 
         def judge(trained: nn.Module) -> float:
-            return evaluate(trained, data.validation, precision=check.precision, progress=False).accuracy
+            return evaluate(trained, data.validation, precision=check.precision, progress=False, **how).accuracy
 
     state = run.checkpoint if keep_checkpoint else None
-    record = fit(model, train_data, recipe, checkpoint=state, progress=progress, score=judge)
+    record = fit(model, train_data, recipe, checkpoint=state, progress=progress, score=judge, **how)
 
     def score_on(images: Dataset, stored: Dataset | None = None) -> Evaluation:
-        within, shown = _within(images), dict(precision=record.precision, progress=progress)
+        within, shown = _within(images), dict(precision=record.precision, progress=progress, **how)
         return evaluate(model, images if stored is None else stored, within=within, **shown)
 
     score = score_on(data.test, test_data)
     targets = {name: _scores(score_on(images)) for name, images in data.targets.items()}
-    if state:
-        state.unlink(missing_ok=True)
     trained = sum(p.numel() for p in model.trainable_parameters())
     head = sum(p.numel() for p in model.head.parameters())
     history = record.history.astype(object).where(record.history.notna(), None)  # JSON knows no NaN
@@ -149,6 +157,10 @@ def execute(
         device=record.device, threads=torch.get_num_threads(), precision=record.precision,
         code=code_of(run.method, takes_views(run)),
     )  # fmt: skip
+    if save:
+        save(card, model)
+    if state:
+        state.unlink(missing_ok=True)
     return card, model
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from dtl_core.dtl import DTLConfig
@@ -43,6 +43,12 @@ def variants() -> dict[str, DTLConfig]:
         for value in values
         if value != getattr(BASE, name)
     }
+
+
+def asked_of(config: DTLConfig) -> dict[str, float]:
+    """Return the fields of a ``Run`` that ask for what a configuration has and the paper's has not."""
+    own = {name: value for name, value in asdict(config).items() if value != getattr(BASE, name)}
+    return {"kernel" if name == "dwconv_kernel" else name: value for name, value in own.items()}
 
 
 def task_of(profile: str) -> str:

@@ -14,9 +14,10 @@ from torch import nn
 from torch.utils.data import default_collate
 
 from dtl_core.backbones import BackboneInfo
-from dtl_core.memory import GIB, MIB, BatchFit, largest_batch, plan_training
+from dtl_core.files import format_bytes
+from dtl_core.memory import GIB, BatchFit, largest_batch, plan_training
 from dtl_core.training import pick_device
-from dtl_core.training.loop import autocast, logits_of, pick_precision
+from dtl_core.training.loop import autocast, cpu_has_bf16, logits_of, pick_precision
 
 from .run import Run
 
@@ -88,6 +89,14 @@ class Preflight:
         total = sum(self.stored_bytes)
         return f"the frozen prefix takes {format_bytes(total)} on disk, shared by the runs of a task" if total else ""
 
+    def slow(self) -> str:
+        """Warn in words where bf16 has to be emulated; empty elsewhere."""
+        half = self.run.backbone_dtype == "bfloat16" or self.precision == "bf16"
+        if self.device != "cpu" or not half or cpu_has_bf16():
+            return ""
+        # measured with benchmarks/step_time.py: 41 s a step in place of 2
+        return "this CPU has no instructions for bf16: a step takes about 20 times as long as in float32"
+
     def text(self) -> str:
         """Return the plan: several lines for the ``paper`` profile, one line with shortened digests for the others."""
         seconds = self.seconds()
@@ -96,15 +105,15 @@ class Preflight:
             data = ", ".join(f"{n:,} images {split} ({digest[:8]})" for split, (n, digest) in self.data.items())
             return (
                 f"pre-flight: {self.backbone.name} ({self.backbone.sha256[:8]}); {self.run.task}: {data}; {self.device}, "
-                f"{self.precision}; {'; '.join(filter(None, (self.memory(), self.disk(), takes)))}"
+                f"{self.precision}; {'; '.join(filter(None, (self.memory(), self.disk(), takes, self.slow())))}"
             )
         data = [f"data     {self.run.task}, {split}: {n:,} images, digest {d}" for split, (n, d) in self.data.items()]
-        setting = self.run.sizes.setting_of(self.run.benchmark)
         lines = [
-            f"pre-flight: {self.run.method} on {self.run.task} ({setting})",
+            f"pre-flight: {self.run.method} on {self.run.task} ({self.run.setting})",
             f"weights  {self.backbone.name}, sha256 {self.backbone.sha256}", *data,
             f"device   {self.device}, {self.precision}", f"memory   {self.memory()}",
             *([f"disk     {self.disk()}"] if self.disk() else []), f"time     {takes}",
+            *([f"note     {self.slow()}"] if self.slow() else []),
         ]  # fmt: skip
         return "\n".join(lines)
 
@@ -130,11 +139,6 @@ def format_seconds(seconds: float) -> str:
         if seconds >= 1.5 * length:
             return f"{seconds / length:.1f} {unit}"
     return f"{seconds:.0f} s"
-
-
-def format_bytes(n: int) -> str:
-    """Return bytes in MiB or GiB."""
-    return f"{n / GIB:.2f} GiB" if n >= GIB else f"{n / MIB:.0f} MiB"
 
 
 def fits(planned_bytes: int, free_bytes: int | None, reserve_gib: float) -> bool:
@@ -172,7 +176,8 @@ def preflight(ready: Prepared, *, cached: bool, timed: bool = True, share: int =
 
     The steps change nothing of the model, which moves to the device; none is taken where the plan does not fit.
     """
-    where, recipe, run, data = pick_device(), ready.recipe, ready.run, ready.data
+    recipe, run, data = ready.recipe, ready.run, ready.data
+    where = pick_device(run.device)
     precision = pick_precision(recipe.precision, where)
     setting = dict(
         image_size=ready.info.image_size, num_classes=data.train.classes,
@@ -180,7 +185,8 @@ def preflight(ready: Prepared, *, cached: bool, timed: bool = True, share: int =
     )  # fmt: skip
     options = tuple((k, v) for k, v in ready.options.items() if k != "backbone_dtype")
     batch = min(recipe.batch_size, len(data.train))
-    planned = _planned_bytes(run.method, ready.info.name, options, batch_size=batch, **setting)
+    shape = run.arch or run.backbone_name
+    planned = _planned_bytes(run.method, shape, options, batch_size=batch, **setting)
     free, reserve, found = free_memory(where), RESERVE_GIB[where.type], {}
     free = None if free is None else free // share
     if fits(planned, free, reserve):
@@ -188,7 +194,7 @@ def preflight(ready: Prepared, *, cached: bool, timed: bool = True, share: int =
         found |= {"stored_bytes": ready.stored_bytes()} if cached else {}
     elif free > reserve * GIB:
         room = dict(gpu_gib=free / GIB, reserve_gib=reserve)
-        found = {"fit": largest_batch(run.method, ready.info.name, **room, **setting, **dict(options))}
+        found = {"fit": largest_batch(run.method, shape, **room, **setting, **dict(options))}
     return Preflight(
         run=run, backbone=ready.info, data={d.split: (len(d), d.digest) for d in (data.train, data.test)},
         device=f"cuda ({torch.cuda.get_device_name(where)})" if where.type == "cuda" else where.type, precision=precision,

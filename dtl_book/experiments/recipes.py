@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import replace
 
 from torch import nn
@@ -25,20 +26,26 @@ def recipe_of(run: Run, backbone: nn.Module | None = None, images: int | None = 
     The backbone's depth sets DTL's configuration; without it the recipe's own stays. Too few training images for enough steps
     mean more epochs.
     """
-    asked = {"lr": run.lr, "batch_size": run.batch_size, "drop_path": run.drop_path}
+    names = ("lr", "batch_size", "drop_path", "weight_decay", "precision")
+    asked = {name: getattr(run, name) for name in names}
     recipe = replace(_of_the_profile(run), seed=run.seed, augmentation=augmentation_of(run))
     recipe = replace(recipe, **{name: value for name, value in asked.items() if value is not None})
     if run.epochs:
         recipe = replace(recipe, epochs=run.epochs)
     elif images:
         recipe = at_least(recipe, run.sizes.least_steps_of(run.benchmark), images)
-    if run.method in DROP_PATH_METHODS and (run.config or backbone is not None):
-        config = run.config or DTLConfig.for_backbone(backbone, plus=run.method == "dtl+")
-        if run.config is None and run.profile == "paper" and not run.data:  # all else is the paper's already
-            config = replace(config, dwconv_kernel=recipe.config.dwconv_kernel)
-        if run.rank is not None:
-            config = replace(config, rank=run.rank)
-        recipe = replace(recipe, config=config)
+    if run.warmup_epochs is not None:
+        recipe = replace(recipe, warmup_epochs=run.warmup_epochs)
+    if run.method in DROP_PATH_METHODS:
+        config = recipe.config
+        if backbone is not None:
+            with warnings.catch_warnings():
+                if run.inject_from is not None:
+                    warnings.simplefilter("ignore")  # it says that M is not the paper's, and here M is the user's
+                config = DTLConfig.for_backbone(backbone, plus=run.method == "dtl+")
+            if run.profile == "paper" and not (run.data or run.backbone):  # all else is the paper's already
+                config = replace(config, dwconv_kernel=recipe.config.dwconv_kernel)
+        recipe = replace(recipe, config=replace(config, **run.function))
     return recipe
 
 
@@ -74,7 +81,7 @@ def _of_the_profile(run: Run) -> Recipe:
     """
     if run.profile != "paper":
         return short(Recipe(lr=1e-3, batch_size=run.sizes.batch_size, precision="fp32"), run.sizes.epochs)
-    backbone = "swin" if "swin" in (run.pitfalls.weights or run.sizes.backbone) else "vit"
+    backbone = "swin" if "swin" in (run.arch or run.backbone_name) else "vit"
     if (run.protocol or run.sizes.protocol) == "authors" and run.method in DROP_PATH_METHODS:
         benchmark, script, rows = BENCHMARKS.get(run.benchmark), script_name(run), authors_table()
         rows = rows[rows.backbone.str.startswith(backbone)]

@@ -10,21 +10,26 @@ from typing import Annotated, Literal
 
 import tyro
 
-from dtl_core.config import DTLConfig
-
 from ..paths import cache_dir, results_dir
 from .pitfalls import Pitfalls
 from .profiles import Profile, get_profile
 
 Benchmark = Literal["vtab-1k", "few-shot", "domain"]  # and "folder", where there is ``data``
 Method = Literal[
-    "full", "linear", "bitfit", "vpt-shallow", "vpt-deep", "adaptformer", "lora", "ssf", "fact", "repadapter", "lst", "noah", "dtl", "dtl+"
+    "full", "linear", "bitfit", "vpt-shallow", "vpt-deep", "adaptformer", "lora", "ssf", "fact", "repadapter", "lst", "res-tuning-bypass", "noah", "dtl", "dtl+"
 ]  # fmt: skip
 ProfileName = Literal["smoke", "laptop", "paper"]
 Protocol = Literal["authors", "clean"]
 # those that can leave the first blocks as they are, see ``baselines.build``
 LATE_METHODS = ("full", "bitfit", "vpt-deep", "adaptformer", "lora", "ssf", "repadapter")
 RANKED = {"lora": "rank", "adaptformer": "bottleneck"}  # DTL's rank is its config's
+FUNCTION = {
+    "tap_from": "tap_from",
+    "inject_from": "inject_from",
+    "beta": "beta",
+    "kernel": "dwconv_kernel",
+}  # DTLConfig's
+HOW = ("recompute", "device", "workers")  # what a run computes does not depend on these
 # timm sets a block's drop path when it builds the block, and the rivals run timm's own blocks, which are built without
 DROP_PATH_METHODS = ("dtl", "dtl+")
 
@@ -50,14 +55,29 @@ class Run:
         batch_size: images a step; the recipe's own if not given.
         augmentation: of the training images: `none` or `rand-m9-mstd0.5-inc1` (letters keep their class); the recipe's own
             if not given.
+        backbone: a timm name, `hf-hub:NAME`, or a .safetensors file with `arch`; the profile's if not given.
+        arch: timm name of the architecture of a .safetensors file.
+        image_size: side of the images in pixels, or height and width; the backbone's own if not given (the profile's, for the
+            profile's backbone).
+        pretrained: load the backbone's weights. Without them they are random, which serves tests.
         backbone_dtype: of the frozen weights and the tokens. The trained parameters stay float32.
         first_block: adapt the blocks from this one on and leave those before it frozen (full, bitfit, vpt-deep, adaptformer,
             lora, ssf, repadapter), so that their output can be stored as DTL's is.
         rank: of LoRA, of DTL's maps, or the width of AdaptFormer's bottleneck; the method's own if not given.
+        tap_from: first block whose input DTL's side network reads; the paper's, scaled to the depth, if not given.
+        inject_from: M of DTL, the first block after which it adds; the paper's, scaled to the depth, if not given.
+        beta: steepness of DTL's gate; infinity is ReLU; 100 if not given.
+        kernel: side of the depthwise convolution of DTL+; the paper's if not given.
         taps: let the linear probe read every block's input too.
+        recompute: what a step of DTL computes again in backward instead of keeping it: `side` (what it adds), `blocks` (also the
+            blocks after M: fewer bytes, more time) or `none`.
+        precision: of a step: `fp32`, `bf16`, `fp16` (CUDA) or `auto`; the recipe's own if not given.
+        device: `cuda`, `cuda:1`, `mps` or `cpu`; the first there is if not given.
+        workers: processes that open images.
+        weight_decay: of the trained matrices; the recipe's own if not given.
+        warmup_epochs: epochs in which the learning rate rises; the recipe's own if not given.
         pitfalls: common mistakes, to be measured.
         purpose: "final" (tested once) or "select" (a setting that is tried, scored on validation images).
-        config: of DTL, instead of the profile's.
         group: folder of the card, where it is not the benchmark's.
         variant: what distinguishes the run in its group; a part of the card's name.
     """
@@ -75,13 +95,26 @@ class Run:
     epochs: int | None = None
     batch_size: int | None = None
     augmentation: str | None = None
+    backbone: str | None = None
+    arch: str | None = None
+    image_size: tuple[int, ...] = ()
+    pretrained: bool = True
     backbone_dtype: Literal["float32", "bfloat16"] = "float32"
     first_block: int = 0
     rank: int | None = None
+    tap_from: int | None = None
+    inject_from: int | None = None
+    beta: float | None = None
+    kernel: int | None = None
     taps: bool = False
+    recompute: Literal["side", "blocks", "none"] = "side"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] | None = None
+    device: str | None = None
+    workers: int = 0
+    weight_decay: float | None = None
+    warmup_epochs: int | None = None
     pitfalls: Annotated[Pitfalls, tyro.conf.OmitArgPrefixes] = field(default_factory=Pitfalls)
     purpose: tyro.conf.Suppress[Literal["final", "select"]] = "final"
-    config: tyro.conf.Suppress[DTLConfig | None] = None
     group: tyro.conf.Suppress[str] = ""
     variant: tyro.conf.Suppress[str] = ""
 
@@ -102,6 +135,8 @@ class Run:
             object.__setattr__(self, "shots", self.shots or 16)
         elif self.shots is not None:
             raise ValueError(f"shots belong to the few-shot benchmark, and this is {self.benchmark}: leave them out")
+        if self.lr is not None and not self.lr > 0:
+            raise ValueError(f"lr is {self.lr}: it must be a positive number, or left out")
         if 0 in (self.epochs, self.batch_size):
             raise ValueError(
                 f"epochs={self.epochs}, batch_size={self.batch_size}: both must be at least 1, or left out"
@@ -119,6 +154,21 @@ class Run:
             raise ValueError(f"rank is {self.rank}, and {self.method} has none: leave it out")
         if self.taps and self.method != "linear":
             raise ValueError(f"taps are for the linear probe, and this is {self.method}")
+        own = [f"--{name.replace('_', '-')}" for name in (*FUNCTION, "recompute") if self._given(name)]
+        if own and self.method not in DROP_PATH_METHODS:
+            raise ValueError(f"{' and '.join(own)}: {self.method} has none; these are options of dtl and dtl+")
+        if self.pitfalls.readout != "mean" and self.method in DROP_PATH_METHODS:
+            raise ValueError(
+                f"--readout {self.pitfalls.readout}: {self.method} reads the mean of the patch tokens alone"
+            )
+        if self.backbone and self.pitfalls.weights:
+            raise ValueError("--weights and --backbone both name a backbone: give one of them")
+        if bool(self.arch) != bool(self.backbone and self.backbone.endswith(".safetensors")):
+            raise ValueError("--arch NAME says what --backbone FILE.safetensors holds: give both, or neither")
+        if len(self.image_size) > 2 or min(self.image_size, default=1) < 1:
+            raise ValueError(f"image_size is {self.image_size}: give the side, or height and width, in pixels")
+        if self.workers < 0:
+            raise ValueError(f"workers is {self.workers}: 0 opens images in this process")
         object.__setattr__(self, "profile", get_profile(self.profile).name)
 
     def __str__(self) -> str:
@@ -126,9 +176,37 @@ class Run:
         drop = "" if self.drop_path is None else f", drop path {self.drop_path:g}"
         return f"{self.label} on {self.where}, seed {self.seed}{rate}{drop}"
 
+    def _given(self, name: str) -> bool:
+        return getattr(self, name) != type(self).__dataclass_fields__[name].default
+
     @property
     def sizes(self) -> Profile:
         return get_profile(self.profile)
+
+    @property
+    def backbone_name(self) -> str:
+        return self.backbone or self.pitfalls.weights or self.sizes.backbone
+
+    @property
+    def input_size(self) -> tuple[int, ...] | int | None:
+        """The side, or (H, W), of the images; None for the backbone's own."""
+        side = self.image_size[0] if len(self.image_size) == 1 else self.image_size
+        return side or (None if self.backbone else self.sizes.image_size)
+
+    @property
+    def function(self) -> dict[str, int | float]:
+        """The fields of ``DTLConfig`` that the run asks for."""
+        return {FUNCTION[name]: getattr(self, name) for name in FUNCTION if self._given(name)} | (
+            {"rank": self.rank} if self.rank is not None and self.method in DROP_PATH_METHODS else {}
+        )
+
+    @property
+    def setting(self) -> str:
+        """A phrase for captions and tables: the profile's, or the backbone that was asked for."""
+        if self.backbone_name == self.sizes.backbone and not self.image_size:
+            return self.sizes.setting_of(self.benchmark)
+        size = " x ".join(map(str, self.image_size)) if self.image_size else ""
+        return f"{self.profile}: {self.backbone_name}{f' at {size} px' if size else ''}"
 
     @property
     def folder(self) -> Path | None:
@@ -169,7 +247,8 @@ class Run:
     @property
     def checkpoint(self) -> Path:
         """Where the state after each epoch is kept until the run has ended. No two different runs share it."""
-        digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
+        facts = {k: v for k, v in asdict(self).items() if k not in HOW}
+        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
         return cache_dir() / "runs" / f"{self.name}-{digest}.safetensors"
 
     def adapter(self, build: Path) -> Path:
@@ -186,8 +265,8 @@ class Run:
     @classmethod
     def from_dict(cls, record: dict) -> Run:
         """Return the run of ``dataclasses.asdict(run)``, as a card holds it."""
-        config, pitfalls = record.get("config"), record.get("pitfalls") or {}
-        return cls(**{**record, "config": config and DTLConfig(**config), "pitfalls": Pitfalls(**pitfalls)})
+        pitfalls = Pitfalls(**record.get("pitfalls") or {})
+        return cls(**{**record, "image_size": tuple(record.get("image_size", ())), "pitfalls": pitfalls})
 
 
 def bf16_folder(profile: str) -> str:

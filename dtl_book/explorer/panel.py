@@ -171,6 +171,8 @@ def serve_explorer(port: int | None = None, open_browser: bool = True) -> None:
 
     The port is 8866, or the next free one, if not given.
     """
+    if port is not None and not 0 < port < 2**16:
+        raise ValueError(f"port is {port}: choose one from 1 to {2**16 - 1}, or leave it out")
     try:
         from voila.app import Voila
     except ImportError as error:

@@ -34,6 +34,7 @@ METHOD_STYLES: dict[str, tuple[str, str, str]] = {  # key: (label, colour, marke
     "fact": ("FacT", "#7A4A2B", "h"),
     "repadapter": ("RepAdapter", "#5B4EA3", "p"),
     "lst": ("LST", "#1B6E5A", "d"),
+    "res-tuning-bypass": ("Res-Tuning-Bypass", "#4C5B8F", "H"),
     "noah": ("NOAH", "#8C2D2D", "8"),
     "dtl": ("DTL", "#0072B2", "o"),
     "dtl+": ("DTL+", "#D55E00", "*"),

@@ -26,7 +26,7 @@ from .catalog import NotebookInfo, clean_notebook, list_notebooks, notebooks_dir
 
 def default_out() -> Path:
     """Return where executed notebooks and pages go."""
-    return paths.project_dir() / "build" / "workbook"
+    return paths.build_dir() / "workbook"
 
 
 def select(infos: list[NotebookInfo], names: list[str] | None) -> list[NotebookInfo]:

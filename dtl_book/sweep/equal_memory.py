@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from dtl_core.dtl import DTLConfig
-
 from ..experiments.cards import load_card
 from ..experiments.run import Run
 from ..experiments.settings import SEEDS
@@ -31,7 +29,7 @@ LATE = {
     "lora-late": {}, "lora-late-r2": {"rank": 2}, "adaptformer-late": {}, "adaptformer-late-b4": {"rank": 4},
     "bitfit-late": {}, "full-late": {},
 }  # fmt: skip
-METHODS = ("dtl", "dtl+", *LATE, "linear", "linear-taps")
+METHODS = ("dtl", "dtl+", *LATE, "linear", "linear-taps", "res-tuning-bypass")
 ALONG = ("shape_location", (2, 4, 8, 10))  # task, M; 6 is among the others
 FEW_SHOT = ("typefaces", (4, 16))  # set, images a class
 SIX = ("dtl", "dtl+", "lora-late", "adaptformer-late", "bitfit-late", "full-late")
@@ -62,7 +60,7 @@ def runs_along_m(profile: str = "laptop") -> list[Run]:
     task, shared = ALONG[0], dict(profile=profile, group=GROUP)
     runs = []
     for m in ALONG[1]:
-        runs.append(Run(task, "dtl", config=DTLConfig(inject_from=m), variant=f"M{m}", **shared))
+        runs.append(Run(task, "dtl", inject_from=m, variant=f"M{m}", **shared))
         runs.append(Run(task, "lora", first_block=m + 1, variant=f"late-M{m}", **shared))
     return runs
 

@@ -65,7 +65,16 @@ def ablate(
     task = grids.task_of(name)
     lr = lr or best_setting(Run(task, "dtl", profile=name)).lr
     runs = [
-        Run(task, "dtl", seed=seed, lr=lr, profile=name, config=config, group=grids.ABLATIONS, variant=variant)
+        Run(
+            task,
+            "dtl",
+            seed=seed,
+            lr=lr,
+            profile=name,
+            group=grids.ABLATIONS,
+            variant=variant,
+            **grids.asked_of(config),
+        )
         for variant, config in grids.variants().items()
         for seed in seeds or settings.SEEDS
     ]
@@ -117,7 +126,7 @@ def record_bf16(profile: str = "laptop", tasks: Sequence[str] = grids.BF16_TASKS
 @torch.no_grad()
 def _save_logits(run: Run, trained: torch.nn.Module) -> None:
     """Compare the logits of the trained side network and head on both backbones, over val200."""
-    ready = prepare(Run(run.task, run.method, profile=run.profile, purpose="select", config=trained.config))
+    ready = prepare(Run(run.task, run.method, profile=run.profile, purpose="select"))
     whole, device = ready.model, pick_device()
     own = {n: p for n, p in trained.state_dict().items() if not n.startswith("backbone.")}
     whole.load_state_dict(own, strict=False)

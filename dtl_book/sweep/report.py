@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from dtl_core.backbones import load_backbone
-from dtl_core.files import written_whole
+from dtl_core.files import check_writable, written_whole
 
 from ..experiments.execution import prepare
 from ..experiments.preflight import CannotFit, format_seconds, preflight
@@ -32,6 +32,7 @@ def check_sweep(runs: Sequence[Run], pool: Workers) -> None:
         CannotFit: a method has no room on the device.
         RuntimeError: the survey failed, e.g. because data are missing.
     """
+    check_writable(runs[0].card())
     asked = {"runs": [asdict(run) for run in runs], "slots": pool.slots(), "share": max(1, min(pool.share, len(runs)))}
     outcome = pool.submit("survey", asked, "pre-flight").result()
     if outcome.error:
@@ -86,7 +87,7 @@ def survey(asked: dict) -> dict:
 
 def _kind(run: Run) -> str:
     """Return the name of runs whose steps are alike: another size or M needs other memory, drop path stores no prefix."""
-    name = run.label if run.config or run.first_block or run.rank or run.taps else run.method
+    name = run.label if run.function or run.first_block or run.rank or run.taps else run.method
     return f"{name} with drop path" if run.drop_path else name
 
 

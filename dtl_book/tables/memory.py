@@ -31,7 +31,7 @@ def forms_of(method: str, recompute: str, checkpointing: bool) -> dict[str, dict
         lean = {f"{method}, {mode} recomputed": {"recompute": mode} for mode in ("side", "blocks")}
         cached = {f"{method}, blocks recomputed, cached prefix": {"recompute": "blocks", "cached": True}}
         return {f"{method}, plain": {"recompute": "none"}, **lean, **cached}
-    if method in ("linear", "lst"):  # no gradient crosses a block
+    if method in ("linear", "lst", "res-tuning-bypass"):  # no gradient crosses a block
         return {method: {}}
     return {method: {}, f"{method}, checkpointing": {"checkpointing": True}}
 
@@ -64,6 +64,8 @@ def late_forms(backbone: str, image_size: int | tuple[int, int]) -> dict[str, tu
         for name, own in forms_of(method, "side", False).items():
             forms[name] = method, own
         forms[f"{method}, side recomputed, cached prefix"] = method, {"recompute": "side", "cached": True}
+    bypass = {"res-tuning-bypass": {}, "res-tuning-bypass, cached prefix": {"cached": True}}
+    forms |= {label: ("res-tuning-bypass", own) for label, own in bypass.items()}
     return forms | {"linear": ("linear", {}), "linear on all taps": ("linear", {"taps": True})}
 
 

@@ -14,6 +14,7 @@ from .lora import LoRALinear, lora
 from .lst import LST
 from .noah import noah
 from .repadapter import repadapter
+from .res_tuning import ResTuningBypass
 from .ssf import ssf
 from .vpt import VPT, vpt_deep, vpt_shallow
 
@@ -60,6 +61,7 @@ METHODS = {
     "fact": fact,
     "repadapter": repadapter,
     "lst": LST,
+    "res-tuning-bypass": ResTuningBypass,
     "noah": noah,
     "dtl": _dtl,
     "dtl+": _dtl_plus,
@@ -84,7 +86,7 @@ def build(
         inplace: change this backbone itself instead of a copy. The method then freezes, trains or modifies it.
         backbone_dtype: type of the frozen weights and of the tokens, such as ``torch.bfloat16``. Trained parameters,
             the head and the optimizer's state stay fp32. See ``Classifier.cast_frozen``.
-        **options: options of the method: ``prompts`` (vpt-shallow, vpt-deep); ``bottleneck``, ``scale`` (adaptformer);
+        **options: options of the method: ``prompts`` (vpt-shallow, vpt-deep); ``bottleneck``, ``scale`` (adaptformer); ``bottleneck`` (res-tuning-bypass);
             ``rank``, ``alpha``, ``separate`` (lora); ``rank``, ``scale``, ``dropout`` (fact); ``hidden``,
             ``groups``, ``scale`` (repadapter); ``reduction``, ``dropout`` (lst); ``adapter``, ``rank``, ``prompts``
             (noah); ``config``, ``recompute``, ``drop_path`` (dtl, dtl+); ``readout`` (all but dtl, dtl+);
@@ -93,7 +95,7 @@ def build(
 
     Raises:
         UnsupportedBackbone: the method does not support this architecture. A Swin is not supported by vpt-shallow,
-            vpt-deep, fact, lst and noah.
+            vpt-deep, fact, lst, noah and res-tuning-bypass.
         ValueError: the method is unknown, or a size does not fit.
     """
     if name not in METHODS:

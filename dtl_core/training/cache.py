@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from ..dtl import Features
-from ..files import one_writer, sha256_of, written_whole
+from ..files import format_bytes, one_writer, sha256_of, written_whole
 from ..paths import cache_dir, shown
 from .loop import pick_device
 
@@ -35,6 +35,7 @@ class PrefixCache(Dataset):
         dtype: type on disk: ``torch.float32``, ``torch.bfloat16`` (half the size, rounded), ``torch.float64``.
         root: folder of the file; ``prefix/`` in the cache folder if None.
         progress: show a bar, and print the size of the file beforehand.
+        workers: processes that open images; 0 opens them in this one.
 
     Raises:
         InexactCache: training from images would differ (drop path in the prefix, random transform).
@@ -55,6 +56,7 @@ class PrefixCache(Dataset):
         device: str | torch.device | None = None,
         root: str | Path | None = None,
         progress: bool = True,
+        workers: int = 0,
     ):
         if not hasattr(model, "prefix"):
             raise TypeError(
@@ -78,7 +80,7 @@ class PrefixCache(Dataset):
         if labels is None:
             said = "prefix cache: another run is writing it; waiting for that one" if progress else ""
             with one_writer(self.path, said):  # another run may have written it while this one waited
-                labels = self._stored_labels() or self._write(model, device, batch_size, progress)
+                labels = self._stored_labels() or self._write(model, device, batch_size, progress, workers)
         self.labels = torch.tensor(labels)
         rows = torch.from_file(str(self.path), shared=False, size=len(data) * numbers, dtype=dtype)
         self._rows = rows.view(len(data), numbers)
@@ -112,21 +114,23 @@ class PrefixCache(Dataset):
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
 
-    def _write(self, model: nn.Module, device: torch.device, batch_size: int, progress: bool) -> list[int]:
+    def _write(
+        self, model: nn.Module, device: torch.device, batch_size: int, progress: bool, workers: int
+    ) -> list[int]:
         folder, total = self.path.parent, self.bytes_per_image * len(self.data)
         for left in folder.glob(f".{self.path.stem}.*.part"):  # of a killed writer: no other writes this file now
             left.unlink()
-        free, size = shutil.disk_usage(folder).free, f"{total / 2**20:,.0f} MiB"
+        free, size = shutil.disk_usage(folder).free, format_bytes(total)
         if total > 0.95 * free:
             raise OSError(
-                f"the prefix cache needs {size} in {folder} and {free / 2**20:,.0f} MiB are free: "
+                f"the prefix cache needs {size} in {folder} and {format_bytes(free)} are free: "
                 "run `dtl data clean`, take dtype=torch.bfloat16, or train without a cache"
             )
         if progress:
             print(
                 f"prefix cache: {size} ({len(self.data)} images of {self.bytes_per_image:,} bytes) in {shown(folder)}"
             )
-        labels, loader = [], DataLoader(self.data, batch_size=batch_size)
+        labels, loader = [], DataLoader(self.data, batch_size=batch_size, num_workers=workers)
         with written_whole(self.path) as temporary, open(temporary, "wb") as file:
             for images, target in tqdm(loader, desc="frozen prefix", disable=not progress, leave=False):
                 features = _prefix(model, images.to(device)).values()

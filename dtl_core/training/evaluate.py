@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from .loop import autocast, logits_of, pick_device, pick_precision, place
+from .loop import autocast, loading, logits_of, pick_device, pick_precision, place
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,13 @@ def evaluate(
     precision: str = "fp32",
     progress: bool = True,
     within: Sequence[int] | None = None,
+    workers: int = 0,
 ) -> Evaluation:
     """Run the model over the data, or over a ``PrefixCache``, once in eval mode.
 
     ``within`` gives classes for a second, restricted prediction. Work on ImageNet-A and -R usually masks the logits of
     all but their 200 classes; the authors take the largest of 1,000. For device and precision see ``pick_device`` and
-    ``pick_precision``.
+    ``pick_precision``; for workers, ``fit``.
     """
     if len(data) == 0:
         raise ValueError("there are no images to evaluate on")
@@ -56,7 +57,7 @@ def evaluate(
     was_training = model.training
     place(model, data, device)
     model.eval()
-    loader = DataLoader(data, batch_size=batch_size, collate_fn=getattr(data, "collate", None))
+    loader = DataLoader(data, batch_size=batch_size, **loading(data, workers))
     labels, predictions, loss, inside = [], [], 0.0, 0
     among = None if within is None else torch.as_tensor(within, device=device)
     for inputs, target in tqdm(loader, desc="evaluating", disable=not progress, leave=False):

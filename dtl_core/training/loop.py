@@ -58,13 +58,14 @@ def pick_precision(precision: str, device: torch.device) -> str:
         if device.type == "cuda":
             return "fp16"
         # without these instructions bf16 is emulated, and a step takes many times as long as in fp32
-        return "bf16" if device.type == "cpu" and torch.backends.mkldnn.is_available() and _cpu_has_bf16() else "fp32"
+        return "bf16" if device.type == "cpu" and torch.backends.mkldnn.is_available() and cpu_has_bf16() else "fp32"
     if precision == "fp16" and device.type != "cuda":
         raise ValueError("fp16 needs its gradient scaler and CUDA: take precision='bf16' or 'fp32' here")
     return precision
 
 
-def _cpu_has_bf16() -> bool:
+def cpu_has_bf16() -> bool:
+    """Return whether the CPU has instructions for bf16; without them it is emulated, far slower than fp32."""
     return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
 
 
@@ -92,6 +93,12 @@ def place(model: nn.Module, data: Dataset, device: torch.device) -> None:
         suffix_to(model, device)
     else:
         model.to(device)
+
+
+def loading(data: Dataset, workers: int) -> dict:
+    """Return how a ``DataLoader`` takes a data set: stored features come as batches, and from this process."""
+    stored = getattr(data, "holds_features", False)
+    return {"collate_fn": getattr(data, "collate", None), "num_workers": 0 if stored else workers}
 
 
 def _epoch_batches(n: int, batch_size: int, seed: int) -> list[list[int]]:
@@ -152,6 +159,7 @@ def fit(
     progress: bool = True,
     score: Callable[[nn.Module], float] | None = None,
     score_every: int = 10,
+    workers: int = 0,
 ) -> FitRecord:
     """Train the model's trainable parameters with AdamW and cross-entropy.
 
@@ -166,6 +174,7 @@ def fit(
         score: returns the model's score, on validation images for example; called after every ``score_every``-th epoch
             and the last. The model ends with the best state (the first of equals). Without it the last epoch is kept.
         score_every: epochs between two scores; the authors use 10.
+        workers: processes that open images; 0 opens them in this one. Stored features need none.
 
     Raises:
         NonFiniteLoss: the loss or a weight is not finite. The model is restored to the end of the last whole epoch, and
@@ -198,7 +207,7 @@ def fit(
         seed_everything(recipe.seed * 100_003 + epoch)  # a resumed epoch draws what it would have drawn
         scheduler.step(epoch)
         batches = _epoch_batches(len(data), recipe.batch_size, recipe.seed * 100_003 + epoch)
-        loader = DataLoader(data, batch_sampler=batches, collate_fn=getattr(data, "collate", None))
+        loader = DataLoader(data, batch_sampler=batches, **loading(data, workers))
         bar.set_description(f"training, epoch {epoch + 1}")
         try:
             loss, accuracy = train_epoch(model, loader, optimizer, scaler, precision, device, bar)

@@ -11,11 +11,10 @@ from dtl_book.experiments import Pitfalls, Run, card_path, load_card, save_card
 from dtl_book.experiments import run as module
 from dtl_book.experiments.recipes import recipe_of
 from dtl_book.sweep import equal_memory
-from dtl_core import DTLConfig
 from dtl_core.baselines import METHODS
 
 TASK = "shape_location"
-ASKED = dict(profile="smoke", seed=3, lr=0.01, epochs=2, config=DTLConfig(beta=float("inf")), pitfalls=Pitfalls(jpeg=30),
+ASKED = dict(profile="smoke", seed=3, lr=0.01, epochs=2, beta=float("inf"), pitfalls=Pitfalls(jpeg=30),
              group="here", variant="so")  # fmt: skip
 
 

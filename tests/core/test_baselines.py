@@ -12,8 +12,9 @@ from dtl_core.baselines import METHODS, build
 from dtl_core.blocks import blocks_of
 
 KINDS = ["ViT", "DINOv2, 4 registers", "SigLIP", "Swin-T"]
-VIT_ONLY = {"vpt-shallow", "vpt-deep", "fact", "lst", "noah"}
-PROMPTED = {"vpt-shallow", "vpt-deep", "noah"}  # prompts take part in attention from the start
+VIT_ONLY = {"vpt-shallow", "vpt-deep", "fact", "lst", "res-tuning-bypass", "noah"}
+# prompts take part in attention from the start, and a bypass starts from a mean over the blocks
+MOVED = {"vpt-shallow", "vpt-deep", "noah", "res-tuning-bypass"}
 WITHOUT_SIDE_NETWORK = [m for m in METHODS if not m.startswith("dtl")]
 ON = [(m, f) for m in METHODS for f in KINDS if not (m in VIT_ONLY and f.startswith("Swin"))]
 M2 = DTLConfig(inject_from=2)
@@ -47,7 +48,7 @@ def test_every_method_starts_from_the_same_features(method, family):
     model.head.register_forward_pre_hook(lambda module, args: read.append(args[0].detach()))
     logits = model.train()(images)
     frozen = frozen_features(backbone, images)
-    assert torch.equal(read[0], frozen) != (method in PROMPTED) and read[0].shape == frozen.shape
+    assert torch.equal(read[0], frozen) != (method in MOVED) and read[0].shape == frozen.shape
     assert logits.shape == (2, 3)
     assert model.class_names is None and model.info.image_size == backbone.patch_embed.img_size
     if hasattr(model, "prefix"):
@@ -57,7 +58,7 @@ def test_every_method_starts_from_the_same_features(method, family):
 def test_what_has_a_frozen_prefix():
     backbone = backbone_of("ViT")
     with_prefix = {m for m in METHODS if hasattr(build(m, backbone, 3, **options_of(m)), "prefix")}
-    assert with_prefix == {"linear", "dtl", "dtl+"}
+    assert with_prefix == {"linear", "res-tuning-bypass", "dtl", "dtl+"}
 
 
 @pytest.mark.parametrize("method, family", ON)
@@ -129,7 +130,7 @@ def test_the_class_token_as_readout(method, family):
     handle.remove()
     expected = backbone.fc_norm(backbone.norm(tokens[0][:, 0]))
     features = model.features(images)
-    assert torch.equal(features, expected) != (method in PROMPTED) and features.shape == expected.shape
+    assert torch.equal(features, expected) != (method in MOVED) and features.shape == expected.shape
     assert not torch.equal(expected, frozen_features(backbone, images)) and model.readout == "cls"
 
 

@@ -136,7 +136,7 @@ def test_a_short_disk_is_refused_before_a_byte_is_written(cache_folder, monkeypa
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage(0, 0, needed))  # none would be left for anyone else
     with pytest.raises(
-        OSError, match="needs 1 MiB in .* and 1 MiB are free.*dtl data clean.*bfloat16.*without a cache"
+        OSError, match="needs 1020 KiB in .* and 1020 KiB are free.*dtl data clean.*bfloat16.*without a cache"
     ):
         PrefixCache(model, data, **QUIET)
     assert {p.suffix for p in cache_folder.iterdir()} == {".lock"}, "an empty lock, and nothing else"

@@ -96,13 +96,13 @@ def test_fp16_is_refused_on_the_cpu():
     [("cuda", False, "fp16"), ("cpu", True, "bf16"), ("cpu", False, "fp32"), ("mps", True, "fp32")],
 )
 def test_what_auto_picks(kind, instructions, picked, monkeypatch):
-    monkeypatch.setattr(loop, "_cpu_has_bf16", lambda: instructions)
+    monkeypatch.setattr(loop, "cpu_has_bf16", lambda: instructions)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
     assert loop.pick_precision("auto", torch.device(kind)) == picked
 
 
 def test_auto_is_resolved_in_the_record(monkeypatch):
-    monkeypatch.setattr(loop, "_cpu_has_bf16", lambda: False)
+    monkeypatch.setattr(loop, "cpu_has_bf16", lambda: False)
     recipe = replace(SHORT, epochs=1, warmup_epochs=0, cooldown_epochs=0, precision="auto")
     assert fit(toy_model("linear"), ToyImages(8), recipe, **CPU).precision == "fp32"
 

@@ -29,6 +29,7 @@ COUNTS = {
     "fact": (86_528, 0.09),  # the field's 0.07 is a mean over ranks, see below
     "repadapter": (239_808, 0.24),
     "lst": (2_376_300, 2.38),
+    "res-tuning-bypass": (313_548, None),  # its width is our choice
     "noah": (433_248, 0.43),
     "dtl": (36_864, 0.04),
     "dtl+": (43_776, 0.04),
@@ -46,7 +47,7 @@ def beside_the_head(model):
 
 
 def test_the_methods_and_their_order():
-    order = "full linear bitfit vpt-shallow vpt-deep adaptformer lora ssf fact repadapter lst noah dtl dtl+"
+    order = "full linear bitfit vpt-shallow vpt-deep adaptformer lora ssf fact repadapter lst res-tuning-bypass noah dtl dtl+"
     assert list(METHODS) == order.split() == list(COUNTS)
 
 
@@ -57,7 +58,7 @@ def test_parameters_on_vit_b(method, vit_b):
     assert beside_the_head(model) == ours
     if method.startswith("dtl"):  # a figure of one digit: 0.037 is 0.04
         assert round(ours / 1e6, 2) == field
-    else:
+    elif field is not None:
         assert abs(ours / 1e6 - field) <= 0.05 * field
 
 
