@@ -41,6 +41,7 @@ ARITHMETIC = {
     "full": "36/17", "LoRA, checkpointing": "36/17", "BitFit, checkpointing": "36/17", "AdaptFormer, checkpointing": "36/17",
     "full, checkpointing": "48/17",
 }  # fmt: skip
+FIRST = 7  # of twelve blocks: M + 1
 RIVALS = {"LoRA": "lora", "BitFit": "bitfit", "AdaptFormer": "adaptformer"}
 
 
@@ -105,6 +106,12 @@ def kinds(bench: Bench, images: torch.Tensor) -> dict[str, Callable[[], None]]:
             model = build(method, backbone, bench.classes, **half)
             add(name + suffix, model)
             add(f"{name}{suffix}, checkpointing", model, context=checkpointed)
+    for name, method in {**RIVALS, "full": "full"}.items():  # confined to the blocks after DTL's M
+        model = build(method, backbone, bench.classes, first_block=FIRST)
+        add(f"{name} from block {FIRST}", model)
+        add(f"{name} from block {FIRST}, cached prefix", model, cached(model))
+    model = build("res-tuning-bypass", backbone, bench.classes)
+    add("Res-Tuning-Bypass, cached prefix", model, cached(model))
     add("LoRA (peft)", peft_lora(backbone, bench.classes))
     model = build("full", backbone, bench.classes)
     add("full", model)

@@ -11,13 +11,14 @@ from dtl_core.training import pick_device
 
 from ..experiments import grids, settings
 from ..experiments.cards import save_card
+from ..experiments.equal_memory import TASKS
 from ..experiments.execution import execute, prepare
 from ..experiments.profiles import get_profile
 from ..experiments.run import Run
 from ..experiments.settings import Grid, best_setting
 from ..json_files import write_json
 from ..paths import results_dir
-from .equal_memory import TASKS, record_equal_memory
+from .equal_memory import record_equal_memory
 from .grid import sweep_grid, sweep_runs
 from .runner import Result
 

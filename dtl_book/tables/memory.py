@@ -59,6 +59,7 @@ def late_forms(backbone: str, image_size: int | tuple[int, int]) -> dict[str, tu
             label: (method, own),
             f"{label}, checkpointing": (method, own | {"checkpointing": True}),
             f"{label}, cached prefix": (method, own | {"cached": True}),
+            f"{label}, checkpointing, cached prefix": (method, own | {"checkpointing": True, "cached": True}),
         }
     for method in DTLS:
         for name, own in forms_of(method, "side", False).items():

@@ -31,7 +31,9 @@ def test_course_of_every_method(plans, method):
     places = [s.place for s in stretches if s.phase == "forward"]
     assert places == ["embed", *map(str, range(12)), "head", "loss"]
     crossed = [int(s.place) for s in stretches if s.phase == "backward" and s.place.isdigit()]
-    last = {"linear": 12, "lst": 12, "dtl": 7, "dtl+": 7}.get(method, 0)  # DTL: the blocks after M
+    last = {"linear": 12, "lst": 12, "res-tuning-bypass": 12, "dtl": 7, "dtl+": 7}.get(
+        method, 0
+    )  # DTL: the blocks after M
     assert crossed == list(range(11, last - 1, -1))
     said = profile_sentence(plans[method])
     assert f"from block 11 to block {last}" in said if crossed else "enters no block" in said

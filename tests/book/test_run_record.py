@@ -7,10 +7,9 @@ import pytest
 from asked import prepare, run
 
 from dtl_book import cli
-from dtl_book.experiments import Pitfalls, Run, card_path, load_card, save_card
+from dtl_book.experiments import Pitfalls, Run, card_path, equal_memory, load_card, save_card
 from dtl_book.experiments import run as module
 from dtl_book.experiments.recipes import recipe_of
-from dtl_book.sweep import equal_memory
 from dtl_core.baselines import METHODS
 
 TASK = "shape_location"
