@@ -44,7 +44,7 @@ def C4(root: Path | None, tolerance: float = 0.5) -> Iterator[Finding]:
         2]
     Part: DTL is more accurate than the other methods of the figure [dtl sweep --profile paper --protocol clean
         --methods full bitfit vpt-deep lst adaptformer lora noah fact ssf dtl --lr 0.001 0.01]
-    Notebooks: 08, 09
+    Notebooks: 09, 10
     Doubt it? `dtl data check vtab --root data/paper/vtab-1k`, then `dtl sweep --profile paper` on a GPU: 19 tasks,
         three seeds.
     Others: Well tuned, the methods, BitFit among them, come close to each other on VTAB-1K (Lessons and Insights, CVPR
@@ -81,7 +81,7 @@ def C5(root: Path | None, points: float = 1.0) -> Iterator[Finding]:
     Part: memory falls with every step of M from 0 to 10 [make explorer]
     Part: at least half of the values of M are within 1 point of the best [dtl record --profile paper --parts vtab-1k
         ablations --methods dtl --tasks dsprites_loc]
-    Notebooks: 07, 08, 12
+    Notebooks: 08, 09, 13
     Doubt it? Other M: the explorer (`make explorer`). `dtl record --parts ablations` trains them on the laptop, with
         `--profile paper` on an official task.
     """
@@ -112,8 +112,8 @@ def C6(root: Path | None, times: float = 1.1, most: int = 60_000) -> Iterator[Fi
     Part: DTL+ needs at most 10 % more memory than DTL [dtl figure1]
     Part: DTL+ trains under 0.06 M parameters [dtl claims C6]
     Part: DTL+ is more accurate than DTL on VTAB-1K [dtl sweep --profile paper --methods dtl dtl+ --seeds 0 1 2]
-    Notebooks: 06, 08, 09, 12
-    Doubt it? Kernel by kernel: notebook 12; `dtl sweep --profile paper --methods dtl dtl+` on a GPU.
+    Notebooks: 07, 09, 10, 13
+    Doubt it? Kernel by kernel: notebook 13; `dtl sweep --profile paper --methods dtl dtl+` on a GPU.
     """
     here = peaks(root, ["DTL", "DTL+"])
     ratio, plan = (gib["DTL+"] / gib["DTL"] for gib in (here.gib, here.planned))
@@ -137,7 +137,7 @@ def C7(root: Path | None) -> Iterator[Finding]:
     Part: DTL needs less memory than LoRA, AdaptFormer and BitFit [dtl figure1]
     Part: DTL or DTL+ is ahead at every number of shots [dtl sweep --benchmark few-shot --profile paper --protocol clean
         --methods linear bitfit adaptformer lora dtl dtl+ --lr 0.001 0.01]
-    Notebooks: 10
+    Notebooks: 11
     Doubt it? The last command below, on a GPU; the baselines of Fig. 3 are not known here, those of this workbook stand
         in.
     Others: Many transfer methods offer little over full fine-tuning; it names a 'validation set illusion' and chooses
@@ -166,7 +166,7 @@ def C8(root: Path | None, points: float = 1.0) -> Iterator[Finding]:
     Refuted if: Both are more than 1 point behind.
     Part: DTL or DTL+ is at most 1 point behind the best mean of the targets [dtl sweep --benchmark domain --profile
         paper --protocol clean --methods linear bitfit adaptformer lora dtl dtl+ --lr 0.001 0.01]
-    Notebooks: 11
+    Notebooks: 12
     Doubt it? The command below, on a GPU; the paper's own rivals and numbers are not known here.
     """
 

@@ -45,7 +45,7 @@ def C1(root: Path | None, low: float = 0.55, high: float = 0.65, most: float = 0
     Refuted if: One of them needs less than 55 % or more than 65 % there.
     Part: each needs 55 to 65 % of the memory of full fine-tuning [dtl figure1]
     Part: each trains under 1 % of the parameters [dtl figure1]
-    Notebooks: 01, 02, 08
+    Notebooks: 01, 02, 03, 09
     Doubt it? Measure it on a GPU: `dtl measure memory`; `dtl memory --compare all` plans other sizes.
     Others: frozen, LoRA and full fine-tuning measured on GPUs, in GB: 33.89, 48.62 and 49.56 (LoRA at 98 % of full),
         and 36.05, 67.14 and 72.34 (93 %), both segmentation (github: computational-cell-analytics/micro-sam, PR 820);
@@ -81,7 +81,7 @@ def C2(root: Path | None) -> Iterator[Finding]:
     Refuted if: It has others.
     Part: DTL trains 36,864 beside the head [dtl claims C2]
     Part: DTL+ trains 50,728, the mean over the kernels of the 19 tasks' recipes [dtl claims C2]
-    Notebooks: 03, 05, 06, 09
+    Notebooks: 04, 06, 07, 10
     Doubt it? Count by hand: 12 blocks, two matrices of 2 x 768 each; `DTL(...).parameter_table()` lists the parts of
         any model.
     """
@@ -101,7 +101,7 @@ def C3(root: Path | None, tolerance: float = 0.05) -> Iterator[Finding]:
     Part: full fine-tuning needs what was read [dtl figure1]
     Part: LoRA needs what was read [dtl figure1]
     Part: LST needs what was read (the side network of the paper's LST is not known in detail) [dtl figure1]
-    Notebooks: 08
+    Notebooks: 09
     Doubt it? `dtl measure memory` on a GPU reads `torch.cuda.max_memory_allocated()` of all five; `dtl figure1` shows
         what was tried for LST.
     """

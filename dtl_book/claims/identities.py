@@ -33,7 +33,7 @@ def C9(root: Path | None, tolerance: float = 1e-9) -> Iterator[Finding]:
     Part: our logits are the authors' on a narrow Swin of 24 blocks, DTL and DTL+ [python -m pytest
         tests/core/test_golden.py]
     Part: accuracy on VTAB-1K with Swin-B
-    Notebooks: 07
+    Notebooks: 08
     Doubt it? No pre-trained Swin is within reach of a laptop here, and the paper's Swin table is not known. On a GPU:
         `dtl train --profile paper --task svhn --method dtl --weights swin_base_patch4_window7_224.ms_in22k` takes the
         authors' Swin recipe.
@@ -54,7 +54,7 @@ def C10(root: Path | None, additions: float = 0.5, time: float = 1.0) -> Iterato
     Part: models of two tasks give the same prefix, bit for bit [python -m pytest tests/core/test_serving.py]
     Part: 19 tasks on one prefix take under half of the multiply-adds of separate models [python benchmarks/serving.py]
     Part: 19 tasks on one prefix take less time than separate models [python benchmarks/serving.py]
-    Notebooks: 05, 13
+    Notebooks: 06, 14
     Doubt it? `python benchmarks/serving.py` counts and times it again, side by side.
     """
     backbone, images = toy("vit")
@@ -99,7 +99,7 @@ def C11(root: Path | None, tolerance: float = 1e-9) -> Iterator[Finding]:
         tests/core/test_dtl.py]
     Part: our logits are the authors' on a narrow ViT of 12 blocks, DTL and DTL+ [python -m pytest
         tests/core/test_golden.py]
-    Notebooks: 03, 05, 06, 07
+    Notebooks: 04, 06, 07, 08
     Doubt it? Take any timm ViT: `DTL(backbone, 10)` and compare `model(images)` with the head on the backbone's own
         features.
     """
@@ -125,8 +125,8 @@ def C12(root: Path | None) -> Iterator[Finding]:
     Supported if: The largest distance on a fine grid rounds to 0.0028.
     Refuted if: It is larger.
     Part: the largest distance from ReLU is 0.0028 [python -m pytest tests/core/test_csn.py]
-    Notebooks: 03, 04
-    Doubt it? By hand: the distance is |h| / (1 + exp(100 |h|)), largest where 100 |h| = 1.278; notebook 04 draws it.
+    Notebooks: 04, 05
+    Doubt it? By hand: the distance is |h| / (1 + exp(100 |h|)), largest where 100 |h| = 1.278; notebook 05 draws it.
     """
     value, around, source = paper_number("gate-distance")
     h = torch.arange(-100_000, 100_001, dtype=torch.float64) * 1e-6

@@ -137,7 +137,7 @@ def claims_markdown(path: Path | None = None) -> str:
     note = (
         f"{signs}. A claim takes the least favourable verdict of its parts. *Different setting*: shown on the laptop's stand-in, which "
         "decides nothing about the paper's numbers. What is planned is not measured on a GPU. Settings, dates, tolerances and the command "
-        "for each part: `results/claims.json`, or notebook 14."
+        "for each part: `results/claims.json`, or notebook 15."
     )
     footnotes = [f"{mark} {text[:1].upper()}{text[1:]}." for text, mark in notes.items()]
     return "\n".join([*lines, "", note, *(["", " ".join(footnotes)] if footnotes else [])])

@@ -1,4 +1,4 @@
-"""Pictures of notebook 12: accuracy (recorded) and memory (planned) against M, rank, beta and kernel. Any subset of cards will do."""
+"""Pictures of notebook 13: accuracy (recorded) and memory (planned) against M, rank, beta and kernel. Any subset of cards will do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures and tables of notebook 14: all verdicts, and each claim with its evidence. Rows are those of ``load_verdicts``."""
+"""Pictures and tables of notebook 15: all verdicts, and each claim with its evidence. Rows are those of ``load_verdicts``."""
 
 from __future__ import annotations
 

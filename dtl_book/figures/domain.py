@@ -1,4 +1,4 @@
-"""Pictures and tables of notebook 11: the domains, and what was recorded on them. What is missing or not run is named."""
+"""Pictures and tables of notebook 12: the domains, and what was recorded on them. What is missing or not run is named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures and tables of notebook 10: a few-shot set, augmented views, and the recorded curves. Any subset of cards will do."""
+"""Pictures and tables of notebook 11: a few-shot set, augmented views, and the recorded curves. Any subset of cards will do."""
 
 from __future__ import annotations
 

@@ -9,34 +9,12 @@ from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
-from sklearn.metrics import confusion_matrix
 from torch import Tensor
 from torch.utils.data import Dataset
 
 GOOD, BAD = "#0072B2", "#B33C00"
 COLUMNS = 6  # images a row
-
-
-def flips(labels: np.ndarray, before: np.ndarray, after: np.ndarray) -> dict[str, np.ndarray]:
-    """Group the images by who is right: "put right", "put wrong", "both right", "both wrong" -> increasing indices."""
-    was, now = before == labels, after == labels
-    groups = {"put right": ~was & now, "put wrong": was & ~now, "both right": was & now, "both wrong": ~was & ~now}
-    return {name: np.flatnonzero(mask) for name, mask in groups.items()}
-
-
-def flips_table(groups: dict[str, np.ndarray], before: str, after: str) -> pd.DataFrame:
-    """Return the four groups as a two-by-two table of image counts: rows ``before``, columns ``after``."""
-    count = {name: len(indices) for name, indices in groups.items()}
-    return pd.DataFrame(
-        {
-            "images": [f"{before} right", f"{before} wrong"],
-            f"{after} right": [count["both right"], count["put right"]],
-            f"{after} wrong": [count["put wrong"], count["both wrong"]],
-        }
-    )
 
 
 def plot_images(images: Dataset, indices: Sequence[int], class_names: Sequence[str]) -> Figure:
@@ -57,7 +35,7 @@ def plot_flips(
 ) -> Figure:
     """Draw images that the second model puts right (above) and wrong (below), with both predictions over each.
 
-    ``groups`` are those of ``flips``; of each, the first 12 images are shown.
+    ``groups`` holds the indices of the images under "put right" and "put wrong"; of each, the first 12 are shown.
     """
     fig, rows = plt.figure(figsize=(6.4, 6.95)), 2
     kinds = {"put right": ("wrong before, right after", GOOD), "put wrong": ("right before, wrong after", BAD)}
@@ -71,49 +49,6 @@ def plot_flips(
             ax.imshow(images[index][0])
             ax.set_title(f"{class_names[before[index]]} → {class_names[after[index]]}", color=colour, fontsize=13)
     return fig
-
-
-def _mistakes(labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.ndarray:
-    """Count wrong answers, (classes, classes): row the truth, column the answer; the diagonal is 0."""
-    counts = confusion_matrix(labels, predictions, labels=range(classes))
-    np.fill_diagonal(counts, 0)
-    return counts
-
-
-def plot_mistakes(labels: np.ndarray, predictions: dict[str, np.ndarray], class_names: Sequence[str]) -> Figure:
-    """Draw which classes are mistaken for which, a grid for each model on one scale of colours. Right answers are left out.
-
-    With 12 or fewer classes the counts are written into the cells, else the colours are explained.
-    """
-    grids = {name: _mistakes(labels, answers, len(class_names)) for name, answers in predictions.items()}
-    most = max(1, *(grid.max() for grid in grids.values()))
-    fig, axes = plt.subplots(len(grids), 1, figsize=(6.4, 0.5 + 4.2 * len(grids)), squeeze=False)
-    written = len(class_names) <= 12
-    style = {"cmap": "Blues", "vmin": 0, "vmax": most, "linewidths": 0.5, "linecolor": "#DDDDDD", "fmt": ""}
-    style |= {"xticklabels": class_names, "yticklabels": class_names, "cbar": not written}
-    for ax, (name, grid) in zip(axes.flat, grids.items(), strict=True):
-        sns.heatmap(grid, annot=np.where(grid > 0, grid.astype(str), "") if written else False, ax=ax, **style)
-        ax.tick_params(axis="y", rotation=0)
-        ax.set(title=f"{name}: {grid.sum()} wrong", xlabel="answer", ylabel="truth")
-    return fig
-
-
-def mistakes_table(
-    labels: np.ndarray, predictions: dict[str, np.ndarray], class_names: Sequence[str], top: int = 3
-) -> pd.DataFrame:
-    """Return the most frequent mistakes of each model: a row a place, a column a model ("4 taken for 9: 12 images")."""
-    columns = {}
-    for name, answers in predictions.items():
-        grid = _mistakes(labels, answers, len(class_names))
-        places = np.argsort(-grid, axis=None, kind="stable")[:top]
-        pairs = [(*np.unravel_index(place, grid.shape), grid.flat[place]) for place in places]
-        columns[name] = [
-            f"{class_names[truth]} taken for {class_names[answer]}: {count} image{'s' if count > 1 else ''}"
-            if count
-            else "–"
-            for truth, answer, count in pairs
-        ]
-    return pd.DataFrame({"place": range(1, top + 1), **columns})
 
 
 def plot_prediction(

@@ -1,4 +1,4 @@
-"""Pictures and tables of notebook 09 on the benchmark itself: its tasks, its folders, and the rows of the literature."""
+"""Pictures and tables of notebook 10 on the benchmark itself: its tasks, its folders, and the rows of the literature."""
 
 from __future__ import annotations
 

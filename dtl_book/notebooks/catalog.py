@@ -39,7 +39,7 @@ class NotebookInfo:
 
     @property
     def name(self) -> str:
-        """File name without its ending, ``05_dtl_on_a_vit``."""
+        """File name without its ending, ``06_dtl_on_a_vit``."""
         return self.path.stem
 
     @property

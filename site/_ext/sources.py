@@ -79,7 +79,7 @@ def front_page(infos: list[NotebookInfo], pages: set[str], run: dict) -> str:
 
     Args:
         infos: the numbered notebooks in their order.
-        pages: places of all pages among the sources (``exercises/05_dtl_on_a_vit.ipynb``).
+        pages: places of all pages among the sources (``exercises/06_dtl_on_a_vit.ipynb``).
         run: one phrase on its ``setting``, how each of its ``notebooks`` went, and what they ``trained``.
     """
     trade = None

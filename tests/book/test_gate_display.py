@@ -1,4 +1,4 @@
-"""The pictures and tables of notebook 04: the corner of the gate in numbers, trainings as lines, what a step holds."""
+"""The pictures and tables of notebook 05: the corner of the gate in numbers, trainings as lines, what a step holds."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The pictures and tables of notebooks 03 and 06: the diagram, filters, two methods compared."""
+"""The pictures and tables of notebooks 04 and 07: the diagram, filters, two methods compared."""
 
 import pandas as pd
 import pytest

@@ -1,4 +1,4 @@
-"""The pictures and counts of notebook 07."""
+"""The pictures and counts of notebook 08."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The tables and pictures of notebook 09, with no card, some cards and all of them."""
+"""The tables and pictures of notebook 10, with no card, some cards and all of them."""
 
 import itertools
 

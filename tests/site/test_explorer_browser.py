@@ -1,4 +1,4 @@
-"""The memory explorer in a browser: served as a page, and in notebook 08 in a real JupyterLab."""
+"""The memory explorer in a browser: served as a page, and in notebook 09 in a real JupyterLab."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_served_page_by_keyboard(browser, tmp_path):
 
 def test_notebook_in_jupyterlab(browser, tmp_path):
     pytest.importorskip("jupyterlab", reason="JupyterLab is not installed: pip install -e '.[workbook]'")
-    name, port = "08_the_memory_of_a_step.ipynb", free_port()
+    name, port = "09_the_memory_of_a_step.ipynb", free_port()
     root, settings = tmp_path / "root", tmp_path / "settings" / "@jupyterlab"
     root.mkdir()
     shutil.copy(notebooks_dir() / name, root / name)
