@@ -2,7 +2,9 @@
 
 import csv
 import io
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from .lists import BadDataset, read_text
 from .own import SPLIT_NAMES, Found, OwnImages, plain_name
@@ -28,6 +30,8 @@ class CsvTask(OwnImages):
         if not file.is_file():
             raise FileNotFoundError(f"{file} is no file: give a CSV file with the columns {COLUMNS}")
         rows = _rows(file, self.root)
+        if not rows:
+            raise BadDataset(f"{file} names no image below its first line")
         missing = [(number, path) for path, (number, _, _) in rows.items() if not path.is_file()]
         if missing:
             number, path = missing[0]
@@ -39,24 +43,25 @@ class CsvTask(OwnImages):
         found: Found = {}
         for label, split in sorted({(label, split) for _, label, split in rows.values()}):
             found.setdefault(split, {})[label] = []
-        for path, (_, label, split) in rows.items():
+        for path, (_, label, split) in sorted(rows.items()):
             if path in good:
                 found[split][label].append(path)
         return found
 
 
 def _rows(file: Path, folder: Path) -> dict[Path, tuple[int, str, str]]:
-    """Return line number, label and split of each image, in the order of the paths."""
+    """Return line number, label and split of each image, in the order of the file."""
     text = read_text(file)
     first = text.partition("\n")[0]
     heads = {mark: [name.strip().lower() for name in next(csv.reader([first], delimiter=mark), [])] for mark in ",;\t|"}
     mark = next((mark for mark, names in heads.items() if {"path", "label"} <= set(names)), None)
     if mark is None:
         raise BadDataset(f"{file}: the first line is {first[:80]!r}, and should name the columns {COLUMNS}")
-    names, rows = heads[mark], {}
+    names = heads[mark]
+    rows: dict[Path, tuple[int, str, str]] = {}
     read = csv.reader(io.StringIO(text), delimiter=mark)
     next(read)
-    for row in read:
+    for row in _cells(read, file):
         cells = dict(zip(names, (cell.strip() for cell in row), strict=False))
         if not any(cells.values()):
             continue
@@ -72,4 +77,11 @@ def _rows(file: Path, folder: Path) -> dict[Path, tuple[int, str, str]]:
         at, *said = rows.setdefault(path, (read.line_num, label, split))
         if said != [label, split]:
             raise BadDataset(f"{where}: {name} is {label} ({split}), and in line {at} {said[0]} ({said[1]})")
-    return dict(sorted(rows.items()))
+    return rows
+
+
+def _cells(read: Any, file: Path) -> Iterator[list[str]]:
+    try:
+        yield from read
+    except csv.Error as error:
+        raise BadDataset(f"{file}, line {read.line_num}: {error}. Is a quotation mark left open?") from None

@@ -7,7 +7,7 @@ from typing import Any
 from .csv_list import CsvTask
 from .folder import ImageFolderTask
 from .own import OwnImages, plain_name
-from .torchvision_sets import TorchvisionTask
+from .torchvision_sets import TorchvisionTask, set_name
 
 READERS = {"folder": ImageFolderTask, "csv": CsvTask, "torchvision": TorchvisionTask}
 HOW = (
@@ -20,13 +20,13 @@ def parse_spec(spec: str) -> tuple[str, str, str]:
     """Return kind, place and a name for images of one's own, e.g. ``("csv", "lists/birds.csv", "birds")``.
 
     Raises:
-        ValueError: this is no such word; the message says what to write.
+        ValueError: this is no such word, or torchvision has no such set; the message says what to write.
     """
     kind, _, place = spec.partition(":")
     if kind not in READERS or not place.strip():
         raise ValueError(f"{spec!r} names no images: {HOW}")
     if kind == "torchvision":
-        return kind, place, place
+        return kind, place, set_name(place)
     return kind, place, plain_name(Path(place).with_suffix("") if kind == "csv" else place)
 
 

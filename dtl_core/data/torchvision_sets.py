@@ -41,9 +41,7 @@ class TorchvisionTask(OwnImages):
 
     def _find(self, place: str) -> Found:
         self.root = data_dir() / "torchvision"
-        self.task = next((name for name in SETS if name.lower() == place.lower()), "")
-        if not self.task:
-            raise ValueError(f"torchvision:{place} is not known: choose one of {', '.join(sorted(SETS))}")
+        self.task = set_name(place)
         self._parts, found = _parts_of(self.task, self.root), {}
         for part, data in self._parts.items():
             files, labels = _files_and_labels(data)
@@ -63,6 +61,14 @@ class TorchvisionTask(OwnImages):
         pixels: Any = self._parts[part]
         pixels = pixels.data[i]  # (H, W, 3) of CIFAR, (3, H, W) of SVHN
         return Image.fromarray(pixels if pixels.shape[2] == 3 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
+
+
+def set_name(name: str) -> str:
+    """Return the name of a set as torchvision writes it."""
+    found = next((known for known in SETS if known.lower() == name.strip().lower()), None)
+    if found is None:
+        raise ValueError(f"torchvision:{name} is not known: choose one of {', '.join(sorted(SETS))}")
+    return found
 
 
 def _files_and_labels(data: Any) -> tuple[list[Path], list[int]]:
