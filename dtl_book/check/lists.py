@@ -105,7 +105,8 @@ def check_numbers(s: ImageSet) -> None:
     labels = {label for lst in s.lists for _, _, label in lst.entries if label >= 0}
     unused = unused_label(labels) if s.labels is None else None
     if unused is not None:
-        message = f"labels go up to {max(labels)}, and no image has {unused}: number them from 0 without a gap, or write classes.txt"
+        how = "number them from 0 without a gap, or write classes.txt"
+        message = f"labels go up to {max(labels)}, and no image has {unused}: {how}"
         s.add("error", "label_out_of_range", 1, message)
 
 

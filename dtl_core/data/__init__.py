@@ -10,6 +10,6 @@ from .transforms import eval_transform, open_rgb
 from .vtab import VTAB1k
 
 __all__ = [
-    "CsvTask", "DomainShift", "FewShot", "ImageFolderTask", "TorchvisionTask", "VTAB1k", "eval_transform", "open_images",
-    "open_rgb", "parse_spec",
+    "CsvTask", "DomainShift", "FewShot", "ImageFolderTask", "TorchvisionTask", "VTAB1k", "eval_transform",
+    "open_images", "open_rgb", "parse_spec",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""A reader for a table of one's own images: a CSV file with the columns ``path``, ``label`` and, if wanted, ``split``."""
+"""A reader for a table of one's own images: a CSV file with the columns ``path``, ``label`` and perhaps ``split``."""
 
 import csv
 import io
@@ -20,12 +20,12 @@ class CsvTask(OwnImages):
     ``train``, ``val`` (``valid``, ``validation``) and ``test``. Unreadable images are left out, with a warning that
     names the first 20.
 
-    Arguments, attributes and errors are as in ``OwnImages``; ``place`` is the file and ``task`` its name without suffix.
+    Arguments, attributes and errors are as in ``OwnImages``; ``root`` is the file and ``task`` its name without suffix.
     ``BadDataset`` is also raised for a row that cannot be understood, and for an image with two labels or splits.
     """
 
-    def _find(self, place: str | Path) -> Found:
-        file = Path(place).expanduser()
+    def _find(self, root: str | Path) -> Found:
+        file = Path(root).expanduser()
         self.root, self.task = file.parent, plain_name(file.with_suffix(""))
         if not file.is_file():
             raise FileNotFoundError(f"{file} is no file: give a CSV file with the columns {COLUMNS}")
@@ -36,8 +36,8 @@ class CsvTask(OwnImages):
         if missing:
             number, path = missing[0]
             raise FileNotFoundError(
-                f"{file}, line {number}: {path} is missing ({len(missing)} of {len(rows)} images are). Paths are relative to "
-                f"{self.root}"
+                f"{file}, line {number}: {path} is missing ({len(missing)} of {len(rows)} images are). Paths are relative "
+                f"to {self.root}"
             )
         good = self._readable(rows, file)
         found: Found = {}

@@ -19,27 +19,24 @@ class ImageFolderTask(OwnImages):
     as classes. Images may be at any depth inside a class's folder, also behind links. Other files and names that begin
     with a dot are ignored. Unreadable images are left out, with a warning that names the first 20.
 
-    Arguments, attributes and errors are as in ``OwnImages``; ``place`` is the folder and ``task`` its name.
+    Arguments, attributes and errors are as in ``OwnImages``; ``root`` is the folder and ``task`` its name.
     """
 
-    def _find(self, place: str | Path) -> Found:
-        self.root = Path(place).expanduser()
+    def _find(self, root: str | Path) -> Found:
+        self.root = Path(root).expanduser()
         self.task = plain_name(self.root)
         if not self.root.is_dir():
             raise FileNotFoundError(f"{self.root} is no folder: give one that holds a sub-folder for each class")
         walk = _images_below(str(self.root), ())
         paths = list(tqdm(walk, desc=f"look into {self.root.name}", unit="image", leave=False, delay=1))
-        homes = _layout(self.root, paths)
-        good, homes_of = self._readable(paths, self.root), {}
-        found: Found = {part: {name: [] for name in names} for part, names in homes.items()}
-        classes = {folder: (part, name) for part, names in homes.items() for name, folder in names.items()}
-        for parent in dict.fromkeys(path.parent for path in paths):
-            home = next((folder for folder in (*reversed(parent.parents), parent) if folder in classes), None)
-            if home is not None:
-                homes_of[parent] = classes[home]
+        splits = _splits(self.root, paths)
+        homes = {part: self.root / name for name, part in splits.items()} or {"train": self.root}
+        found: Found = {part: {name: [] for name in _folders(home)} for part, home in homes.items()}
+        good = self._readable(paths, self.root)
         for path in paths:
-            if path in good and path.parent in homes_of:
-                part, name = homes_of[path.parent]
+            first, *rest = path.relative_to(self.root).parts
+            part, name = (splits.get(first, ""), rest[0] if rest else "") if splits else ("train", first)
+            if path in good and name in found.get(part, ()):
                 found[part][name].append(path)
         return found
 
@@ -58,8 +55,8 @@ def _images_below(folder: str, above: tuple[str, ...]) -> Iterator[Path]:
             yield Path(entry.path)
 
 
-def _layout(root: Path, paths: list[Path]) -> dict[str, dict[str, Path]]:
-    """Return the folder of each class of each split; a folder without splits is all ``train``.
+def _splits(root: Path, paths: list[Path]) -> dict[str, str]:
+    """Return the split of each folder that is one; none where the folders are classes.
 
     Raises:
         BadDataset: the splits are not where they belong, or have no folder per class.
@@ -70,14 +67,14 @@ def _layout(root: Path, paths: list[Path]) -> dict[str, dict[str, Path]]:
             below[folder.parent].add(folder.name)
             folder = folder.parent
     misplaced = [folder for folder in below if folder != root and _look_like_splits(below[folder])]
-    classes = _classes(root)
+    classes = _folders(root)
     splits = {name: SPLIT_NAMES[name.lower()] for name in classes if name.lower() in SPLIT_NAMES}
     others = sorted(below[root] - splits.keys())
     if _look_like_splits(below[root]) or any(len(below[root / name]) > 1 for name in splits):
         if others:
             raise BadDataset(
-                f"{root} has {', '.join(splits)}, as for splits, beside {', '.join(others)}: move these away if they are no "
-                f"splits, or rename {', '.join(splits)} if they are classes"
+                f"{root} has {', '.join(splits)}, as for splits, beside {', '.join(others)}: move these away if they are "
+                f"no splits, or rename {', '.join(splits)} if they are classes"
             )
         if twice := [name for name in splits if list(splits.values()).count(splits[name]) > 1]:
             raise BadDataset(f"{root}: {', '.join(twice)} name one split: put their images into one")
@@ -85,15 +82,15 @@ def _layout(root: Path, paths: list[Path]) -> dict[str, dict[str, Path]]:
             raise BadDataset(
                 f"{root}: {', '.join(bare)} has no folder of images for each class: sort its images, or move it away"
             )
-        return {part: _classes(root / name) for name, part in splits.items()}
+        return splits
     if misplaced:
         place = min(misplaced, key=lambda folder: (len(folder.parts), folder))
         inside = sorted(below[place])
         if any(below[place / name] for name in inside):
             raise BadDataset(f"{root} is too high: {place} holds {', '.join(inside)}. Give that folder")
         raise BadDataset(
-            f"{place} holds {', '.join(inside)}: put the classes into the splits ({inside[0]}/{place.name}), not the splits "
-            "into the classes"
+            f"{place} holds {', '.join(inside)}: put the classes into the splits ({inside[0]}/{place.name}), not "
+            "the splits into the classes"
         )
     if len(classes) < 2:
         deeper = [folder for folder in sorted(below) if folder != root and len(below[folder]) > 1]
@@ -101,7 +98,7 @@ def _layout(root: Path, paths: list[Path]) -> dict[str, dict[str, Path]]:
         raise BadDataset(
             f"{root} has {len(classes)} sub-folders: put the images of each class into one, two at least{hint}"
         )
-    return {"train": classes}
+    return {}
 
 
 def _look_like_splits(names: Iterable[str]) -> bool:
@@ -110,12 +107,12 @@ def _look_like_splits(names: Iterable[str]) -> bool:
     return len(set(known) - {None}) > 1 or (None not in known and len(known) > 0)
 
 
-def _classes(folder: Path) -> dict[str, Path]:
-    """Return the visible sub-folders by name."""
-    found = {p.name: p for p in sorted(folder.iterdir()) if p.is_dir() and p.name[0] != "." and p.name != "__MACOSX"}
-    for name in found:
+def _folders(folder: Path) -> list[str]:
+    """Return the names of the visible sub-folders, sorted."""
+    names = sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name[0] != "." and p.name != "__MACOSX")
+    for name in names:
         try:
             name.encode()
         except UnicodeEncodeError:
             raise BadDataset(f"{folder}: the folder {ascii(name)} names a class, and is no UTF-8: rename it") from None
-    return found
+    return names

@@ -52,8 +52,8 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError:
         before = path.read_bytes().decode("utf-8", "replace").partition("\ufffd")[0]
         raise BadDataset(
-            f"{path}, line {before.count(chr(10)) + 1}: this is no UTF-8, which other programs, on Windows above all, may "
-            "write: save the file again as UTF-8"
+            f"{path}, line {before.count(chr(10)) + 1}: this is no UTF-8, which programs on Windows may write: "
+            "save the file again as UTF-8"
         ) from None
 
 
@@ -170,8 +170,8 @@ def _class_names(folder: Path, known: int | None, entries: list, other_lists: It
     """Return the class names from ``classes.txt``, or else the class numbers as strings.
 
     Raises:
-        BadDataset: neither this file nor ``known`` says how many classes there are, and a number below the highest label has
-            no image. Labels from 1 would make an empty class, and a slip of the hand a huge head.
+        BadDataset: neither this file nor ``known`` says how many classes there are, and a number below the highest
+            label has no image. Labels from 1 would make an empty class, and a slip of the hand a huge head.
     """
     if (folder / "classes.txt").is_file():
         return tuple(read_text(folder / "classes.txt").rstrip().splitlines())
@@ -181,8 +181,8 @@ def _class_names(folder: Path, known: int | None, entries: list, other_lists: It
         unused = unused_label(labels)
         if unused is not None:
             raise BadDataset(
-                f"{folder}: the labels of its lists go up to {max(labels)}, and no image has {unused}: number the classes "
-                "from 0 without a gap, or name them all in classes.txt, one a line"
+                f"{folder}: the labels of its lists go up to {max(labels)}, and no image has {unused}: number the "
+                "classes from 0 without a gap, or name them all in classes.txt, one a line"
             )
         known = 1 + max(labels)
     return tuple(str(i) for i in range(known))

@@ -20,7 +20,8 @@ from .transforms import open_rgb
 SPLITS = {"train": ("train",), "val": ("val",), "trainval": ("train", "val"), "test": ("test",)}
 # what people call them, in lower case
 SPLIT_NAMES = {
-    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test", "testing": "test",
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
+    "test": "test", "testing": "test",
 }  # fmt: skip
 PURPOSES = {"train": "train", "val": "validate", "test": "test"}
 Found = dict[str, dict[str, list[Any]]]  # split -> name of a class -> its images
@@ -32,7 +33,7 @@ class OwnImages(Images):
     Splits that the data bring are kept. A missing one is cut from the training images, class by class.
 
     Args:
-        place: what the reader reads.
+        root: what the reader reads.
         split: ``train``, ``val``, ``trainval`` or ``test``.
         transform: function applied to each RGB image. None returns the image unchanged.
         seed: seed of the cut. The same seed and files give the same splits.
@@ -47,7 +48,7 @@ class OwnImages(Images):
         digest: SHA-256 (hexadecimal) of split, names, contents and labels of the images.
 
     Raises:
-        FileNotFoundError: the place or an image is missing.
+        FileNotFoundError: the root or an image is missing.
         BadDataset: there are fewer than two classes, a class has too few images, or two splits have different classes.
     """
 
@@ -56,7 +57,7 @@ class OwnImages(Images):
 
     def __init__(
         self,
-        place: str | Path,
+        root: str | Path,
         split: str,
         transform: Callable[[Any], Any] | None = None,
         seed: int = 0,
@@ -73,9 +74,9 @@ class OwnImages(Images):
             )
         self.split, self.transform, self.seed, self.per_class, self.draw = split, transform, seed, per_class, draw
         self._digests: dict[Path, str] = {}
-        found = self._find(place)
+        found = self._find(root)
         self.cut = tuple(part for part in ("val", "test") if part not in found)
-        _check_classes(place, found, self.cut)
+        _check_classes(root, found, self.cut)
         self.class_names, self.classes = tuple(found["train"]), len(found["train"])
         fractions = {"val": val_fraction, "test": test_fraction}
         self._items, self.sizes, self.counts = [], Counter[str](), Counter[str]()
@@ -88,17 +89,18 @@ class OwnImages(Images):
             if per_class is not None and "train" in SPLITS[split]:
                 if not 1 <= per_class <= len(chosen):
                     raise ValueError(
-                        f"per_class is {per_class}, and {name} has {len(chosen)} images to train on: from 1 to that many"
+                        f"per_class is {per_class}, and {name} has {len(chosen)} images to train on: from 1 to those"
                     )
-                chosen = [chosen[i] for i in np.random.default_rng([draw, label, 1]).permutation(len(chosen))]
-            self._items += [(image, label) for image in chosen[: per_class if "train" in SPLITS[split] else None]]
+                order = np.random.default_rng([draw, label, 1]).permutation(len(chosen))
+                chosen = [chosen[i] for i in order[:per_class]]
+            self._items += [(image, label) for image in chosen]
         self.targets = [label for _, label in self._items]
         self.samples = [(image, label) for image, label in self._items if isinstance(image, Path)]
         listed = "".join(f"{self._identity(image)} {label}\n" for image, label in self._items)
         named = f"{split}\n{listed}".encode("utf-8", "surrogatepass")  # a name on a disk may be no UTF-8
         self.digest = hashlib.sha256(named).hexdigest()
 
-    def _find(self, place: Any) -> Found:
+    def _find(self, root: Any) -> Found:
         """Return the images of each class of each split that the data bring, and set ``task`` and ``root``."""
         raise NotImplementedError
 

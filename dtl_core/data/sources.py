@@ -11,8 +11,8 @@ from .torchvision_sets import TorchvisionTask, set_name
 
 READERS = {"folder": ImageFolderTask, "csv": CsvTask, "torchvision": TorchvisionTask}
 HOW = (
-    "write folder:PATH (a sub-folder per class, or train, val and test with one each), csv:FILE (columns path, label and "
-    "perhaps split) or torchvision:NAME (CIFAR10, say)"
+    "write folder:PATH (a sub-folder per class, or train, val and test with one each), csv:FILE (columns path, label "
+    "and perhaps split) or torchvision:NAME (CIFAR10, say)"
 )
 
 

@@ -14,6 +14,7 @@ from torchvision import datasets
 
 from ..files import one_writer
 from ..paths import data_dir, shown
+from .lists import BadDataset
 from .own import Found, OwnImages
 
 # name -> its own splits, as arguments of torchvision's class; "train" holds all images where there is none
@@ -32,19 +33,24 @@ PATIENCE = 20  # seconds without an answer until a download is given up
 class TorchvisionTask(OwnImages):
     """One split of a set that torchvision downloads, into ``torchvision/`` of the data folder, if it is not there.
 
-    Arguments, attributes and errors are as in ``OwnImages``; ``place`` is the name of torchvision's class, ``CIFAR10``
+    Arguments, attributes and errors are as in ``OwnImages``; ``root`` is the name of torchvision's class, ``CIFAR10``
     say, in large or small letters. The splits are the set's own. A missing one is cut from the training images:
     validation images of most, and both of Caltech101 and EuroSAT.
 
     CIFAR's files are pickles. torchvision compares their MD5 with the published one before it opens them.
     """
 
-    def _find(self, place: str) -> Found:
+    def _find(self, root: str) -> Found:
         self.root = data_dir() / "torchvision"
-        self.task = set_name(place)
+        self.task = set_name(root)
         self._parts, found = _parts_of(self.task, self.root), {}
         for part, data in self._parts.items():
             files, labels = _files_and_labels(data)
+            if missing := [file for file in files if not file.is_file()]:
+                raise BadDataset(
+                    f"torchvision:{self.task}: {missing[0]} is missing ({len(missing)} of {len(files)} images are): remove "
+                    "the folder of the set, and it is downloaded again"
+                )
             names = list(getattr(data, "classes", None) or getattr(data, "categories", None) or range(max(labels) + 1))
             found[part] = {str(name): [] for name in names}
             for i, label in enumerate(labels):
@@ -98,12 +104,18 @@ def _parts_of(name: str, root: Path) -> dict[str, Dataset]:
             raise FileNotFoundError(
                 f"torchvision can no longer download {name}: lay {GONE[name]} into {root}"
             ) from None
-    with one_writer(root / f".{name}", f"{name}: another run is downloading it; waiting"):
-        try:
-            return _open_set(name, root)
-        except (RuntimeError, OSError):
-            _download(name, root)
-    return _open_set(name, root)
+    try:
+        with one_writer(root / f".{name}", f"{name}: another run is downloading it; waiting"):
+            try:
+                return _open_set(name, root)
+            except (RuntimeError, OSError):
+                _download(name, root)
+        return _open_set(name, root)
+    except Exception as error:  # of the network, of the disk, of a damaged archive
+        raise FileNotFoundError(
+            f"torchvision:{name} is not in {root} and could not be downloaded ({type(error).__name__}: {error}): run this "
+            f"with a network, or lay there what torchvision.datasets.{name}(root, download=True) writes on another machine"
+        ) from error
 
 
 def _download(name: str, root: Path) -> None:
@@ -122,11 +134,6 @@ def _download(name: str, root: Path) -> None:
             if (root / made.name).is_dir():
                 shutil.rmtree(root / made.name)  # what torchvision found not to be whole
             os.replace(made, root / made.name)
-    except Exception as error:  # of the network, of the disk, of a damaged archive
-        raise FileNotFoundError(
-            f"torchvision:{name} is not in {root} and could not be downloaded ({type(error).__name__}: {error}): run this with "
-            f"a network, or lay there what torchvision.datasets.{name}(root, download=True) writes on another machine"
-        ) from error
     finally:
         socket.setdefaulttimeout(before)
         shutil.rmtree(fresh, ignore_errors=True)

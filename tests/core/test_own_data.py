@@ -327,6 +327,15 @@ def test_without_a_network_a_sentence_says_what_to_do_at_once(shelf, monkeypatch
     assert time.monotonic() - start < 10 and not list(shelf.glob(".*.part"))
 
 
+def test_half_a_set_that_torchvision_takes_for_a_whole_one_is_named(shelf):
+    dtd(shelf)
+    (shelf / "dtd/dtd/images/banded/banded_val1.jpg").unlink()
+    with pytest.raises(
+        BadDataset, match=r"banded_val1.jpg is missing \(1 of 4 images are\): remove the folder of the set"
+    ):
+        open_images("torchvision:DTD", "train")
+
+
 def test_a_set_that_nobody_can_download_says_so(shelf):
     with pytest.raises(FileNotFoundError, match="can no longer download StanfordCars: lay stanford_cars/ with devkit/"):
         open_images("torchvision:StanfordCars", "train")
