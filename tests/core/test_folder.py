@@ -294,7 +294,10 @@ def test_links_are_followed_and_circles_are_not(pets, tmp_path):
 
 def test_names_that_are_no_utf8(pets):
     odd = os.fsdecode(b"gr\xfcn.png")
-    Image.new("RGB", (4, 4), (1, 2, 3)).save(pets / "cat" / odd)
+    try:
+        Image.new("RGB", (4, 4), (1, 2, 3)).save(pets / "cat" / odd)
+    except OSError:
+        pytest.skip("this file system takes names in UTF-8 alone")
     data = ImageFolderTask(pets, "trainval")
     assert data.counts["cat"] == 11 and len(data.digest) == 64
     (pets / "cat").rename(pets / os.fsdecode(b"k\xe4fer"))
