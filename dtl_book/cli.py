@@ -49,6 +49,8 @@ def main(arguments: list[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):  # a terminal or a file may know fewer letters than a name or a table has
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    encoding = os.environ.get("PYTHONIOENCODING", "").partition(":")[0]
+    os.environ["PYTHONIOENCODING"] = f"{encoding}:backslashreplace"  # of the processes that a command starts
     words = list(sys.argv[1:] if arguments is None else arguments)
     entry: Callable | dict[str, Callable] | None = GROUPS
     program = ["dtl"]

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tqdm.auto import tqdm
+
 from .lists import BadDataset, read_text
 from .own import SPLIT_NAMES, Found, OwnImages, plain_name
 
@@ -32,7 +34,8 @@ class CsvTask(OwnImages):
         rows = _rows(file, self.root)
         if not rows:
             raise BadDataset(f"{file} names no image below its first line")
-        missing = [(number, path) for path, (number, _, _) in rows.items() if not path.is_file()]
+        seen = tqdm(rows.items(), desc=f"look for {self.task}", unit="image", leave=False, delay=2)
+        missing = [(number, path) for path, (number, _, _) in seen if not path.is_file()]
         if missing:
             number, path = missing[0]
             raise FileNotFoundError(

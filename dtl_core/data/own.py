@@ -89,7 +89,7 @@ class OwnImages(Images):
             if per_class is not None and "train" in SPLITS[split]:
                 if not 1 <= per_class <= len(chosen):
                     raise ValueError(
-                        f"per_class is {per_class}, and {name} has {len(chosen)} images to train on: from 1 to those"
+                        f"per_class is {per_class}, and {name} has {len(chosen)} images to train on: choose 1 to {len(chosen)}"
                     )
                 order = np.random.default_rng([draw, label, 1]).permutation(len(chosen))
                 chosen = [chosen[i] for i in order[:per_class]]

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 from torch.utils.data import Dataset
 from torchvision import datasets
+from tqdm.auto import tqdm
 
 from ..files import one_writer
 from ..paths import data_dir, shown
@@ -46,7 +47,8 @@ class TorchvisionTask(OwnImages):
         self._parts, found = _parts_of(self.task, self.root), {}
         for part, data in self._parts.items():
             files, labels = _files_and_labels(data)
-            if missing := [file for file in files if not file.is_file()]:
+            seen = tqdm(files, desc=f"look for {self.task}", unit="image", leave=False, delay=2)
+            if missing := [file for file in seen if not file.is_file()]:
                 raise BadDataset(
                     f"torchvision:{self.task}: {missing[0]} is missing ({len(missing)} of {len(files)} images are): remove "
                     "the folder of the set, and it is downloaded again"

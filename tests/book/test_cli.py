@@ -88,12 +88,16 @@ def test_output_that_knows_few_letters(folder, tmp_path):
     root = folder.rename(tmp_path / "zmierzch ∞ 暗")
     (root / "dark" / "broken.png").unlink()
     words = ["train", "--data", f"folder:{root}", "--method", "linear", "--epochs", "1"]
-    code = "import sys, pathlib, dtl_core.paths as p; p.CHECKOUT = pathlib.Path.cwd(); from dtl_book import cli; cli.main()"
+    code = (
+        "import subprocess, sys, pathlib, dtl_core.paths as p; p.CHECKOUT = pathlib.Path.cwd(); from dtl_book import cli; "
+        "cli.main(); subprocess.run([sys.executable, '-c', 'print(chr(8734), flush=True)'], check=True)"
+    )
     environment = {**os.environ, "PYTHONIOENCODING": "cp1252", "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, env=environment, cwd=tmp_path)
     said = done.stdout.decode("cp1252")
     assert done.returncode == 0, done.stderr.decode("cp1252")
     assert r"zmierzch \u221e \u6697: 2 classes: bright (12)" in said and "run card:" in said
+    assert r"\u221e" in said.splitlines()[-1], "and so does a process that it starts"
 
 
 def test_train_on_a_benchmark_with_switches(folder, tmp_path, capsys):
