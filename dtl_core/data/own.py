@@ -43,7 +43,7 @@ class OwnImages(Images):
 
     Attributes:
         task: name of the data.
-        samples, targets: lists of (path, label), empty where the images are no files, and of labels.
+        samples, targets: lists of (path, label), where the images are files, and of labels.
         classes, class_names: number of classes, and their names.
         digest: SHA-256 (hexadecimal) of split, names, contents and labels of the images.
 
@@ -75,14 +75,15 @@ class OwnImages(Images):
         self.split, self.transform, self.seed, self.per_class, self.draw = split, transform, seed, per_class, draw
         self._digests: dict[Path, str] = {}
         found = self._find(root)
-        self.cut = tuple(part for part in ("val", "test") if part not in found)
-        _check_classes(root, found, self.cut)
-        self.class_names, self.classes = tuple(found["train"]), len(found["train"])
+        lead = "train" if "train" in found else split  # what is only tested on needs no training images
+        self.cut = tuple(part for part in ("val", "test") if part not in found and lead == "train")
+        _check_classes(root, found, lead, self.cut)
+        self.class_names, self.classes = tuple(found[lead]), len(found[lead])
         fractions = {"val": val_fraction, "test": test_fraction}
         self._items, self.sizes, self.counts = [], Counter[str](), Counter[str]()
         for label, name in enumerate(self.class_names):
             parts = {part: images[name] for part, images in found.items()}
-            parts |= _cut(parts["train"], [seed, label], {part: fractions[part] for part in self.cut})
+            parts |= _cut(parts.get("train", []), [seed, label], {part: fractions[part] for part in self.cut})
             self.sizes.update({part: len(images) for part, images in parts.items()})
             self.counts[name] = sum(map(len, parts.values()))
             chosen = [image for part in SPLITS[split] for image in parts[part]]
@@ -95,7 +96,8 @@ class OwnImages(Images):
                 chosen = [chosen[i] for i in order[:per_class]]
             self._items += [(image, label) for image in chosen]
         self.targets = [label for _, label in self._items]
-        self.samples = [(image, label) for image, label in self._items if isinstance(image, Path)]
+        if all(isinstance(image, Path) for image, _ in self._items):
+            self.samples = self._items
         listed = "".join(f"{self._identity(image)} {label}\n" for image, label in self._items)
         named = f"{split}\n{listed}".encode("utf-8", "surrogatepass")  # a name on a disk may be no UTF-8
         self.digest = hashlib.sha256(named).hexdigest()
@@ -154,22 +156,24 @@ def plain_name(path: str | Path) -> str:
     return os.fsencode(Path(path).expanduser().resolve().name).decode("utf-8", "backslashreplace")
 
 
-def _check_classes(place: str | Path, found: Found, cut: tuple[str, ...]) -> None:
-    """Raise where the classes are fewer than two, differ between splits, or have too few images."""
-    if "train" not in found:
+def _check_classes(place: str | Path, found: Found, lead: str, cut: tuple[str, ...]) -> None:
+    """Raise where the classes of ``lead`` are fewer than two, or a split has others, or one has too few images."""
+    if lead not in found:
         raise BadDataset(f"{place} has {' and '.join(found)}, but no train: there is nothing to train on")
-    classes = found["train"]
+    classes = found[lead]
     if len(classes) < 2:
-        raise BadDataset(f"{place} has {len(classes)} classes to train on ({', '.join(classes)}): two at least")
+        raise BadDataset(
+            f"{place} has {len(classes)} classes to {PURPOSES[lead]} on ({', '.join(classes)}): two at least"
+        )
     for part, other in found.items():
         lacks, more = (", ".join(map(repr, sorted(s))) for s in (classes.keys() - other, other.keys() - classes))
         if lacks or more:
             differs = [f"{part} lacks {lacks}"] if lacks else []
-            differs += [f"{part} has {more}, which train lacks"] if more else []
+            differs += [f"{part} has {more}, which {lead} lacks"] if more else []
             raise BadDataset(
                 f"{place}: {' and '.join(differs)}. Every split needs the same classes: add or rename them"
             )
-    needed = ["train", *cut]
+    needed = [lead, *cut]
     small = [f"{name} ({len(images)})" for name, images in classes.items() if len(images) < len(needed)]
     small += [
         f"{name} in {part} ({len(images)})" for part in found for name, images in found[part].items() if not images

@@ -231,6 +231,14 @@ def test_a_missing_split_is_cut_from_the_training_images(tmp_path, given, cut):
     assert f"({cut} cut from the training images by seed 0)" in trained.summary()
 
 
+def test_what_is_only_tested_on_needs_no_training_images(tmp_path):
+    data = ImageFolderTask(split_folder(tmp_path, test=dict(cat=1, dog=2)), "test")
+    assert data.targets == [0, 1, 1] and data.summary() == "2 classes: cat (1), dog (2); train 0, val 0, test 3"
+    for split in ("train", "val", "trainval"):
+        with pytest.raises(BadDataset, match="has test, but no train: there is nothing to train on"):
+            ImageFolderTask(tmp_path, split)
+
+
 TWO = dict(cat=3, dog=3)
 LAYOUTS = {
     "one level too high": (("pets/train/cat", "pets/train/dog", "pets/test/cat"), "is too high: .*/pets holds test, train. Give that folder"),

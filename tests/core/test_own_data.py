@@ -294,8 +294,8 @@ def test_a_set_of_torchvision(shelf, monkeypatch, name):
         assert image.shape == (3, 8, 8) and 0 <= label < classes
         whole = [look(image.convert("RGB")) for image, y in official if y == label] if name != "Flowers102" else [image]
         assert any(torch.equal(image, other) for other in whole), "the pixels and the label are torchvision's own"
-    assert bool(train.samples) == (name not in ("CIFAR10", "CIFAR100", "SVHN"))
-    assert all(path.is_file() for path, _ in train.samples)
+    assert hasattr(train, "samples") == (name not in ("CIFAR10", "CIFAR100", "SVHN"))
+    assert all(path.is_file() for path, _ in getattr(train, "samples", ()))
     few = open_images(f"torchvision:{name}", "trainval", per_class=2, seed=3)
     assert np.bincount(few.targets).tolist() == [2] * classes
 
