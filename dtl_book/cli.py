@@ -44,6 +44,11 @@ def _overview() -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command. Errors that a person can mend are printed without a traceback."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal or a file may know fewer letters than a name or a table has
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    encoding = os.environ.get("PYTHONIOENCODING", "").partition(":")[0]
+    os.environ["PYTHONIOENCODING"] = f"{encoding}:backslashreplace"  # of the processes that a command starts
     if not sys.stderr.isatty():  # a bar in a log, whoever shows it, writes every half minute at most
         os.environ.setdefault("TQDM_MININTERVAL", "30")
     words = list(sys.argv[1:] if arguments is None else arguments)

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from dtl_core.data.domain import VAL_LIST
 from dtl_core.data.fewshot import SEEDS, SHOTS, list_name
+from dtl_core.data.lists import read_text
 from dtl_core.data.vtab import SPLITS, official_tasks
 
-from .lists import ImageSet, ListFile, check_classes, check_count, check_lines, check_shots
+from .lists import ImageSet, ListFile, check_classes, check_count, check_lines, check_numbers, check_shots
 from .report import table
 
 ROLES = {"train800": "train", "val200": "val", "train800val200": "trainval", "test": "test"}
@@ -63,6 +64,7 @@ def _other_task(folder: Path) -> ImageSet:
     """Return a task that is not one of the 19: of a suite that was built here, or the user's own."""
     s = _unlisted(folder, "the 19 tasks")
     _read_vtab_lists(s, folder)
+    check_numbers(s)
     try:  # how many images `dtl data build` put into each split, where it built the folder
         counts = json.loads((folder / "built.json").read_text())["counts"]
         wanted = {split: sum(counts[part] for part in parts) for split, parts in BUILT_PARTS.items()}
@@ -105,6 +107,7 @@ def fewshot_sets(root: Path, only: Collection[str] = ()) -> list[ImageSet]:
                 check_classes(s, lst)
                 if row and role == "test":
                     check_count(s, lst, int(row["test_n"]), row["test_n_source"])
+        check_numbers(s)
         for base in sorted({lst.base for lst in s.lists} - {folder}):
             s.add("note", "other_layout", 1, f"images are read from {base.relative_to(root)}")
         sets.append(s)
@@ -131,6 +134,7 @@ def domain_sets(root: Path, only: Collection[str] = ()) -> list[ImageSet]:
         for path in shots:
             lst = s.read(path, "train", train_images)
             if s.labels is None:
+                check_numbers(s)
                 s.labels = max((y for _, _, y in lst.entries), default=-1) + 1
             check_lines(s, lst)
             check_shots(s, lst, int(SHOT_LIST.fullmatch(path.name)[1]))
@@ -179,7 +183,7 @@ def _listed_set(row: dict[str, str] | None, folder: Path) -> ImageSet:
 def _unlisted(folder: Path, of: str) -> ImageSet:
     """Return an empty set for a folder that is not one of the benchmark's; ``classes.txt`` may count its classes."""
     names = folder / "classes.txt"
-    labels = len(names.read_text(encoding="utf-8").splitlines()) if names.is_file() else None
+    labels = len(read_text(names).rstrip().splitlines()) if names.is_file() else None
     s = ImageSet(folder.name, labels=labels, lossless=_built_here(folder))
     s.add("note", "unlisted_set", 1, f"not one of {of}: there are no official counts to check")
     return s

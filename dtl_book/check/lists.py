@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dtl_core.data.lists import leaves, unused_label
+
 from .report import Finding, listed
 
 Entry = tuple[int, str, int]  # line number, relative path, label
@@ -50,12 +52,16 @@ class ImageSet:
 
 
 def read_tolerantly(path: Path) -> tuple[list[Entry], list[str]]:
-    """Return the entries of a list, and a phrase for each line that is not one. Bytes that are not text make no entry."""
+    """Return the entries of a list, and a phrase for each line that is not one. Bytes that are not text make no entry.
+
+    As in training, the mark before a text from Windows is passed over, and its slashes are turned.
+    """
     entries, bad = [], []
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), start=1):
         found = re.fullmatch(r"([^\ufffd]*\S) +(-?[0-9]+)", line.strip())
-        if found:
-            entries.append((number, found[1], int(found[2])))
+        name = found[1].replace("\\", "/") if found else ""
+        if found and not leaves(name):
+            entries.append((number, name, int(found[2])))
         elif line.strip():
             bad.append(f"line {number}: {line.strip()[:60]!r}")
     return entries, bad
@@ -67,7 +73,8 @@ def check_lines(s: ImageSet, lst: ListFile, known_doubles: str = "") -> None:
     ``known_doubles`` says why the field's own copy of this list has every line twice; empty where it does not.
     """
     if lst.bad:
-        s.add("error", "bad_line", len(lst.bad), f"not '<relative path> <label>': {listed(lst.bad)}", lst)
+        message = f"not '<relative path> <label>' in UTF-8, or out of the folder: {listed(lst.bad)}"
+        s.add("error", "bad_line", len(lst.bad), message, lst)
     if not lst.entries:
         s.add("error", "missing_list", 1, f"{lst.path} holds no image: take the list from its source again", lst)
         return
@@ -91,6 +98,16 @@ def check_lines(s: ImageSet, lst: ListFile, known_doubles: str = "") -> None:
     if outside:
         may = f"labels run from 0 to {top}" if s.labels is not None else "labels begin at 0"
         s.add("error", "label_out_of_range", len(outside), f"{may}, but {listed(outside)}. A list of another set?", lst)
+
+
+def check_numbers(s: ImageSet) -> None:
+    """Find a gap in the labels of a set whose classes nobody has counted: training refuses it."""
+    labels = {label for lst in s.lists for _, _, label in lst.entries if label >= 0}
+    unused = unused_label(labels) if s.labels is None else None
+    if unused is not None:
+        how = "number them from 0 without a gap, or write classes.txt"
+        message = f"labels go up to {max(labels)}, and no image has {unused}: {how}"
+        s.add("error", "label_out_of_range", 1, message)
 
 
 def check_count(s: ImageSet, lst: ListFile, wanted: int, source: str = "") -> None:

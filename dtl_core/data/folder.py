@@ -1,138 +1,118 @@
-"""A reader for a user's own images: one folder per class, split from a seed."""
+"""A reader for folders of one's own images: a folder a class, or ``train``, ``val`` and ``test`` with one each."""
 
-import hashlib
-import warnings
-from collections.abc import Callable
-from functools import lru_cache
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 from tqdm.auto import tqdm
 
-from .lists import BadDataset, Images, check_split
+from .lists import BadDataset
+from .own import SPLIT_NAMES, Found, OwnImages, plain_name
 
-SPLITS = {"train": ("train",), "val": ("val",), "trainval": ("train", "val"), "test": ("test",)}
+
+class ImageFolderTask(OwnImages):
+    """One split of a folder with a sub-folder per class, or with such a folder for each split.
+
+    Splits are called ``train``, ``val`` (``valid``, ``validation``) and ``test``. What looks like splits is never read
+    as classes. Images may be at any depth inside a class's folder, also behind links. Other files and names that begin
+    with a dot are ignored. Unreadable images are left out, with a warning that names the first 20.
+
+    Arguments, attributes and errors are as in ``OwnImages``; ``root`` is the folder and ``task`` its name.
+    """
+
+    def _find(self, root: str | Path) -> Found:
+        self.root = Path(root).expanduser()
+        self.task = plain_name(self.root)
+        if not self.root.is_dir():
+            raise FileNotFoundError(f"{self.root} is no folder: give one that holds a sub-folder for each class")
+        walk = _images_below(str(self.root), ())
+        paths = list(tqdm(walk, desc=f"look into {self.root.name}", unit="image", leave=False, delay=1))
+        splits = _splits(self.root, paths)
+        homes = {part: self.root / name for name, part in splits.items()} or {"train": self.root}
+        found: Found = {part: {name: [] for name in _folders(home)} for part, home in homes.items()}
+        good = self._readable(paths, self.root)
+        for path in paths:
+            first, *rest = path.relative_to(self.root).parts
+            part, name = (splits.get(first, ""), rest[0] if rest else "") if splits else ("train", first)
+            if path in good and name in found.get(part, ()):
+                found[part][name].append(path)
+        return found
 
 
-class ImageFolderTask(Images):
-    """One split of a folder with a sub-folder per class, in torchvision style: ``dataset[i]`` is (image, label).
+def _images_below(folder: str, above: tuple[str, ...]) -> Iterator[Path]:
+    """Yield the images at any depth, sorted. A link to a folder is followed, unless it leads to one ``above``."""
+    known, here = Image.registered_extensions(), os.path.realpath(folder)
+    if here in above:
+        return
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        if entry.name.startswith(".") or entry.name == "__MACOSX":
+            continue
+        if entry.is_dir():
+            yield from _images_below(entry.path, (*above, here))
+        elif os.path.splitext(entry.name)[1].lower() in known and entry.is_file():
+            yield Path(entry.path)
 
-    Every split has images of every class. Images may be at any depth inside a class's folder. Other files and names
-    that begin with a dot are ignored. Unreadable images are left out, with a warning that names the first 20.
 
-    Args:
-        root: the folder. Its sub-folders, sorted by name, are the classes.
-        split: ``train``, ``val``, ``trainval`` or ``test``.
-        transform: function applied to each RGB image. None returns the image unchanged.
-        seed: seed of the split. The same seed and files give the same split.
-        val_fraction, test_fraction: fractions of each class, with at least one image each.
-
-    Attributes:
-        task: name of the folder. All other attributes are as in ``VTAB1k``, except that ``digest`` covers split, paths,
-            sizes and labels.
+def _splits(root: Path, paths: list[Path]) -> dict[str, str]:
+    """Return the split of each folder that is one; none where the folders are classes.
 
     Raises:
-        FileNotFoundError: the folder is missing.
-        BadDataset: there are fewer than two classes, or a class has fewer than three readable images.
+        BadDataset: the splits are not where they belong, or have no folder per class.
     """
-
-    def __init__(
-        self,
-        root: str | Path,
-        split: str,
-        transform: Callable[[Any], Any] | None = None,
-        seed: int = 0,
-        val_fraction: float = 0.2,
-        test_fraction: float = 0.2,
-    ):
-        check_split(split, SPLITS)
-        if not (val_fraction > 0 and test_fraction > 0 and val_fraction + test_fraction < 1):
-            raise ValueError(
-                f"val_fraction {val_fraction} and test_fraction {test_fraction} must be above 0 and sum to less than 1"
+    below: dict[Path, set[str]] = defaultdict(set)  # folder -> names of those in it that hold images
+    for folder in {path.parent for path in paths}:
+        while folder != root:
+            below[folder.parent].add(folder.name)
+            folder = folder.parent
+    misplaced = [folder for folder in below if folder != root and _look_like_splits(below[folder])]
+    classes = _folders(root)
+    splits = {name: SPLIT_NAMES[name.lower()] for name in classes if name.lower() in SPLIT_NAMES}
+    others = sorted(below[root] - splits.keys())
+    if _look_like_splits(below[root]) or any(len(below[root / name]) > 1 for name in splits):
+        if others:
+            raise BadDataset(
+                f"{root} has {', '.join(splits)}, as for splits, beside {', '.join(others)}: move these away if they are "
+                f"no splits, or rename {', '.join(splits)} if they are classes"
             )
-        self.root, self.split, self.transform, self.seed = Path(root).expanduser(), split, transform, seed
-        self.task = self.root.resolve().name
-        found = _readable_images(self.root)
-        self.class_names, self.classes, self.samples = tuple(found), len(found), []
-        for label, files in enumerate(found.values()):
-            parts = _split(files, np.random.default_rng([seed, label]), val_fraction, test_fraction)
-            self.samples += [(path, label) for part in SPLITS[split] for path in parts[part]]
-        self.targets = [label for _, label in self.samples]
-        listed = "".join(f"{p.relative_to(self.root).as_posix()} {p.stat().st_size} {y}\n" for p, y in self.samples)
-        self.digest = hashlib.sha256(f"{split}\n{listed}".encode()).hexdigest()
-
-    def __repr__(self) -> str:
-        return f"ImageFolderTask({self.root}, {self.split}: {len(self)} images, {self.classes} classes)"
-
-
-def _split(
-    files: list[Path], rng: np.random.Generator, val_fraction: float, test_fraction: float
-) -> dict[str, list[Path]]:
-    """Return the three parts of one class's files, which are at least three, with no part empty."""
-    shuffled = [files[i] for i in rng.permutation(len(files))]
-    n_val = max(1, round(len(files) * val_fraction))
-    n_test = max(1, round(len(files) * test_fraction))
-    while n_val + n_test >= len(files):  # small classes: one is left to train on
-        n_val, n_test = (n_val - 1, n_test) if n_val >= n_test else (n_val, n_test - 1)
-    return {"val": shuffled[:n_val], "test": shuffled[n_val : n_val + n_test], "train": shuffled[n_val + n_test :]}
-
-
-def _readable_images(root: Path) -> dict[str, list[Path]]:
-    """Return the readable images of each class, sorted, and warn about the others."""
-    if not root.is_dir():
-        raise FileNotFoundError(f"{root} is no folder: give one that holds a sub-folder for each class")
-    folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
-    if len(folders) < 2:
-        raise BadDataset(f"{root} has {len(folders)} sub-folders: put the images of each class into one, two at least")
-    found = {folder.name: _images_in(folder) for folder in folders}
-    everything = [path for files in found.values() for path in files]
-    problems: dict[Path, str] = {}
-    for path in tqdm(everything, desc=f"check {root.name}", unit="image", leave=False, delay=1):
-        facts = path.stat()
-        problem = _problem(path, facts.st_mtime_ns, facts.st_size)
-        if problem:
-            problems[path] = problem
-    if problems:
-        named = "".join(f"\n  {path} ({problem})" for path, problem in list(problems.items())[:20])
-        more = f"\n  and {len(problems) - 20} more" if len(problems) > 20 else ""
-        warnings.warn(
-            f"{len(problems)} of {len(everything)} images under {root} cannot be read and are left out:{named}{more}",
-            stacklevel=3,
-        )
-    good = {name: [path for path in files if path not in problems] for name, files in found.items()}
-    small = [f"{name} ({len(files)})" for name, files in good.items() if len(files) < 3]
-    if small:
+        if twice := [name for name in splits if list(splits.values()).count(splits[name]) > 1]:
+            raise BadDataset(f"{root}: {', '.join(twice)} name one split: put their images into one")
+        if bare := [name for name in splits if not below[root / name]]:
+            raise BadDataset(
+                f"{root}: {', '.join(bare)} has no folder of images for each class: sort its images, or move it away"
+            )
+        return splits
+    if misplaced:
+        place = min(misplaced, key=lambda folder: (len(folder.parts), folder))
+        inside = sorted(below[place])
+        if any(below[place / name] for name in inside):
+            raise BadDataset(f"{root} is too high: {place} holds {', '.join(inside)}. Give that folder")
         raise BadDataset(
-            f"{root}: a class needs three readable images, one each to train, validate and test. Too few in: "
-            f"{', '.join(small)}. Add images or move these folders away"
+            f"{place} holds {', '.join(inside)}: put the classes into the splits ({inside[0]}/{place.name}), not "
+            "the splits into the classes"
         )
-    return good
+    if len(classes) < 2:
+        deeper = [folder for folder in sorted(below) if folder != root and len(below[folder]) > 1]
+        hint = f", or give {deeper[0]}" if deeper else ""
+        raise BadDataset(
+            f"{root} has {len(classes)} sub-folders: put the images of each class into one, two at least{hint}"
+        )
+    return {}
 
 
-def _images_in(folder: Path) -> list[Path]:
-    known = Image.registered_extensions()
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in known
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
+def _look_like_splits(names: Iterable[str]) -> bool:
+    """Return whether two splits are among the names, or nothing but one. A train is also a vehicle."""
+    known = [SPLIT_NAMES.get(name.lower()) for name in names]
+    return len(set(known) - {None}) > 1 or (None not in known and len(known) > 0)
 
 
-@lru_cache(maxsize=200_000)
-def _problem(path: Path, mtime_ns: int, size: int) -> str | None:
-    """Return the reason why an image cannot be decoded, or None.
-
-    The result is cached because each split checks all files. JPEGs are decoded at down to 1/8 of their size.
-    """
-    try:
-        with Image.open(path) as image:
-            image.draft("RGB", (32, 32))
-            image.load()
-            ImageOps.exif_transpose(image)
-    except Exception as error:  # a malformed EXIF tag raises struct.error, TypeError and others
-        return str(error) or type(error).__name__
-    return None
+def _folders(folder: Path) -> list[str]:
+    """Return the names of the visible sub-folders, sorted."""
+    names = sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name[0] != "." and p.name != "__MACOSX")
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise BadDataset(f"{folder}: the folder {ascii(name)} names a class, and is no UTF-8: rename it") from None
+    return names

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,27 +41,59 @@ def find_folder(
     raise FileNotFoundError(f"{root} has no folder for the {what}; it has {', '.join(there) or 'none at all'}: {hint}")
 
 
+def read_text(path: Path) -> str:
+    """Return the text of a file in UTF-8; the mark that Windows puts before it is no part of it.
+
+    Raises:
+        BadDataset: the file is in another encoding.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        before = path.read_bytes().decode("utf-8", "replace").partition("\ufffd")[0]
+        raise BadDataset(
+            f"{path}, line {before.count(chr(10)) + 1}: this is no UTF-8, which programs on Windows may write: "
+            "save the file again as UTF-8"
+        ) from None
+
+
 def read_list(path: Path, hint: str = UNPACK) -> tuple[str, list[tuple[int, str, int]]]:
-    """Return a list file's text and its entries (line number, relative path, label); paths may contain spaces.
+    """Return a list file's text and its entries (line number, relative path, label).
+
+    Paths may contain spaces, and have the slashes of Windows.
 
     Raises:
         FileNotFoundError: the list is missing; ``hint`` ends the message.
-        BadDataset: a line is not "<relative path> <label>", or the list is empty.
+        BadDataset: a line is not "<relative path> <label>", its path leads out of the folder, or the list is empty.
     """
     if not path.is_file():
         there = sorted(p.name for p in path.parent.glob("*") if p.suffix == ".txt" or "list" in p.name)
         raise FileNotFoundError(f"{path} is missing; the folder has {', '.join(there) or 'no list at all'}. {hint}")
-    text, entries = path.read_text(encoding="utf-8"), []
+    text, entries = read_text(path), []
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
             continue
         name, _, label = line.strip().rpartition(" ")
-        if not name.strip() or not label.lstrip("-").isdigit():
+        name = name.strip().replace("\\", "/")
+        if not name or not re.fullmatch("-?[0-9]+", label):
             raise BadDataset(f"{path}, line {number}: expected '<relative path> <label>', found {line!r}")
-        entries.append((number, name.strip(), int(label)))
+        if leaves(name):
+            raise BadDataset(f"{path}, line {number}: {name} leads out of the folder: lay the image into it")
+        entries.append((number, name, int(label)))
     if not entries:
         raise BadDataset(f"{path} is empty. {UNPACK}")
     return text, entries
+
+
+def leaves(name: str) -> bool:
+    """Return whether a relative path leads out of its folder."""
+    return os.path.normpath(name).split(os.sep)[0] == os.pardir
+
+
+def unused_label(labels: Iterable[int]) -> int | None:
+    """Return the first number that is missing among the labels 0 to the highest, or None."""
+    used = set(labels)
+    return next((label for label in range(max(used, default=-1)) if label not in used), None)
 
 
 class Images:
@@ -134,12 +167,24 @@ class ImageList(Images):
 
 
 def _class_names(folder: Path, known: int | None, entries: list, other_lists: Iterable[Path]) -> tuple[str, ...]:
-    """Return the class names from ``classes.txt``, or else the class numbers as strings."""
+    """Return the class names from ``classes.txt``, or else the class numbers as strings.
+
+    Raises:
+        BadDataset: neither this file nor ``known`` says how many classes there are, and a number below the highest
+            label has no image. Labels from 1 would make an empty class, and a slip of the hand a huge head.
+    """
     if (folder / "classes.txt").is_file():
-        return tuple((folder / "classes.txt").read_text(encoding="utf-8").splitlines())
+        return tuple(read_text(folder / "classes.txt").rstrip().splitlines())
     if known is None:
         listed = [entries, *(read_list(path)[1] for path in other_lists)]
-        known = 1 + max(label for some in listed for _, _, label in some)
+        labels = {label for some in listed for _, _, label in some}
+        unused = unused_label(labels)
+        if unused is not None:
+            raise BadDataset(
+                f"{folder}: the labels of its lists go up to {max(labels)}, and no image has {unused}: number the "
+                "classes from 0 without a gap, or name them all in classes.txt, one a line"
+            )
+        known = 1 + max(labels)
     return tuple(str(i) for i in range(known))
 
 

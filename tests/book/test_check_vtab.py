@@ -94,11 +94,13 @@ def test_planted_fault_is_the_only_finding(root, name):
 
 
 @pytest.mark.parametrize(
-    "line", ["a b.png 3", " a.png  3 ", "a.png -1", "a.png 3.0", "a.png", "7", "", "a.png three", "a\tb.png 2"]
-)
+    "line",
+    ["a b.png 3", " a.png  3 ", "a.png -1", "a.png 3.0", "a.png", "7", "", "a.png three", "a\tb.png 2", "\ufeffa.png 2",
+     "images\\a.png 2", "../a.png 2", "images/../../a.png 2", "images/../a.png 2", "a.png ²", "a.png --1"],
+)  # fmt: skip
 def test_lines_are_read_as_the_readers_read_them(tmp_path, line):
-    (tmp_path / "good.txt").write_text(f"{line}\nx.png 1\n")
-    (tmp_path / "bad.txt").write_text(f"{line}\nx.png 1\nbad\n")  # the bad line makes the checker read by itself
+    put(tmp_path / "good.txt", f"{line}\nx.png 1\n")
+    put(tmp_path / "bad.txt", f"{line}\nx.png 1\nbad\n")  # the bad line makes the checker read by itself
     entries, bad = read_tolerantly(tmp_path / "bad.txt")
     try:
         assert entries == read_list(tmp_path / "good.txt")[1] and len(bad) == 1
@@ -151,3 +153,12 @@ def test_suite_of_our_own_has_no_official_counts(tmp_path, monkeypatch, capsys):
     edit(suite / "mnist/test.txt", lambda lines: lines[:-1])
     kinds = {f.kind for f in check("vtab", suite, ["mnist"], progress=False).findings if f.severity == "error"}
     assert kinds == {"lossy_jpeg", "wrong_count"}
+
+
+@pytest.mark.parametrize("shift, unused", [(lambda y: y + 1, 0), (lambda y: 4000 * y, 1)])
+def test_a_gap_in_the_labels_of_a_task_of_ones_own_is_an_error(root, shift, unused):
+    root.joinpath("kitti").rename(root / "mine")
+    for path in (root / "mine").glob("*.txt"):
+        edit(path, lambda lines: [f"{line.rpartition(' ')[0]} {shift(int(line.rpartition(' ')[2]))}" for line in lines])
+    (found,) = [f for f in look(root, ("mine",)).findings if f.severity == "error"]
+    assert found.kind == "label_out_of_range" and f"no image has {unused}: number them from 0" in found.message

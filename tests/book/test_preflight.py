@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from asked import prepare, run
+from stand_ins import draw
 from toys import timeless
 
 from dtl_book import cli
@@ -74,6 +75,17 @@ def test_for_the_paper_profile_it_says_all_of_it():
     assert lines[1].endswith(ready.info.sha256) and lines[2].endswith(ready.data.train.digest)
     assert lines[3].endswith(ready.data.test.digest) and "paper: ViT-B/16" in lines[0]
     assert told.batch_size == 32 and told.passes == 110, "the authors' batch, their cosine and its cool-down"
+
+
+@pytest.mark.parametrize("profile, line", [("smoke", "\nhens: "), ("paper", "\nclasses  ")])
+def test_it_shows_the_classes_of_ones_own_images(profile, line, place):
+    for label in range(12):
+        for i in range(3):
+            draw(place / f"hens/hen {label:02d}/{i}.png", label, i + 3 * label)
+    (place / "hens/hen 00").rename(place / "hens/a\x1b[31mhen")
+    told = preflight(execution.prepare(Run(data=f"folder:{place}/hens", method="linear", profile=profile)), cached=True)
+    shown = ", ".join(["'a\\x1b[31mhen' (3)", *(f"hen {i:02d} (3)" for i in range(1, 10)), "and 2 more"])
+    assert f"{line}12 classes: {shown}; train 12, val 12, test 12 (val and test cut from the training" in told.text()
 
 
 def test_the_disk_is_what_the_stored_prefix_takes(tmp_path, monkeypatch):

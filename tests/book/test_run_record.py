@@ -5,12 +5,14 @@ from dataclasses import asdict, replace
 
 import pytest
 from asked import prepare, run
+from stand_ins import draw
 
 from dtl_book import cli
-from dtl_book.experiments import Pitfalls, Run, card_path, equal_memory, load_card, save_card
+from dtl_book.experiments import Pitfalls, Run, card_path, equal_memory, execute, load_card, save_card
 from dtl_book.experiments import run as module
 from dtl_book.experiments.recipes import recipe_of
 from dtl_core.baselines import METHODS
+from dtl_core.training.checkpoint import Checkpoint
 
 TASK = "shape_location"
 ASKED = dict(profile="smoke", seed=3, lr=0.01, epochs=2, beta=float("inf"), pitfalls=Pitfalls(jpeg=30),
@@ -59,6 +61,85 @@ def test_every_field_can_be_asked_for(capsys):
     said = capsys.readouterr().out
     shown = {"first-block", "rank", "drop-path", "backbone-dtype", "augmentation", "normalisation", "data", "lr"}
     assert all(f"--{name}" in said for name in shown) and "--purpose" not in said and "--group" not in said
+
+
+@pytest.fixture
+def two_folders(place):
+    """Two people's folders of one name."""
+    for person in ("anna", "ben"):
+        for label in ("cat", "dog"):
+            for i in range(6):
+                draw(place / person / "images" / label / f"{i}.png", label == "dog", i + 6 * (person == "ben"))
+    return place
+
+
+def test_two_folders_of_one_name_share_nothing(two_folders, monkeypatch):
+    anna, ben = (Run(data=f"folder:{two_folders / person}/images", method="dtl") for person in ("anna", "ben"))
+    monkeypatch.chdir(two_folders / "anna")
+    here, few = replace(anna, data="folder:images"), replace(anna, per_class=2)
+    table, shelf = (Run(data=word, method="dtl") for word in ("csv:images/birds.csv", "torchvision:cifar10"))
+    assert {run.task for run in (anna, ben, here, few)} == {"images"} and (table.task, shelf.task) == (
+        "birds",
+        "CIFAR10",
+    )
+    assert here.card() == anna.card() and here.adapter(two_folders) == anna.adapter(two_folders)
+    different = (anna, ben, few, table, shelf)
+    for paths in (Run.card, lambda run: run.adapter(two_folders), lambda run: run.checkpoint, lambda run: run.failure):
+        assert len({paths(run) for run in different}) == len(different)
+    at_anna = here.checkpoint
+    monkeypatch.chdir(two_folders / "ben")
+    assert here.checkpoint != at_anna and here.card() == ben.card(), "the same words from another place"
+    digest = anna.card().parent.name.removeprefix("images-")
+    assert anna.adapter(two_folders).name == f"images-{digest}-dtl-seed0.safetensors"
+    assert (
+        few.card().name == "dtl-2shot-seed0.json"
+        and shelf.adapter(two_folders).name == "torchvision-CIFAR10-dtl-seed0.safetensors"
+    )
+
+
+@pytest.mark.parametrize("asked, path", [
+    (Run("mnist", "dtl+", profile="laptop"), "vtab-1k/mnist/dtl+-seed0 mnist-dtl+-seed0"),
+    (Run("typefaces", "lora", "few-shot", shots=4, seed=2, profile="laptop"), "few-shot/typefaces/lora-4shot-seed2 few-shot-typefaces-lora-4shot-seed2"),
+    (Run("mnist", "dtl", "domain", lr=0.01, purpose="select", profile="laptop"), "domain/mnist/select-dtl-lr0.01-seed0 domain-mnist-select-dtl-lr0.01-seed0"),
+])  # fmt: skip
+def test_the_paths_of_benchmarks_are_as_recorded(asked, path, tmp_path):
+    card, adapter = path.split()
+    assert asked.card(tmp_path) == tmp_path / f"laptop/{card}.json"
+    assert asked.adapter(tmp_path) == tmp_path / f"adapters/{adapter}.safetensors"
+
+
+def test_a_stopped_run_stands_in_nobodys_way(two_folders, monkeypatch):
+    """Ctrl-C after the first epoch; then another folder of that name, and another number of epochs."""
+    asked = dict(method="dtl", profile="smoke", epochs=2)
+    first = Run(data=f"folder:{two_folders}/anna/images", **asked)
+    write = Checkpoint.write
+
+    def stopped(*arguments):
+        write(*arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Checkpoint, "write", stopped)
+        execute(first, progress=False)
+    assert first.checkpoint.exists()
+    for other in (
+        replace(first, data=f"folder:{two_folders}/ben/images"),
+        replace(first, epochs=3),
+        replace(first, per_class=2),
+    ):
+        card, _ = execute(other, progress=False)
+        assert card.benchmark == "folder" and len(card.epochs) == other.epochs
+    assert first.checkpoint.exists() and len(execute(first, progress=False)[0].epochs) == 2, "and it goes on itself"
+    assert not first.checkpoint.exists()
+
+
+@pytest.mark.parametrize("asked, message", [
+    (dict(data="images"), "names no images: write folder:PATH"), (dict(data="torchvision:MNIST3D"), "choose one of CIFAR10"),
+    (dict(data="folder:x", per_class=0), "per_class is 0: at least 1"), (dict(task=TASK, per_class=2), "of your own images alone"),
+])  # fmt: skip
+def test_what_is_no_data_of_ones_own_is_named(asked, message):
+    with pytest.raises(ValueError, match=message):
+        Run(**asked)
 
 
 def test_the_paper_profile_has_the_authors_rows(monkeypatch):

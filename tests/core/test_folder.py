@@ -1,5 +1,6 @@
 """A user's own images: opened as they are meant to be seen, split evenly, and every fault named."""
 
+import os
 import struct
 import warnings
 
@@ -10,6 +11,7 @@ from PIL import Image
 from dtl_book.check.images import inspect
 from dtl_core.data import ImageFolderTask, open_rgb
 from dtl_core.data.lists import BadDataset
+from dtl_core.data.own import plain_name
 from dtl_core.data.transforms import UnreadableImage
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
@@ -196,6 +198,136 @@ def test_other_files_are_passed_over_in_silence(pets):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert ImageFolderTask(pets, "train").classes == 3
+
+
+def split_folder(root, **counts):
+    """Given splits: ``train=dict(cat=3)`` makes root/train/cat with three images."""
+    for part, classes in counts.items():
+        make_folder(root / part, classes)
+    return root
+
+
+def test_given_splits_are_kept(tmp_path):
+    root = split_folder(tmp_path, Train=dict(cat=5, dog=4), valid=dict(cat=1, dog=1), test=dict(cat=2, dog=3))
+    parts = {s: ImageFolderTask(root, s) for s in ("train", "val", "trainval", "test")}
+    assert {s: np.bincount(d.targets).tolist() for s, d in parts.items()} == {
+        "train": [5, 4], "val": [1, 1], "trainval": [6, 5], "test": [2, 3],
+    }  # fmt: skip
+    for split, folder in (("train", "Train"), ("val", "valid"), ("test", "test")):
+        assert {p.parent.parent.name for p, _ in parts[split].samples} == {folder}
+        assert parts[split].class_names == ("cat", "dog")
+    assert parts["train"].summary() == "2 classes: cat (8), dog (8); train 9, val 2, test 5"
+
+
+@pytest.mark.parametrize("given, cut", [("train val", "test"), ("train test", "val"), ("train", "val and test")])
+def test_a_missing_split_is_cut_from_the_training_images(tmp_path, given, cut):
+    split_folder(tmp_path, **{part: dict(cat=10, dog=20) for part in given.split()})
+    parts = {s: ImageFolderTask(tmp_path, s) for s in ("train", "val", "test")}
+    trained, cut_from = parts["train"], len(cut.split(" and "))
+    assert np.bincount(trained.targets).tolist() == [10 - 2 * cut_from, 20 - 4 * cut_from]
+    for part in cut.split(" and "):
+        assert {p.parent.parent.name for p, _ in parts[part].samples} == {"train"} and len(parts[part]) == 6
+    assert not paths_of(trained) & (paths_of(parts["val"]) | paths_of(parts["test"]))
+    assert f"({cut} cut from the training images by seed 0)" in trained.summary()
+
+
+def test_what_is_only_tested_on_needs_no_training_images(tmp_path):
+    data = ImageFolderTask(split_folder(tmp_path, test=dict(cat=1, dog=2)), "test")
+    assert data.targets == [0, 1, 1] and data.summary() == "2 classes: cat (1), dog (2); train 0, val 0, test 3"
+    for split in ("train", "val", "trainval"):
+        with pytest.raises(BadDataset, match="has test, but no train: there is nothing to train on"):
+            ImageFolderTask(tmp_path, split)
+
+
+TWO = dict(cat=3, dog=3)
+LAYOUTS = {
+    "one level too high": (("pets/train/cat", "pets/train/dog", "pets/test/cat"), "is too high: .*/pets holds test, train. Give that folder"),
+    "two data sets": (("a/train/cat", "a/train/dog", "b/train/cat"), "is too high: .*/a holds train"),
+    "classes one level down": (("pets/cat", "pets/dog"), "1 sub-folders: .*two at least, or give .*/pets"),
+    "splits inside classes": (("cat/train", "cat/test", "dog/train"), r"put the classes into the splits \(test/cat\)"),
+    "no folder per class": (("train", "test"), "test, train has no folder of images for each class"),
+    "a test without labels": (("train/cat", "train/dog", "test"), "test has no folder of images for each class"),
+    "one split twice": (("train/cat", "train/dog", "val/cat", "val/dog", "valid/cat", "valid/dog"), "val, valid name one split"),
+    "something beside": (("train/cat", "train/dog", "extra/cat"), "has train, as for splits, beside extra"),
+    "nothing to train on": (("val/cat", "val/dog", "test/cat", "test/dog"), "has test and val, but no train"),
+    "other classes": (("train/cat", "train/dog", "test/cat", "test/dgo"), "test lacks 'dog' and test has 'dgo', which train lacks"),
+    "a class too few": (("train/cat", "train/dog", "val/cat"), "val lacks 'dog'. Every split needs the same classes"),
+    "one class": (("train/cat", "test/cat"), r"has 1 classes to train on \(cat\): two at least"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("folders, message", LAYOUTS.values(), ids=LAYOUTS)
+def test_what_looks_like_splits_is_never_read_as_classes(tmp_path, folders, message):
+    make_folder(tmp_path, dict.fromkeys(folders, 3))
+    with pytest.raises(BadDataset, match=message):
+        ImageFolderTask(tmp_path, "train")
+
+
+def test_a_train_is_also_a_vehicle(tmp_path):
+    make_folder(tmp_path, dict(bus=3, train=3))
+    assert ImageFolderTask(tmp_path, "train").class_names == ("bus", "train")
+
+
+def test_a_class_too_small_for_the_cut_is_named(tmp_path):
+    split_folder(tmp_path, train=dict(cat=2, dog=1), val=dict(cat=1, dog=1))
+    (tmp_path / "val/dog/000.png").write_text("no image")
+    with pytest.warns(UserWarning, match="000.png"), pytest.raises(BadDataset) as caught:
+        ImageFolderTask(tmp_path, "train")
+    assert "two readable images, one each to train and test. Too few in: dog (1), dog in val (0)" in str(caught.value)
+
+
+def test_few_images_a_class_are_drawn_by_seed(tmp_path):
+    root = make_folder(tmp_path, {"cat": 30, "dog": 10})
+    few, same, more, other = (
+        ImageFolderTask(root, "train", per_class=n, draw=d) for n, d in ((2, 0), (2, 0), (5, 0), (2, 1))
+    )
+    assert np.bincount(few.targets).tolist() == [2, 2] and few.samples == same.samples and few.digest == same.digest
+    assert paths_of(few) < paths_of(more) < paths_of(ImageFolderTask(root, "train"))
+    assert paths_of(few) != paths_of(other) and few.digest != other.digest
+    assert len(ImageFolderTask(root, "trainval", per_class=8)) == 16
+    assert len(ImageFolderTask(root, "test", per_class=2)) == 8, "what is tested on stays whole"
+    assert other.summary().endswith("; 2 a class to train on, by seed 1")
+    for bad in (7, 0):
+        with pytest.raises(ValueError, match=f"per_class is {bad}, and (dog has 6|cat has 18) images to train on"):
+            ImageFolderTask(root, "train", per_class=bad)
+
+
+def test_links_are_followed_and_circles_are_not(pets, tmp_path):
+    deep = make_folder(tmp_path / "elsewhere", {"a/b": 4})
+    (pets / "owl").mkdir()
+    (pets / "owl" / "linked").symlink_to(deep)
+    (deep / "a" / "back").symlink_to(pets / "owl")
+    assert ImageFolderTask(pets, "train").counts["owl"] == 4
+
+
+def test_names_that_are_no_utf8(pets):
+    odd = os.fsdecode(b"gr\xfcn.png")
+    try:
+        Image.new("RGB", (4, 4), (1, 2, 3)).save(pets / "cat" / odd)
+    except OSError:
+        pytest.skip("this file system takes names in UTF-8 alone")
+    data = ImageFolderTask(pets, "trainval")
+    assert data.counts["cat"] == 11 and len(data.digest) == 64
+    (pets / "cat").rename(pets / os.fsdecode(b"k\xe4fer"))
+    with pytest.raises(BadDataset, match=r"the folder 'k\\udce4fer' names a class, and is no UTF-8: rename it"):
+        ImageFolderTask(pets, "train")
+    pets.rename(pets.with_name(os.fsdecode(b"b\xfccher")))
+    make_folder(pets.with_name(os.fsdecode(b"b\xfccher")) / "x", TWO)
+    assert ImageFolderTask(pets.with_name(os.fsdecode(b"b\xfccher")) / "x", "train").task == "x"
+    assert plain_name(pets.with_name(os.fsdecode(b"b\xfccher"))) == r"b\xfccher"
+
+
+def test_the_digest_tells_other_pixels_of_the_same_names_and_sizes(tmp_path):
+    """Two folders of one layout, one of them with another picture in one file of as many bytes."""
+    one, other = (make_folder(tmp_path / name / "images", TWO) for name in ("anna", "ben"))
+    assert ImageFolderTask(one, "train").digest == ImageFolderTask(other, "train").digest
+    path = ImageFolderTask(other, "train").samples[0][0]
+    raw = Image.new("RGB", (9, 7), (200, 1, 1))
+    raw.save(path.with_suffix(".bmp"))
+    path.with_suffix(".bmp").rename(path)
+    Image.new("RGB", (9, 7), (200, 1, 2)).save(one / path.relative_to(other), format="BMP")
+    assert (one / path.relative_to(other)).stat().st_size == path.stat().st_size
+    assert ImageFolderTask(one, "train").digest != ImageFolderTask(other, "train").digest
 
 
 def test_too_few_images_or_classes(tmp_path):

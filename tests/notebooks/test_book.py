@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 
@@ -12,7 +13,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from dtl_book.lab import note_run
 from dtl_book.lab.run_log import trained_in
 from dtl_book.notebooks.catalog import clean_notebook, list_notebooks, read_notebook, without_bars
-from dtl_book.notebooks.run import run_notebooks, select
+from dtl_book.notebooks.run import NotebookClient, run_notebooks, select
 
 BAR = 'import sys; print("\\r 50%|##   | 1/2 [00:01<00:01,  1.0it/s]", file=sys.stderr)'
 
@@ -152,3 +153,13 @@ def test_clean_notebook_keeps_outputs_and_drops_traces():
 )
 def test_without_bars(text, kept):
     assert without_bars(text).strip("\n") == kept.strip("\n")
+
+
+def test_ctrl_c_while_a_kernel_starts_stops_all(tmp_path, monkeypatch):
+    def cancelled(*_, **__):  # what nbclient makes of it then
+        raise asyncio.CancelledError
+
+    write(tmp_path, "01_good", "1 + 1")
+    monkeypatch.setattr(NotebookClient, "execute", cancelled)
+    with pytest.raises(KeyboardInterrupt):
+        run_notebooks(profile="smoke", folder=tmp_path, out=tmp_path / "out")
