@@ -152,5 +152,7 @@ def _check_twins(s: ImageSet, facts: dict[str, ImageFact], source: dict[Key, str
             share, tested = len(twins) / len(lst.entries), lst.role == "test"
             error = tested and of == "training" and share >= NOTICEABLE
             message = f"{len(twins):,} of {len(lst.entries):,} images have the pixels of one of {of}"
-            message += f", which can move the accuracy by up to {100 * share:.1f} points: " if tested else ": "
+            message += (
+                f", which can move the accuracy by up to {float(f'{100 * share:.2g}'):g} points: " if tested else ": "
+            )
             s.add("error" if error else "warning", "same_image", len(twins), message + listed(twins), lst)

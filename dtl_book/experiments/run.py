@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -222,8 +224,25 @@ class Run:
 
     @property
     def label(self) -> str:
-        """The method, with its variant."""
-        return f"{self.method}-{self.variant}" if self.variant else self.method
+        """The method, with its variant, else with what makes it another model than the profile's."""
+        return "-".join([self.method, *([self.variant] if self.variant else self._own_model())])
+
+    def _own_model(self) -> Iterator[str]:
+        """Yield the options that give another model, for names of files: no two models share one."""
+        if self.backbone:
+            yield re.sub(r"[^\w.]+", "_", self.backbone.removesuffix(".safetensors"))
+        if not self.pretrained:
+            yield "random"
+        if self.image_size:
+            yield "x".join(map(str, self.image_size))
+        for name in ("first_block", "rank", *FUNCTION):
+            if self._given(name):
+                yield f"{name}{getattr(self, name):g}"
+        if self.taps:
+            yield "taps"
+        yield from (
+            f"{name}{re.sub(r'[^.0-9A-Za-z]+', '_', str(value))}" for name, value in self.pitfalls.active().items()
+        )
 
     @property
     def where(self) -> str:

@@ -49,7 +49,7 @@ def test_jpeg_loses_a_little_and_is_the_same_each_time():
 def test_readout_and_weights():
     ready, _ = first_image(readout="cls")
     assert ready.model.readout == "cls"
-    with pytest.raises(TypeError):
+    with pytest.raises(ValueError, match="reads the mean"):
         prepare("dtl", "shape_location", profile="smoke", pitfalls=Pitfalls(readout="cls"))
     with pytest.raises(Exception, match="no/such"):
         first_image(weights="no/such-model")
