@@ -258,16 +258,11 @@ def _set_input_size(model: nn.Module, size: tuple[int, int], antialias: bool) ->
     always antialiases; the packaged ViT was exported with positions resampled without. Before 1.0.31 a Swin's windows
     would become an eighth of the grid; here as there they keep their share of it.
     """
-    patches = model.patch_embed
-    if size == tuple(patches.img_size):
+    patches, native_size = model.patch_embed, tuple(model.patch_embed.img_size)
+    if size == native_size:
         return
     if any(s % p for s, p in zip(size, patches.patch_size, strict=True)):
         raise ValueError(f"image size {size} is not a multiple of the patch size {patches.patch_size}")
-    if not hasattr(model, "set_input_size"):
-        raise ValueError(
-            f"timm {timm.__version__} cannot set the image size of this {type(model).__name__}, {patches.img_size}: "
-            "leave image_size out, or install a newer timm"
-        )
     old, native, windows = tuple(patches.grid_size), getattr(model, "pos_embed", None), {}
     if hasattr(model, "layers") and not hasattr(model, "_ref_window_sizes"):
         new, window = (
@@ -281,7 +276,13 @@ def _set_input_size(model: nn.Module, size: tuple[int, int], antialias: bool) ->
                 f"{whole_stages * max(patches.patch_size)} alone: take such a size, or a newer timm"
             )
         windows["window_size"] = tuple(max(1, w * n // o) for w, n, o in zip(window, new, old, strict=True))
-    model.set_input_size(img_size=size, **windows)
+    try:
+        model.set_input_size(img_size=size, **windows)
+    except AttributeError as error:  # the family has no such method yet, or its rotary positions have none
+        raise ValueError(
+            f"timm {timm.__version__} cannot set the image size of this {type(model).__name__}, {native_size}: "
+            "leave image_size out, or install a newer timm"
+        ) from error
     if native is not None:
         prefix = 0 if getattr(model, "no_embed_class", False) else model.num_prefix_tokens
         new = resample_abs_pos_embed(native.detach(), list(patches.grid_size), list(old), prefix, antialias=antialias)
