@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import operator
 import warnings
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+def whole(name: str, value: int) -> int:
+    """Return a count as an int, NumPy's integers included; ValueError for any other number."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name} is {value!r}: give a whole number") from None
 
 
 @dataclass(frozen=True)
@@ -30,6 +39,8 @@ class DTLConfig:
     dwconv_kernel: int = 0
 
     def __post_init__(self):
+        for name in ("rank", "tap_from", "inject_from", "dwconv_kernel"):
+            object.__setattr__(self, name, whole(name, getattr(self, name)))
         if self.rank < 1:
             raise ValueError(
                 f"rank is {self.rank}: the low-rank maps need a rank of at least 1 (the paper takes 2 and 4)"

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .adapters import load_adapter, save_adapter
 from .backbones import info_of, load_backbone
 from .blocks import WatchPoint, blocks_of
-from .config import DTLConfig
+from .config import DTLConfig, whole
 from .csn import CompactSideNetwork
 from .lean import LeanSuffix
 
@@ -75,7 +75,7 @@ class DTL(nn.Module):
             raise ValueError(
                 f"inject_from={config.inject_from}, but the backbone has blocks 0 to {depth - 1}: choose a smaller M"
             )
-        if num_classes < 1:
+        if whole("num_classes", num_classes) < 1:
             raise ValueError(f"num_classes is {num_classes}: a head needs at least one class")
         if recompute not in ("side", "blocks", "none"):
             raise ValueError(f"recompute is {recompute!r}: choose 'side', 'blocks' or 'none'")
@@ -92,6 +92,8 @@ class DTL(nn.Module):
         self.head = nn.Linear(self.blocks.widths[-1], num_classes)
         nn.init.trunc_normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
+        if (device := next(backbone.parameters()).device).type != "meta":
+            self.csn, self.head = self.csn.to(device), self.head.to(device)
         self.lean = LeanSuffix(self)
         self.train(self.training)
 
@@ -145,7 +147,7 @@ class DTL(nn.Module):
 
     def suffix_parts(self) -> list[nn.Module]:
         """Return the modules that ``suffix`` runs; the rest of the model may lie on another device, see ``suffix_to``."""
-        return [self.csn, self.head, *self.blocks.after(self.config.inject_from)]
+        return [self.csn, self.head, *self.blocks.shared, *self.blocks.after(self.config.inject_from)]
 
     def watch_points(self) -> list[WatchPoint]:
         """Return the methods that run the parts of a step, so that its memory can be attributed to them."""

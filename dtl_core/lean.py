@@ -29,11 +29,10 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 from timm.layers import Mlp
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .blocks import Blocks, ViTBlocks, WatchPoint
+from .blocks import STANDARD, Blocks, ViTBlocks, WatchPoint, scaled
 from .csn import CompactSideNetwork, swish
 
 if TYPE_CHECKING:
@@ -71,8 +70,8 @@ def added(csn: CompactSideNetwork, i: int, codes: Mapping[int, Tensor]) -> Tenso
 
 def can_pool(blocks: Blocks) -> bool:
     """Return whether the last block can give the mean of its patch tokens; see ``pooled_block``."""
-    last = blocks.model.blocks[-1] if isinstance(blocks, ViTBlocks) else None
-    return type(last) is Block and type(last.mlp) is Mlp
+    last = blocks.blocks[-1]
+    return isinstance(blocks, ViTBlocks) and type(last) in STANDARD and type(last.mlp) is Mlp
 
 
 def pooled_block(blocks: ViTBlocks, x: Tensor) -> Tensor:
@@ -82,9 +81,9 @@ def pooled_block(blocks: ViTBlocks, x: Tensor) -> Tensor:
     block's matrix products, forward and backward.
     """
     b, drop = blocks.model.blocks[-1], blocks.drop(-1) or nn.Identity()
-    x = (x + drop(b.ls1(b.attn(b.norm1(x)))))[:, blocks.model.num_prefix_tokens :]
+    x = (x + drop(blocks.attention(-1, x)))[:, blocks.model.num_prefix_tokens :]
     hidden = b.mlp.norm(b.mlp.act(b.mlp.fc1(b.norm2(x))))  # its two dropouts are inactive: the block is in eval mode
-    return x.mean(dim=1) + drop(b.ls2(b.mlp.fc2(hidden.mean(dim=1))))
+    return x.mean(dim=1) + drop(scaled(b, 2, b.mlp.fc2(hidden.mean(dim=1))))
 
 
 class LeanSuffix:
@@ -120,10 +119,11 @@ class LeanSuffix:
     def block(self, i: int, x: Tensor, pool: bool = False) -> Tensor:
         """Return the output of block i, or with ``pool`` its mean over the patch tokens.
 
-        The last block runs in parts. With ``recompute="blocks"`` every block does, and is computed again in backward.
+        The last block runs in parts. With ``recompute="blocks"``, or where the owner of the backbone switched gradient
+        checkpointing on, every block does, and is computed again in backward.
         """
-        again = self.model.recompute == "blocks"
-        step = partial(self.pooled_block if pool else self.blocks, i)
+        again = self.model.recompute == "blocks" or self.blocks.checkpointed(i)
+        step = partial(self.pooled_block if pool else self.blocks.block, i)
         if again:
             dropping = self.blocks.drop(i) is not None
             step = partial(checkpoint, step, use_reentrant=False, preserve_rng_state=dropping)

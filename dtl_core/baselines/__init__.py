@@ -5,6 +5,7 @@ import copy
 import torch
 from torch import nn
 
+from ..config import whole
 from ..dtl import DTL, DTLConfig
 from .adaptformer import adaptformer
 from .bitfit import bitfit
@@ -81,7 +82,7 @@ def build(
 
     Args:
         name: a key of ``METHODS``.
-        backbone: a timm ViT or Swin made with ``num_classes=0``.
+        backbone: a supported timm model made with ``num_classes=0``.
         num_classes: number of classes of the task.
         inplace: change this backbone itself instead of a copy. The method then freezes, trains or modifies it.
         backbone_dtype: type of the frozen weights and of the tokens, such as ``torch.bfloat16``. Trained parameters,
@@ -94,12 +95,15 @@ def build(
             changed, which gives the model a frozen ``prefix`` and a ``suffix`` as DTL has them.
 
     Raises:
-        UnsupportedBackbone: the method does not support this architecture. A Swin is not supported by vpt-shallow,
-            vpt-deep, fact, lst, noah and res-tuning-bypass.
+        UnsupportedBackbone: the method does not support this architecture; the message gives the reason. A Swin is not
+            supported by vpt-shallow, vpt-deep, fact, lst, noah and res-tuning-bypass, a ViT with biases for pairs of tokens not by those
+            with prompts, and blocks that are not of the standard kind (Swin V2, post-norm) not by those that go inside.
         ValueError: the method is unknown, or a size does not fit.
     """
     if name not in METHODS:
         raise ValueError(f"no method is called {name!r}: choose one of {', '.join(METHODS)}")
+    for option in ("rank", "prompts", "bottleneck", "hidden", "groups", "reduction", "adapter", "first_block"):
+        whole(option, options.get(option, 0))
     backbone = backbone if inplace else copy.deepcopy(backbone)
     if name.startswith("dtl"):
         return METHODS[name](backbone, num_classes, backbone_dtype=backbone_dtype, **options)

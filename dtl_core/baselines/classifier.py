@@ -12,6 +12,7 @@ from torch.nn.utils import parametrize
 
 from ..backbones import info_of
 from ..blocks import WatchPoint, blocks_of
+from ..config import whole
 from ..dtl import Features
 
 
@@ -39,7 +40,7 @@ class Classifier(nn.Module):
         super().__init__()
         if readout not in ("mean", "cls"):
             raise ValueError(f"readout is {readout!r}: choose 'mean' or 'cls'")
-        if num_classes < 1:
+        if whole("num_classes", num_classes) < 1:
             raise ValueError(f"num_classes is {num_classes}: a head needs at least one class")
         self.blocks, depth = blocks_of(backbone), len(blocks_of(backbone).widths)
         if not 0 <= first_block < depth:
@@ -51,7 +52,7 @@ class Classifier(nn.Module):
         self.backbone, self.readout, self.class_names = backbone.eval(), readout, None
         self.drops: tuple[nn.Module, ...] = ()  # a method's own dropout, which trains though the backbone does not
         self._tokens_dtype: torch.dtype | None = None  # of ``cast_frozen``; else the backbone's own
-        self.head = _head(self.blocks.widths[-1], num_classes)
+        self.head = _head(self.blocks.widths[-1], num_classes, next(backbone.parameters()).device)
 
     def train(self, mode: bool = True) -> Classifier:
         """Set the mode of the head and of the method's own dropout, and keep the backbone in evaluation mode."""
@@ -84,6 +85,7 @@ class Classifier(nn.Module):
 
     def _embed(self, images: Tensor) -> Tensor:
         """Return the tokens that enter block 0 for images (B, 3, H, W)."""
+        self.blocks.check(images)
         return self.blocks.embed(images.to(self._tokens_dtype or next(self.backbone.parameters()).dtype))
 
     def _read(self, x: Tensor) -> Tensor:
@@ -129,11 +131,11 @@ class Classifier(nn.Module):
         ]
 
 
-def _head(width: int, num_classes: int) -> nn.Linear:
+def _head(width: int, num_classes: int, device: torch.device) -> nn.Linear:
     head = nn.Linear(width, num_classes)
     trunc_normal_(head.weight, std=0.02)
     nn.init.zeros_(head.bias)
-    return head
+    return head if device.type == "meta" else head.to(device)
 
 
 class FrozenPrefix:
@@ -154,7 +156,7 @@ class FrozenPrefix:
 
     def suffix_parts(self) -> list[nn.Module]:
         own = [child for name, child in self.named_children() if name != "backbone"]
-        return [*own, *self.adapted()]
+        return [*own, *self.blocks.shared, *self.adapted()]
 
     def forward(self, images: Tensor) -> Tensor:
         return self.suffix(self.prefix(images))
@@ -186,7 +188,7 @@ class LinearProbe(Classifier):
         super().__init__(backbone.requires_grad_(False), num_classes, readout)
         self.taps, widths = taps, self.blocks.widths
         if taps:
-            self.head = _head(sum(widths) + widths[-1], num_classes)
+            self.head = _head(sum(widths) + widths[-1], num_classes, self.head.weight.device)
 
     def features(self, images: Tensor) -> Tensor:
         if not self.taps:

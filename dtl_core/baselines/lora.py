@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .classifier import Classifier, classifier
-from .support import kaiming
+from .support import call_qkv, kaiming
 
 
 class LoRALinear(nn.Module):
@@ -63,7 +63,7 @@ def lora(
     Training starts at the frozen function because B is 0. On ViT-B/16 with r = 8 the updates have 294,912 parameters
     besides the head, commonly reported as 0.29 M. r = 8 is customary on VTAB-1K. By default query, key and value share
     one update of rank r. The paper has separate updates for query and value (``separate``), with the same number of
-    parameters in total. There is no dropout.
+    parameters in total; a backbone with separate layers (EVA-02) has these in any case. There is no dropout.
 
     The parameters lie inside the backbone, so autograd must keep the activations of every block from the first one
     that is adapted. DTL avoids this.
@@ -71,8 +71,12 @@ def lora(
     model = classifier(backbone, num_classes, readout, first_block)
     inside = [m for part in model.adapted() for m in part.modules()]
     attentions = [m for m in inside if isinstance(getattr(m, "qkv", None), nn.Linear)]
-    if not attentions:
+    apart = [m for m in inside if isinstance(getattr(m, "q_proj", None), nn.Linear)]
+    if not attentions + apart:
         raise ValueError(f"this {type(backbone).__name__} has no attention with a fused qkv layer for LoRA to update")
     for module in attentions:
+        call_qkv(module)
         module.qkv = (LoRAQueryValue if separate else LoRALinear)(module.qkv, rank, alpha)
+    for module in apart:
+        module.q_proj, module.v_proj = (LoRALinear(layer, rank, alpha) for layer in (module.q_proj, module.v_proj))
     return model

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from .adaptformer import Bottleneck
 from .lora import LoRALinear
-from .support import replace_linears, require_vit, standard_blocks
+from .support import replace_linears, require_room, standard_blocks
 from .vpt import VPT
 
 
@@ -32,7 +32,7 @@ def noah(
     attention. The adapter is AdaptFormer's, with ReLU and ``up`` at 0. NOAH's own code has QuickGELU and a random
     ``up``.
     """
-    require_vit(backbone, "NOAH", "its prompts are tokens in one row with the patches, and a Swin has windows of them")
+    require_room(backbone, "NOAH")
     blocks = standard_blocks(backbone, "NOAH")
     model = VPT(backbone, num_classes, prompts, deep=True, readout=readout)
     replace_linears(backbone, "NOAH", ("attn.qkv",), lambda layer: LoRALinear(layer, rank, alpha=rank))

@@ -4,6 +4,7 @@ import torch
 from timm.layers import RmsNorm
 from torch import Tensor, nn
 
+from ..blocks import UnsupportedBackbone
 from .classifier import Classifier, classifier
 from .support import standard_blocks
 
@@ -37,14 +38,20 @@ def ssf(backbone: nn.Module, num_classes: int, readout: str = "mean", first_bloc
     (unverified). On ViT-B/16 they have 205,824 parameters, commonly reported as 0.21 M. The method has no size to
     choose. With ``first_block`` only what runs from that block on is scaled and shifted.
     """
-    standard_blocks(backbone, "SSF")  # others may read a layer's weight and pass its forward by
+    blocks = standard_blocks(backbone, "SSF")  # others may read a layer's weight and pass its forward by
+    if any(getattr(block.attn, "q_bias", None) is not None for block in blocks):
+        raise UnsupportedBackbone(
+            f"SSF scales what a layer puts out, and the attention of this {type(backbone).__name__} adds the bias of query "
+            "and value outside of its qkv layer: use full, linear, bitfit, lora, adaptformer or dtl"
+        )
     model = classifier(backbone, num_classes, readout, first_block)
     inside = {id(m) for part in model.adapted() for m in part.modules()}
-    # the pooling by attention of a SigLIP tower is not run: the readout is the same for all methods
+    # the pooling by attention of a SigLIP tower is not run: the readout is the same for all methods; and what makes a
+    # bias of relative positions is no operation on tokens
     names = [
         n
         for n, m in backbone.named_modules()
-        if id(m) in inside and isinstance(m, OPERATIONS) and n.split(".")[0] != "attn_pool"
+        if id(m) in inside and isinstance(m, OPERATIONS) and n.split(".")[0] != "attn_pool" and "rel_pos" not in n
     ]
     for name in names:
         operation = backbone.get_submodule(name)

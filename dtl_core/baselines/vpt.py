@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from .classifier import Classifier, FrozenPrefix
-from .support import require_vit
+from .support import require_room
 
 
 class Prompt(nn.Module):
@@ -49,15 +49,15 @@ class VPT(Classifier):
         readout: str = "mean",
         first_block: int = 0,
     ):
-        require_vit(
-            backbone, "VPT", "its prompts are tokens in one row with the patches, and a Swin has windows of them"
-        )
+        require_room(backbone, "VPT")
         if prompts < 1:
             raise ValueError(f"prompts is {prompts}: VPT needs at least 1")
         super().__init__(backbone.requires_grad_(False), num_classes, readout, first_block)
         blocks = len(self.blocks.widths) - first_block if deep else 1
         self.prompts = nn.ModuleList(Prompt(prompts, backbone) for _ in range(blocks))
         self._number, self._after = prompts, backbone.num_prefix_tokens
+        for block in self.blocks.blocks[first_block:] if self.blocks.shared else ():
+            block.attn.num_prefix_tokens += prompts  # rotary positions: those of the patches, behind the prompts
 
     def run(self, x: Tensor, start: int, stop: int | None = None) -> Tensor:
         for i in range(start, len(self.blocks.widths) if stop is None else stop):

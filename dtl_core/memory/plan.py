@@ -117,7 +117,10 @@ def plan_training(
         options["backbone_dtype"] = torch.bfloat16
     with torch.device("meta"):
         model = build(method, shape, num_classes, inplace=True, **options)
-        inputs, labels = torch.empty(batch_size, 3, *size), torch.zeros(batch_size, dtype=torch.int64)
+        inputs, labels = (
+            torch.empty(batch_size, model.blocks.channels, *size),
+            torch.zeros(batch_size, dtype=torch.int64),
+        )
         if cached and not hasattr(model, "prefix"):
             raise ValueError(f"{method} has no frozen prefix, so there is nothing to store: leave out cached=True")
         inputs = model.prefix(inputs) if cached else inputs

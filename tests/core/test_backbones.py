@@ -1,18 +1,23 @@
 """Backbones by name: identity, sizes, what is missing or wrong. The families are in ``test_families``."""
 
+import time
+
+import numpy as np
 import pytest
 import timm
 import torch
 import torch.nn.functional as F
+from huggingface_hub import constants
 from safetensors.torch import save_file
 from timm.models.swin_transformer import SwinTransformer
-from timm.models.swin_transformer_v2 import SwinTransformerV2
 from timm.models.vision_transformer import VisionTransformer
 
 from dtl_core import DTL, DTLConfig, UnsupportedBackbone, load_backbone
 from dtl_core.backbones import TOYS, _set_input_size, info_of, weights_sha256
+from dtl_core.baselines import METHODS, build
 from dtl_core.blocks import blocks_of
 from dtl_core.files import DamagedFile
+from dtl_core.memory import plan
 
 VIT = dict(img_size=32, patch_size=8, embed_dim=24, depth=4, num_heads=3)
 SWIN = dict(img_size=64, patch_size=4, embed_dim=8, depths=(2, 2, 2, 2), num_heads=(1, 2, 4, 8), window_size=4)
@@ -112,7 +117,7 @@ def test_image_sizes_that_do_not_fit(name, size, message):
         load_backbone(name, image_size=size)
 
 
-@pytest.mark.parametrize("name", ["toy/vitt", "packaged/vit-b16", "vit_basse_patch16_224"])
+@pytest.mark.parametrize("name", ["toy/vitt", "packaged/vit-b16", "vit_basse_patch16_224", "mine/vit_basse"])
 def test_a_name_that_does_not_exist(name):
     with pytest.raises(ValueError, match=f"no backbone is called '{name}': choose packaged/vit-s14, toy/vit, toy/swin"):
         load_backbone(name)
@@ -169,13 +174,11 @@ class OwnForward(VisionTransformer):
     "make, reason",
     [
         (lambda: timm.create_model("test_resnet", num_classes=0), "timm.models.resnet.ResNet is not supported.*VisionTransformer.*SwinTransformer"),
-        (lambda: SwinTransformerV2(num_classes=0, **SWIN), "SwinTransformerV2 is not supported"),
-        (lambda: VisionTransformer(num_classes=0, dynamic_img_size=True, **VIT), r"dynamic_img_size=True.*img_size=\(H, W\)"),
-        (lambda: VisionTransformer(num_classes=0, in_chans=1, **VIT), "in_chans=1"),
+        (lambda: VisionTransformer(num_classes=0, dynamic_img_pad=True, **{**VIT, "img_size": (28, 32)}), "do not fill images of .* besides"),
         (lambda: OwnForward(num_classes=0, **VIT), "OwnForward has a forward_features of its own"),
         (lambda: torch.nn.Linear(3, 3), "Linear is not supported"),
     ],
-    ids=["ResNet", "SwinV2", "dynamic ViT", "one channel", "own forward", "no timm model"],
+    ids=["ResNet", "padding alone", "own forward", "no timm model"],
 )  # fmt: skip
 def test_unsupported(make, reason):
     model = make()
@@ -188,6 +191,141 @@ def test_unsupported(make, reason):
 def test_a_model_with_a_classifier_is_refused(cls, options):
     with pytest.raises(ValueError, match="num_classes=0"):
         DTL(cls(num_classes=7, **options), 3)
+
+
+def test_positions_follow_a_grid_of_equally_many_patches(monkeypatch):
+    """timm before 1.0.31 leaves them where they are then."""
+    native = load_backbone("toy/vit").pos_embed.detach()
+
+    def older(self, img_size):
+        self.patch_embed.set_input_size(img_size=img_size)
+
+    monkeypatch.setattr(VisionTransformer, "set_input_size", older)
+    model = load_backbone("toy/vit", image_size=(16, 64))
+    grid = native[:, 1:].unflatten(1, (4, 4)).permute(0, 3, 1, 2)
+    expected = F.interpolate(grid, (2, 8), mode="bicubic", antialias=True).flatten(2).mT
+    torch.testing.assert_close(model.pos_embed[:, 1:], expected, rtol=0, atol=1e-6)
+    assert torch.equal(model.pos_embed[:, :1], native[:, :1]) and (expected - native[:, 1:]).abs().max() > 0.01
+
+
+def test_a_swins_windows_keep_their_share_of_the_grid(monkeypatch):
+    """timm before 1.0.31 makes them an eighth of the grid, at the model's own size, too."""
+    expected = [layer.blocks[0].window_size for layer in load_backbone("toy/swin", image_size=(96, 64)).layers]
+    cls, options = TOYS["toy/swin"]
+
+    def older_swin(**kwargs):
+        model = cls(**kwargs)
+        vars(model).pop("_ref_window_sizes", None)
+        return model
+
+    monkeypatch.setattr(SwinTransformer, "set_input_size", lambda *_, **__: pytest.fail("called at its own size"))
+    assert load_backbone("toy/swin", image_size=64).layers[0].blocks[0].window_size == (4, 4)
+    calls = []
+    monkeypatch.setattr(SwinTransformer, "set_input_size", lambda self, img_size, **k: calls.append(k))
+    monkeypatch.setitem(TOYS, "toy/swin", (older_swin, options))
+    load_backbone("toy/swin", image_size=(96, 64))
+    assert calls == [{"window_size": expected[0]}] and expected[0] == (6, 4)
+    with pytest.raises(ValueError, match="multiples of 32 alone: take such a size, or a newer timm"):
+        load_backbone("toy/swin", image_size=(72, 64))
+
+
+def test_a_family_whose_size_this_timm_cannot_set(monkeypatch):
+    monkeypatch.delattr(VisionTransformer, "set_input_size")
+    assert load_backbone("toy/vit", image_size=32).dtl_info.image_size == (32, 32)
+    with pytest.raises(ValueError, match="cannot set the image size of this VisionTransformer.* newer timm"):
+        load_backbone("toy/vit", image_size=64)
+
+
+def test_a_toy_whose_positions_timm_draws_twice(monkeypatch):
+    """As timm before 1.0.31 does."""
+    expected, (cls, options) = load_backbone("toy/vit").dtl_info, TOYS["toy/vit"]
+
+    def older(**kwargs):
+        torch.randn(1, 17, 48)
+        return cls(**kwargs)
+
+    monkeypatch.setitem(TOYS, "toy/vit", (older, options))
+    assert load_backbone("toy/vit").dtl_info == expected
+
+
+def test_a_model_of_any_size_takes_the_one_it_was_made_for():
+    torch.manual_seed(0)
+    fixed, dynamic = (VisionTransformer(num_classes=0, dynamic_img_size=d, **VIT) for d in (False, True))
+    dynamic.load_state_dict(fixed.state_dict())
+    models = []
+    for backbone in (fixed, dynamic):
+        torch.manual_seed(0)
+        models.append(DTL(backbone, 3, DTLConfig(inject_from=2)))
+    images = torch.randn(2, 3, 32, 32)
+    assert torch.equal(models[0](images), models[1](images))
+    for use in (models[1], build("linear", dynamic, 3)):
+        with pytest.raises(ValueError, match=r"\(2, 3, 48, 32\); this backbone takes \(B, 3, 32, 32\): resize them"):
+            use(torch.randn(2, 3, 48, 32))
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_images_of_other_channels(channels, monkeypatch):
+    cls, options = TOYS["toy/vit"]
+    monkeypatch.setitem(TOYS, "toy/vit", (cls, {**options, "in_chans": channels}))
+    model = DTL("toy/vit", 3)
+    assert len(model.info.mean) == len(model.info.std) == channels == model.blocks.channels
+    assert model(torch.randn(2, channels, 32, 32)).shape == (2, 3)
+    with pytest.raises(ValueError, match=rf"takes \(B, {channels}, 32, 32\)"):
+        model(torch.randn(2, 3, 32, 32))
+    plan._shape.cache_clear()
+    planned = plan.plan_training("dtl", "toy/vit", batch_size=128, image_size=32)
+    assert planned.by_kind["input"] == 128 * channels * 32 * 32 * 4 + 128 * 8
+    plan._shape.cache_clear()
+
+
+def test_a_backbone_that_lies_elsewhere():
+    """On meta there are no weights to answer with."""
+    with torch.device("meta"):
+        shape = load_backbone("toy/vit")
+    with pytest.raises(ValueError, match="meta device, where it has a shape and no weights"):
+        DTL(shape, 3)(torch.zeros(1, 3, 32, 32))
+
+
+@pytest.mark.gpu
+def test_what_is_trained_lies_where_the_backbone_lies():
+    for method in METHODS:
+        model = build(method, load_backbone("toy/vit").cuda(), 3, inplace=True)
+        assert model(torch.zeros(1, 3, 32, 32, device="cuda")).shape == (1, 3)
+
+
+@pytest.mark.parametrize(
+    "make, words",
+    [
+        (lambda: DTLConfig(rank=2.5), "rank is 2.5: give a whole number"),
+        (lambda: DTLConfig(inject_from="6"), "inject_from is '6': give a whole number"),
+        (lambda: DTLConfig(dwconv_kernel=3.0), "dwconv_kernel is 3.0"),
+        (lambda: DTL("toy/vit", 2.5), "num_classes is 2.5"),
+        (lambda: build("linear", load_backbone("toy/vit"), "ten"), "num_classes is 'ten'"),
+        (lambda: build("lora", load_backbone("toy/vit"), 3, rank=1.5), "rank is 1.5"),
+        (lambda: build("vpt-deep", load_backbone("toy/vit"), 3, prompts=2.5), "prompts is 2.5"),
+        (lambda: build("full", load_backbone("toy/vit"), 3, first_block=0.5), "first_block is 0.5"),
+        (lambda: load_backbone("toy/vit", image_size=32.5), "image_size is 32.5"),
+    ],
+)
+def test_a_count_that_is_no_whole_number(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
+
+
+def test_numpys_integers_are_whole_numbers(tmp_path):
+    model = DTL("toy/vit", np.int64(3), DTLConfig(rank=np.int64(2), inject_from=np.int32(5)))
+    model.save_adapter(tmp_path / "adapter.safetensors")  # JSON knows no NumPy
+    assert DTL.from_adapter(tmp_path / "adapter.safetensors").config == DTLConfig(rank=2, inject_from=5)
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "hf-hub:nobody/nothing"])
+def test_without_a_network_the_words_come_at_once(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    started = time.perf_counter()
+    with pytest.raises(ConnectionError, match=f"the weights of {name} are not on this machine, .* pretrained=False"):
+        load_backbone(name)
+    assert time.perf_counter() - started < 20 and not constants.HF_HUB_OFFLINE
 
 
 def test_a_shape_is_had_where_timm_reads_numbers_off_tensors_while_it_builds(monkeypatch):
