@@ -4,7 +4,7 @@ import hashlib
 import os
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from numbers import Integral
 from pathlib import Path
@@ -28,6 +28,7 @@ from .paths import packaged_vit_weights
 
 PACKAGED_VIT = "packaged/vit-s14"
 HALF = (0.5, 0.5, 0.5)
+RANDOM = "random/"  # before a name: with random weights
 PATIENCE = 5  # seconds for the model hub to answer
 TOYS = {
     "toy/vit": (VisionTransformer, dict(img_size=32, patch_size=8, embed_dim=48, depth=12, num_heads=3)),
@@ -125,9 +126,9 @@ def load_backbone(
 
     Args:
         name: a timm model name, ``hf-hub:NAME``, the path of a ``.safetensors`` file, ``packaged/vit-s14``, ``toy/vit``
-            or ``toy/swin`` (random weights from a seed).
+            or ``toy/swin``. ``random/`` before a name is the same as ``pretrained=False``.
         image_size: side, or (H, W), of the input in pixels. None keeps the model's own.
-        pretrained: False builds a timm or the packaged model with random weights and reads no file.
+        pretrained: False builds a timm or the packaged model with random weights, the same each time, and reads no file.
         arch: with a file: the timm name of the architecture whose tensors it holds; those of a head are left out.
 
     Raises:
@@ -138,6 +139,8 @@ def load_backbone(
         ValueError: no such name, tensors that do not fit ``arch``, or an image size that is not a multiple of the patch
             size.
     """
+    if name.startswith(RANDOM):
+        name, pretrained = name.removeprefix(RANDOM), False
     file = Path(name) if name.endswith(".safetensors") else None
     if (file is None) != (arch is None):
         raise ValueError(
@@ -147,8 +150,7 @@ def load_backbone(
     if name in TOYS:
         cls, options = TOYS[name]
         # timm before 1.0.31 draws positions twice, the first time by randn and in vain: without that the weights are the same
-        with torch.random.fork_rng(devices=[]), patch.object(torch, "randn", torch.zeros):
-            torch.manual_seed(0)
+        with drawn_from_a_seed(), patch.object(torch, "randn", torch.zeros):
             model = _built(cls, num_classes=0, **options)
     elif name == PACKAGED_VIT:
         path = packaged_vit_weights()
@@ -156,7 +158,8 @@ def load_backbone(
             raise FileNotFoundError(
                 f"{path} is missing: run `dtl data fetch` (or point DTL_DATA at a folder that has it)"
             )
-        model = _built(timm.create_model, "vit_small_patch14_dinov2", pretrained=False, num_classes=0)
+        with drawn_from_a_seed():
+            model = _built(timm.create_model, "vit_small_patch14_dinov2", pretrained=False, num_classes=0)
         if pretrained:
             try:
                 model.load_state_dict(load_file(path))
@@ -176,9 +179,10 @@ def load_backbone(
         own = ", ".join((PACKAGED_VIT, *TOYS))
         raise ValueError(f"no backbone is called {name!r}: choose {own}, or a name of timm.list_models()")
     else:
-        with fast_failure(name) if pretrained else nullcontext():
+        with fast_failure(name) if pretrained else drawn_from_a_seed():
             model = _built(timm.create_model, name, pretrained=pretrained, num_classes=0)
-    info = replace(info_of(model), name=name)  # refuses an unsupported architecture before anything is done with it
+    named = name if pretrained or name in TOYS or file is not None else RANDOM + name
+    info = replace(info_of(model), name=named)  # refuses an unsupported architecture before anything is done with it
     if image_size is not None:
         size = to_2tuple(image_size)
         if len(size) != 2 or not all(isinstance(side, Integral) and side > 0 for side in size):
@@ -210,6 +214,14 @@ def _load_file(model: nn.Module, path: Path, arch: str) -> None:
     if said:
         raise ValueError(f"{path} does not hold the weights of {arch}: {'; '.join(said)}")
     model.load_state_dict(tensors)
+
+
+@contextmanager
+def drawn_from_a_seed() -> Iterator[None]:
+    """Draw the same random weights each time, so that an adapter finds those that it was trained on."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
 
 
 @contextmanager

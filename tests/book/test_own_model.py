@@ -44,7 +44,7 @@ def test_a_backbone_and_a_configuration_of_ones_own(shades, capsys):
     )
     more = "--image-size 32 48 --weight-decay 0.1 --warmup-epochs 0 --precision fp32 --device cpu".split()
     card = train(shades, *TINY, *own, *more)
-    assert card["backbone"] == "test_vit" and card["image_size"] == [32, 48] and card["device"] == "cpu"
+    assert card["backbone"] == "random/test_vit" and card["image_size"] == [32, 48] and card["device"] == "cpu"
     config = {"rank": 3, "tap_from": 1, "inject_from": 2, "beta": "inf", "dwconv_kernel": 3}
     assert card["recipe"]["config"] == config
     assert (card["recipe"]["weight_decay"], card["recipe"]["warmup_epochs"], card["precision"]) == (0.1, 0, "fp32")

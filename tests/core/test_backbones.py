@@ -89,7 +89,7 @@ def test_the_papers_backbones_on_meta(name):
     with torch.device("meta"):
         model = load_backbone(name, pretrained=False)
     assert model.dtl_info.mean == model.dtl_info.std == (0.5, 0.5, 0.5)
-    assert model.dtl_info.sha256 == "" == info_of(model).sha256 and info_of(model).name == name
+    assert model.dtl_info.sha256 == "" == info_of(model).sha256 and info_of(model).name == f"random/{name}"
     assert DTL(model, 3).config == DTLConfig.paper(name[: name.index("_")])
 
 
@@ -341,3 +341,16 @@ def test_a_shape_is_had_where_timm_reads_numbers_off_tensors_while_it_builds(mon
         shape = load_backbone("toy/vit", image_size=64)
     assert {p.device.type for p in shape.parameters()} == {"meta"} and shape.patch_embed.grid_size == (8, 8)
     assert torch.empty(0).device.type == "cpu" and load_backbone("toy/vit").pos_embed.device.type == "cpu"
+
+
+def test_random_weights_are_the_same_each_time_and_say_so(tmp_path):
+    """So an adapter that was trained on them finds them again by the name in its file."""
+    torch.manual_seed(7)
+    first = load_backbone("test_vit", pretrained=False)
+    torch.manual_seed(8)
+    again = load_backbone("random/test_vit")
+    assert first.dtl_info == again.dtl_info and again.dtl_info.name == "random/test_vit"
+    model = DTL(first, 3)
+    model.save_adapter(tmp_path / "a.safetensors")
+    images = torch.randn(2, 3, *first.dtl_info.image_size)
+    assert torch.equal(DTL.from_adapter(tmp_path / "a.safetensors").eval()(images), model.eval()(images))
