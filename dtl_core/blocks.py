@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import timm
 import torch
 from timm.layers import DropPath
 from timm.models.swin_transformer import SwinTransformer, SwinTransformerBlock
@@ -181,7 +182,16 @@ def blocks_of(model: nn.Module) -> Blocks:
             "this ViT was made with dynamic_img_size=True, so its patch grid is not known beforehand: "
             "make it with dynamic_img_size=False and img_size=(H, W) instead"
         )
-    channels = getattr(model, "in_chans", 3)
+    if base is VisionTransformer and model.pos_embed is None:
+        patches = model.patch_embed.num_patches
+        tokens = model._pos_embed(next(model.parameters()).new_zeros(1, patches, model.embed_dim)).shape[1]
+        if tokens != patches + model.num_prefix_tokens:  # timm before 1.0.26
+            raise UnsupportedBackbone(
+                f"timm {timm.__version__} leaves out the class token of a ViT without position embeddings: "
+                "install a newer one (pip install --upgrade timm)"
+            )
+    # of the first convolution: timm 1.0.12 keeps no in_chans
+    channels = next((m.in_channels for m in model.patch_embed.modules() if isinstance(m, nn.Conv2d)), 3)
     if channels != 3:
         raise UnsupportedBackbone(f"{name} was made with in_chans={channels}: DTL takes images of 3 channels")
     head = model.head.fc if base is SwinTransformer else model.head

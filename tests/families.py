@@ -2,7 +2,9 @@
 
 from functools import partial
 
+import timm
 import torch
+from packaging.version import Version
 from timm.layers import LayerNorm
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.swin_transformer import SwinTransformer
@@ -55,6 +57,8 @@ FAMILIES = {
     "Swin, window for each side": (SwinTransformer, dict(window_size=(2, 4))),
     "Swin, dynamic": (SwinTransformer, dict(dynamic_img_size=True, drop_path_rate=0.3)),
 }
+if Version(timm.__version__) < Version("1.0.26"):
+    del FAMILIES["ViT, no positions"]  # that timm leaves out its class token, and the model is refused
 OTHER_SIZES = {
     "ViT": (24, 40),
     "DeiT, distilled": (16, 24),

@@ -165,6 +165,13 @@ class OwnForward(VisionTransformer):
         return super().forward_features(x) + 1
 
 
+class WithoutClassToken(VisionTransformer):
+    """As timm before 1.0.26 makes a ViT without position embeddings."""
+
+    def _pos_embed(self, x):
+        return x
+
+
 @pytest.mark.parametrize(
     "make, reason",
     [
@@ -172,10 +179,11 @@ class OwnForward(VisionTransformer):
         (lambda: SwinTransformerV2(num_classes=0, **SWIN), "SwinTransformerV2 is not supported"),
         (lambda: VisionTransformer(num_classes=0, dynamic_img_size=True, **VIT), r"dynamic_img_size=True.*img_size=\(H, W\)"),
         (lambda: VisionTransformer(num_classes=0, in_chans=1, **VIT), "in_chans=1"),
+        (lambda: WithoutClassToken(num_classes=0, pos_embed="none", **VIT), "leaves out the class token.*--upgrade timm"),
         (lambda: OwnForward(num_classes=0, **VIT), "OwnForward has a forward_features of its own"),
         (lambda: torch.nn.Linear(3, 3), "Linear is not supported"),
     ],
-    ids=["ResNet", "SwinV2", "dynamic ViT", "one channel", "own forward", "no timm model"],
+    ids=["ResNet", "SwinV2", "dynamic ViT", "one channel", "no class token", "own forward", "no timm model"],
 )  # fmt: skip
 def test_unsupported(make, reason):
     model = make()
