@@ -1,5 +1,6 @@
 # make workbook   set-up, data, then run every notebook and write them as a site to build/workbook/
 # make test       set-up, the quick laptop data, then unit tests, notebook checks and every notebook in the smoke profile
+# make test-oldest  the tests of the method and of the command line with the oldest versions that pyproject.toml allows
 # make check      set-up, then style, directions of imports and types: ruff, import-linter, pyright
 # make site       the same site from the outputs that the notebooks hold, to build/site/; nothing runs
 # make lab        open JupyterLab on the notebooks
@@ -17,10 +18,11 @@ VENV ?= .venv
 WITHOUT ?=
 BIN := $(VENV)/bin
 DTL := $(BIN)/python -m dtl_core
+OLDEST_TESTS := tests/core $(foreach t,build cards cli run_record sweep_grid,tests/book/test_$(t).py)
 # two test processes on two cores: one thread each
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: help setup setup-test data workbook site check test colab-check lab explorer record gpu clean
+.PHONY: help setup setup-test data workbook site check test test-oldest oldest colab-check lab explorer record gpu clean
 .DEFAULT_GOAL := help
 
 help:
@@ -36,7 +38,7 @@ $(BIN)/python:
 define install
 @echo "Installing into $(VENV): about 3 minutes and 7 GB the first time (torch is most of it). Log: $(VENV)/setup.log"
 @rm -f $(VENV)/.failed; \
-{ $(BIN)/python -m pip install --disable-pip-version-check --no-input -e ".[$(1)]" 2>&1 || touch $(VENV)/.failed; } \
+{ $(BIN)/python -m pip install --disable-pip-version-check --no-input $(2) -e ".[$(1)]" 2>&1 || touch $(VENV)/.failed; } \
   | tee $(VENV)/setup.log \
   | awk '/^ *(Downloading|Using cached) .*[.]whl/ && !/metadata/ { sub(/https?:[^ ]*\//, ""); print "  " $$0; fflush() } \
          /^Installing collected packages/ { n = split($$0, a, ","); print "  Installing " n " packages"; fflush() }'
@@ -51,6 +53,11 @@ $(VENV)/.workbook: pyproject.toml | $(BIN)/python
 $(VENV)/.test: pyproject.toml | $(BIN)/python
 	$(call install,test)
 	@touch $(VENV)/.workbook  # the test extra holds the workbook extra
+
+# the lower bounds of pyproject.toml as exact versions
+$(VENV)/.oldest: pyproject.toml tests/oldest.py | $(BIN)/python
+	@$(BIN)/python tests/oldest.py > $(VENV)/oldest.txt
+	$(call install,test,-c $(VENV)/oldest.txt)
 
 setup: $(VENV)/.workbook
 
@@ -76,6 +83,15 @@ test: setup-test
 	@$(DTL) data fetch $(if $(WITHOUT),--without $(WITHOUT))
 	@$(DTL) data build --tasks mnist typefaces digits $(if $(findstring elpv,$(WITHOUT)),,elpv)  # the quick ones, which are looked at
 	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist worksteal
+
+# in an environment of its own, of the oldest Python
+test-oldest:
+	@$(PYTHON) tests/oldest.py > /dev/null
+	@$(MAKE) --no-print-directory VENV=.venv-oldest oldest
+
+oldest: $(VENV)/.oldest
+	@$(DTL) data fetch $(if $(WITHOUT),--without $(WITHOUT))
+	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist worksteal $(OLDEST_TESTS)
 
 # apart from the tests: an environment of its own for each Python that is here, which takes minutes and the network
 colab-check:

@@ -3,6 +3,7 @@
 from functools import partial
 from typing import NamedTuple
 
+import timm
 import torch
 from timm.layers import DropPath
 from timm.models.beit import Beit
@@ -295,6 +296,14 @@ def blocks_of(model: nn.Module) -> Blocks:
             f"{name} has a forward_features of its own, which a walk over the blocks of {base.__name__} would not "
             f"follow: {SUPPORTED}"
         )
+    if base is VisionTransformer and model.pos_embed is None:
+        patches = model.patch_embed.num_patches
+        tokens = model._pos_embed(next(model.parameters()).new_zeros(1, patches, model.embed_dim)).shape[1]
+        if tokens != patches + model.num_prefix_tokens:  # timm before 1.0.26
+            raise UnsupportedBackbone(
+                f"timm {timm.__version__} leaves out the class token of a ViT without position embeddings: "
+                "install a newer one (pip install --upgrade timm)"
+            )
     head = model.head.fc if FAMILIES[base] is SwinBlocks else model.head
     if not isinstance(head, nn.Identity):
         raise ValueError("the backbone has a classifier of its own: make it with num_classes=0, DTL brings its head")

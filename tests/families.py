@@ -2,7 +2,9 @@
 
 from functools import partial
 
+import timm
 import torch
+from packaging.version import Version
 from timm.layers import LayerNorm
 from timm.models.beit import Beit
 from timm.models.deit import VisionTransformerDistilled
@@ -98,6 +100,8 @@ FAMILIES = {
     "Swin V2": (SwinTransformerV2, dict(pretrained_window_sizes=(4, 4, 4, 2))),
     "Swin V2, non-square": (SwinTransformerV2, dict(img_size=(64, 32), window_size=(4, 2), in_chans=1)),
 }  # fmt: skip
+if Version(timm.__version__) < Version("1.0.26"):
+    del FAMILIES["ViT, no positions"]  # that timm leaves out its class token, and the model is refused
 OTHER_SIZES = {
     "ViT": (24, 40),
     "DeiT, distilled": (16, 24),

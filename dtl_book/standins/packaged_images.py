@@ -64,7 +64,8 @@ def elpv(train: int, val: int, pixels: int, seed: int) -> Images:
 
 @lru_cache(maxsize=64)
 def _font(face: str, pixels: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{face}.ttf", pixels)
+    path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{face}.ttf"
+    return ImageFont.truetype(str(path), pixels)  # Pillow 10.1 takes no Path
 
 
 def printed_digit(label: int, rng: np.random.Generator, size: int) -> np.ndarray:

@@ -78,7 +78,7 @@ SIZES = {"laptop": Sizes(22, 2, 3, 112), "smoke": Sizes(4, 1, 1, 32)}
 def _face(face: str) -> tuple[ImageFont.FreeTypeFont, float]:
     """Return a face, and the height of its capitals over its size."""
     path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{face}.ttf"
-    font = ImageFont.truetype(path, 1000, layout_engine=ImageFont.Layout.BASIC)
+    font = ImageFont.truetype(str(path), 1000, layout_engine=ImageFont.Layout.BASIC)
     return font, -font.getbbox("H", anchor="ls")[1] / 1000
 
 

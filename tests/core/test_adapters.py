@@ -104,7 +104,7 @@ def test_a_cast_backbone_keeps_the_identity_of_its_weights(tmp_path):
 def test_size_for_a_vit_small(tmp_path):
     """No weight of the backbone is in it: a few hundred KB with 100 classes."""
     with torch.device("meta"):
-        backbone = VisionTransformer(num_classes=0, embed_dim=384, num_heads=6, weight_init="skip")
+        backbone = load_backbone("vit_small_patch16_224", pretrained=False)
     model = DTL(backbone, 100, DTLConfig.paper("vit", plus=True))
     model.save_adapter(tmp_path / "a.safetensors")
     numbers = 12 * 2 * 2 * 384 + 9 * 384 + 100 * 385

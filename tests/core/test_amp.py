@@ -104,7 +104,7 @@ def test_the_table_holds_what_torch_lists():
     header = Path(torch.__file__).parent / "include" / "ATen" / "autocast_mode.h"
     if not header.is_file():
         pytest.skip(f"this torch came without its headers: no {header.name}")
-    lists = re.findall(r"#define AT_FORALL_(\w+)\(_\)(.*?)(?=\n\n|\n//)", header.read_text(), re.S)
+    lists = re.findall(r"#define AT_FORALL_(\w+)\(_\)(.*?)(?=\n\n|\n//|\Z)", header.read_text(), re.S)
     listed = {name: set(re.findall(r"_\(([a-z]\w+)", body)) for name, body in lists}
     assert {"LOWER_PRECISION_FP", "FP32", "PROMOTE"} <= listed.keys()
     assert all(listed[name] for name in ("LOWER_PRECISION_FP", "FP32", "PROMOTE"))

@@ -170,15 +170,23 @@ class OwnForward(VisionTransformer):
         return super().forward_features(x) + 1
 
 
+class WithoutClassToken(VisionTransformer):
+    """As timm before 1.0.26 makes a ViT without position embeddings."""
+
+    def _pos_embed(self, x):
+        return x
+
+
 @pytest.mark.parametrize(
     "make, reason",
     [
         (lambda: timm.create_model("test_resnet", num_classes=0), "timm.models.resnet.ResNet is not supported.*VisionTransformer.*SwinTransformer"),
         (lambda: VisionTransformer(num_classes=0, dynamic_img_pad=True, **{**VIT, "img_size": (28, 32)}), "do not fill images of .* besides"),
+        (lambda: WithoutClassToken(num_classes=0, pos_embed="none", **VIT), "leaves out the class token.*--upgrade timm"),
         (lambda: OwnForward(num_classes=0, **VIT), "OwnForward has a forward_features of its own"),
         (lambda: torch.nn.Linear(3, 3), "Linear is not supported"),
     ],
-    ids=["ResNet", "padding alone", "own forward", "no timm model"],
+    ids=["ResNet", "padding alone", "no class token", "own forward", "no timm model"],
 )  # fmt: skip
 def test_unsupported(make, reason):
     model = make()

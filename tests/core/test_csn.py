@@ -4,10 +4,8 @@ import math
 
 import pytest
 import torch
-from timm.models.swin_transformer import SwinTransformer
-from timm.models.vision_transformer import VisionTransformer
 
-from dtl_core import DTL, DTLConfig
+from dtl_core import DTL, DTLConfig, load_backbone
 from dtl_core.csn import CompactSideNetwork, DepthwiseConv, LowRankMap, swish
 
 
@@ -100,7 +98,7 @@ def side_parameters(backbone, config):
 @pytest.mark.parametrize("kernel, expected", [(0, 36_864), (3, 43_776), (4, 49_152), (5, 56_064)])
 def test_count_on_the_papers_vit(kernel, expected):
     with torch.device("meta"):
-        backbone = VisionTransformer(num_classes=0, weight_init="skip")  # timm's defaults are ViT-B/16 at 224 px
+        backbone = load_backbone("vit_base_patch16_224", pretrained=False)
         config = DTLConfig(dwconv_kernel=kernel)
         assert side_parameters(backbone, config) == expected
     assert kernel not in (0, 3) or config == DTLConfig.paper("vit", plus=kernel > 0)
@@ -109,9 +107,7 @@ def test_count_on_the_papers_vit(kernel, expected):
 @pytest.mark.parametrize("plus, expected", [(False, 90_112), (True, 138_112 - 9_600)])
 def test_count_on_the_papers_swin(plus, expected):
     with torch.device("meta"):
-        backbone = SwinTransformer(
-            embed_dim=128, depths=(2, 2, 18, 2), num_heads=(4, 8, 16, 32), num_classes=0, weight_init="skip"
-        )
+        backbone = load_backbone("swin_base_patch4_window7_224", pretrained=False)
         assert side_parameters(backbone, DTLConfig.paper("swin", plus)) == expected
     # the authors build four convolutions; those of stages 0 and 1 (128 and 256 wide) never take part
     assert (128 + 256) * 5 * 5 == 9_600
