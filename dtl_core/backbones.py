@@ -176,15 +176,16 @@ def load_backbone(
         own = ", ".join((PACKAGED_VIT, *TOYS))
         raise ValueError(f"no backbone is called {name!r}: choose {own}, or a name of timm.list_models()")
     else:
-        with fast_failure(name) if pretrained else nullcontext():
+        with _fast_failure(name) if pretrained else nullcontext():
             model = _built(timm.create_model, name, pretrained=pretrained, num_classes=0)
     info = replace(info_of(model), name=name)  # refuses an unsupported architecture before anything is done with it
     if image_size is not None:
         size = to_2tuple(image_size)
         if len(size) != 2 or not all(isinstance(side, Integral) and side > 0 for side in size):
             raise ValueError(f"image_size is {image_size}: give the side, or (H, W), in pixels")
-        _set_input_size(model, (int(size[0]), int(size[1])), antialias=name != PACKAGED_VIT)
-    if name not in TOYS and model.pretrained_cfg.get("tag", "").startswith(("orig_in21k", "ms_in22k")):
+        _set_input_size(model, (int(size[0]), int(size[1])), antialias=PACKAGED_VIT not in (name, arch))
+    card = getattr(model, "pretrained_cfg", None) or {}  # a toy has none
+    if card.get("tag", "").startswith(("orig_in21k", "ms_in22k")):
         info = replace(info, mean=HALF, std=HALF)  # the authors normalise so for both of their backbones
     model.dtl_info, model.dtl_unchanged = replace(info, image_size=tuple(model.patch_embed.img_size)), Unchanged(model)
     return model.eval()
@@ -213,7 +214,7 @@ def _load_file(model: nn.Module, path: Path, arch: str) -> None:
 
 
 @contextmanager
-def fast_failure(name: str) -> Iterator[None]:
+def _fast_failure(name: str) -> Iterator[None]:
     """Where the model hub does not answer, let it use what lies on this machine at once, and say what to do else."""
     offline = constants.HF_HUB_OFFLINE
     try:
