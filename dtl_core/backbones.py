@@ -150,7 +150,7 @@ def load_backbone(
     if name in TOYS:
         cls, options = TOYS[name]
         # timm before 1.0.31 draws positions twice, the first time by randn and in vain: without that the weights are the same
-        with drawn_from_a_seed(), patch.object(torch, "randn", torch.zeros):
+        with _drawn_from_a_seed(), patch.object(torch, "randn", torch.zeros):
             model = _built(cls, num_classes=0, **options)
     elif name == PACKAGED_VIT:
         path = packaged_vit_weights()
@@ -158,7 +158,7 @@ def load_backbone(
             raise FileNotFoundError(
                 f"{path} is missing: run `dtl data fetch` (or point DTL_DATA at a folder that has it)"
             )
-        with drawn_from_a_seed():
+        with _drawn_from_a_seed():
             model = _built(timm.create_model, "vit_small_patch14_dinov2", pretrained=False, num_classes=0)
         if pretrained:
             try:
@@ -179,7 +179,7 @@ def load_backbone(
         own = ", ".join((PACKAGED_VIT, *TOYS))
         raise ValueError(f"no backbone is called {name!r}: choose {own}, or a name of timm.list_models()")
     else:
-        with fast_failure(name) if pretrained else drawn_from_a_seed():
+        with _fast_failure(name) if pretrained else _drawn_from_a_seed():
             model = _built(timm.create_model, name, pretrained=pretrained, num_classes=0)
     named = name if pretrained or name in TOYS or file is not None else RANDOM + name
     info = replace(info_of(model), name=named)  # refuses an unsupported architecture before anything is done with it
@@ -187,8 +187,9 @@ def load_backbone(
         size = to_2tuple(image_size)
         if len(size) != 2 or not all(isinstance(side, Integral) and side > 0 for side in size):
             raise ValueError(f"image_size is {image_size}: give the side, or (H, W), in pixels")
-        _set_input_size(model, (int(size[0]), int(size[1])), antialias=name != PACKAGED_VIT)
-    if name not in TOYS and model.pretrained_cfg.get("tag", "").startswith(("orig_in21k", "ms_in22k")):
+        _set_input_size(model, (int(size[0]), int(size[1])), antialias=PACKAGED_VIT not in (name, arch))
+    card = getattr(model, "pretrained_cfg", None) or {}  # a toy has none
+    if card.get("tag", "").startswith(("orig_in21k", "ms_in22k")):
         info = replace(info, mean=HALF, std=HALF)  # the authors normalise so for both of their backbones
     model.dtl_info, model.dtl_unchanged = replace(info, image_size=tuple(model.patch_embed.img_size)), Unchanged(model)
     return model.eval()
@@ -217,7 +218,7 @@ def _load_file(model: nn.Module, path: Path, arch: str) -> None:
 
 
 @contextmanager
-def drawn_from_a_seed() -> Iterator[None]:
+def _drawn_from_a_seed() -> Iterator[None]:
     """Draw the same random weights each time, so that an adapter finds those that it was trained on."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -225,7 +226,7 @@ def drawn_from_a_seed() -> Iterator[None]:
 
 
 @contextmanager
-def fast_failure(name: str) -> Iterator[None]:
+def _fast_failure(name: str) -> Iterator[None]:
     """Where the model hub does not answer, let it use what lies on this machine at once, and say what to do else."""
     offline = constants.HF_HUB_OFFLINE
     try:

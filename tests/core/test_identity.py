@@ -151,6 +151,14 @@ def test_weights_from_a_file(tmp_path):
     assert torch.equal(again(images), adapted(images))
 
 
+def test_weights_of_a_toy_from_a_file(tmp_path):
+    """Without a card of timm's, and of the caller's own training."""
+    save_file(other_weights(), tmp_path / "mine.safetensors")
+    model = load_backbone(str(tmp_path / "mine.safetensors"), image_size=48, arch="toy/vit")
+    assert model.dtl_info.name == "custom/toy/vit:mine.safetensors" and model.dtl_info.mean == (0.5, 0.5, 0.5)
+    assert model.dtl_info.sha256 == info_of(with_other_weights()).sha256
+
+
 @pytest.mark.parametrize(
     "changes, words",
     [
