@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import torch
+import torch.export
 from torch import Tensor, nn
 
-from .adapters import load_adapter, save_adapter
+from .adapter_file import AdapterFile, mark, save_adapter
 from .backbones import info_of, load_backbone
 from .blocks import WatchPoint, blocks_of
 from .config import DTLConfig, whole
@@ -30,6 +32,15 @@ class Features:
 
     def to(self, *args) -> Features:
         return Features(self.tokens.to(*args), {i: tap.to(*args) for i, tap in self.taps.items()})
+
+
+torch.export.register_dataclass(Features, serialized_type_name="dtl_core.Features")  # so that a prefix can be exported
+
+
+def head_logits(head: nn.Module, features: Tensor) -> Tensor:
+    """Return the head's logits for features (B, d), cast to the head's type; a quantized head takes fp32."""
+    weight = head.weight  # a method, once ``quantize_dynamic`` has replaced the layer
+    return head(features.to(weight.dtype) if isinstance(weight, Tensor) else features.float())
 
 
 class DTL(nn.Module):
@@ -95,6 +106,7 @@ class DTL(nn.Module):
         if (device := next(backbone.parameters()).device).type != "meta":
             self.csn, self.head = self.csn.to(device), self.head.to(device)
         self.lean = LeanSuffix(self)
+        mark(self, "dtl+" if config.dwconv_kernel else "dtl", {"config": config})
         self.train(self.training)
 
     def train(self, mode: bool = True) -> DTL:
@@ -139,7 +151,7 @@ class DTL(nn.Module):
             x = self.blocks.enter(i, x)  # on a Swin: the patch merging, where a stage begins
             h = self.csn.tap(i, x, h if stages[i] == stages[i - 1] else 0.0)
             x = self.blocks(i, x) + self.csn.gate(i, h)
-        return self.head(self.blocks.readout(x).to(self.head.weight.dtype))
+        return head_logits(self.head, self.blocks.readout(x))
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images (B, 3, H, W) -> logits (B, num_classes)."""
@@ -173,7 +185,20 @@ class DTL(nn.Module):
         ]
 
     save_adapter = save_adapter
-    from_adapter = classmethod(load_adapter)
+
+    @classmethod
+    def from_adapter(cls, path: str | Path, backbone: nn.Module | str | None = None, **options) -> DTL:
+        """Return the DTL that ``save_adapter`` wrote; ``adapters.load_adapter`` has the arguments and the errors.
+
+        Raises:
+            ValueError: also if another method trained it.
+        """
+        file = AdapterFile.read(path)
+        if file.method not in ("dtl", "dtl+"):
+            raise ValueError(
+                f"{path} was trained by {file.method}, not by DTL: dtl_core.adapters.load_adapter reads it"
+            )
+        return file.restore(cls, backbone, **options)
 
 
 def suffix_tensors(model: nn.Module) -> set[int]:

@@ -1,10 +1,12 @@
 """The methods that DTL is compared with, behind ``build``; all but DTL share the readout and head of ``Classifier``."""
 
 import copy
+import inspect
 
 import torch
 from torch import nn
 
+from ..adapter_file import mark
 from ..config import whole
 from ..dtl import DTL, DTLConfig
 from .adaptformer import adaptformer
@@ -108,6 +110,9 @@ def build(
     if name.startswith("dtl"):
         return METHODS[name](backbone, num_classes, backbone_dtype=backbone_dtype, **options)
     model = METHODS[name](backbone, num_classes, **options)
+    given = inspect.signature(METHODS[name]).bind(backbone, num_classes, **options)
+    given.apply_defaults()  # a later version may have others
+    mark(model, name, {k: v for k, v in given.arguments.items() if k not in ("backbone", "num_classes")})
     return model if backbone_dtype is None else model.cast_frozen(backbone_dtype)
 
 

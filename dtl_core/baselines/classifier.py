@@ -10,10 +10,11 @@ from timm.layers import trunc_normal_
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from ..adapter_file import save_adapter
 from ..backbones import info_of
 from ..blocks import WatchPoint, blocks_of
 from ..config import whole
-from ..dtl import Features
+from ..dtl import Features, head_logits
 
 
 class Cast(nn.Module):
@@ -108,7 +109,7 @@ class Classifier(nn.Module):
         return self.blocks.after(self.first_block - 1) if self.first_block else [self.backbone]
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.features(images).to(self.head.weight.dtype))
+        return head_logits(self.head, self.features(images))
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         return [p for p in self.parameters() if p.requires_grad]
@@ -129,6 +130,8 @@ class Classifier(nn.Module):
         return [
             {"part": name, "parameters": sum(p.numel() for p in ps), "trained": t} for (name, t), ps in groups.items()
         ]
+
+    save_adapter = save_adapter
 
 
 def _head(width: int, num_classes: int, device: torch.device) -> nn.Linear:
@@ -151,8 +154,7 @@ class FrozenPrefix:
 
     def suffix(self, features: Features) -> Tensor:
         """Map ``Features`` -> logits (B, num_classes)."""
-        x = self._read(self.run(features.tokens, self.first_block))
-        return self.head(x.to(self.head.weight.dtype))
+        return head_logits(self.head, self._read(self.run(features.tokens, self.first_block)))
 
     def suffix_parts(self) -> list[nn.Module]:
         own = [child for name, child in self.named_children() if name != "backbone"]
@@ -210,7 +212,7 @@ class LinearProbe(Classifier):
         return [self.head]
 
     def suffix(self, features: Features) -> Tensor:
-        return self.head(features.tokens.to(self.head.weight.dtype))
+        return head_logits(self.head, features.tokens)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.suffix(self.prefix(images))
