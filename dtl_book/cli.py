@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable
 
 import tyro
 
+from . import adapter_commands as a
 from . import commands as c
 from . import memory_commands as m
+from .printing import printable
 
 GROUPS: dict[str, Callable | dict[str, Callable]] = {
     "data": {
         "fetch": c.data_fetch, "build": c.data_build, "check": c.data_check, "status": c.data_status, "clean": c.data_clean,
     },
     "train": c.train,
-    "predict": c.predict,
+    "predict": a.predict,
+    "evaluate": a.evaluate,
+    "export": a.export,
     "sweep": c.sweep,
     "record": c.record,
     "results": c.results,
@@ -51,6 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
     os.environ["PYTHONIOENCODING"] = f"{encoding}:backslashreplace"  # of the processes that a command starts
     if not sys.stderr.isatty():  # a bar in a log, whoever shows it, writes every half minute at most
         os.environ.setdefault("TQDM_MININTERVAL", "30")
+    warnings.formatwarning = lambda message, *_, **__: f"dtl: {printable(message, keep=chr(10))}\n"  # may name files
     words = list(sys.argv[1:] if arguments is None else arguments)
     entry: Callable | dict[str, Callable] | None = GROUPS
     program = ["dtl"]
@@ -71,7 +77,7 @@ def main(arguments: list[str] | None = None) -> None:
         print("dtl: stopped; the same command goes on from here", file=sys.stderr)
         sys.exit(130)
     except (ValueError, OSError, RuntimeError, TypeError) as error:
-        print(f"dtl: {error}", file=sys.stderr)
+        print(f"dtl: {printable(error, keep=chr(10))}", file=sys.stderr)
         sys.exit(1)
 
 

@@ -14,6 +14,7 @@ import tyro
 
 from .experiments.run import Method, ProfileName, Run
 from .experiments.settings import COMPARED, Grid
+from .printing import printable
 
 Names = Annotated[tuple[str, ...], tyro.conf.Positional]
 
@@ -82,7 +83,7 @@ def data_check(
     if json == "-":
         print(json_module.dumps(report.to_dict(), indent=1, ensure_ascii=False))
     else:
-        print(report.to_text())
+        print(printable(report.to_text(), keep="\n"))  # names of files and lines of lists
         if json:
             print(f"written: {report.save(json)}")
     sys.exit(0 if report.comparable else 1)
@@ -137,27 +138,6 @@ def train(run: Annotated[Run, tyro.conf.OmitArgPrefixes], cache: bool = True, ou
     print(f"run card: {path}")
     if hasattr(model, "save_adapter"):
         print(f"adapter:  {out} ({out.stat().st_size / 1024:.0f} KB)")
-
-
-def predict(
-    adapter: tyro.conf.UseAppendAction[tuple[Path, ...]],
-    images: Annotated[tuple[Path, ...], tyro.conf.Positional],
-    top: int = 3,
-) -> None:
-    """Print the most probable classes of each image.
-
-    Args:
-        adapter: file written by `dtl train`. Give it again for more tasks: `--adapter a --adapter b`. They share one
-            backbone, whose blocks before the first injection run once for all of them.
-        images: image files.
-        top: classes a row.
-    """
-    from .predict import predict as predict_images
-
-    table = predict_images(adapter, images, top=top)
-    print(table.to_string(index=False, float_format="{:.3f}".format, na_rep="–"))
-    if (table["error"] != "").any():
-        sys.exit(1)
 
 
 def sweep(

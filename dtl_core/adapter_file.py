@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from .backbones import PACKAGED_VIT, TOYS, BackboneInfo, info_of, load_backbone
+from .backbones import PACKAGED_VIT, RANDOM, TOYS, BackboneInfo, info_of, load_backbone
 from .config import DTLConfig
 from .files import DamagedFile, written_whole
 
@@ -218,7 +218,8 @@ class AdapterFile:
             raise ValueError(
                 f"{self.path} was trained on a backbone that its author built ({name}): pass it as backbone="
             )
-        if asked is None and not (name in (PACKAGED_VIT, *TOYS) or re.fullmatch(r"[\w.]+", name)):
+        plain = name.removeprefix(RANDOM)
+        if asked is None and not (plain in (PACKAGED_VIT, *TOYS) or re.fullmatch(r"[\w.]+", plain)):
             raise ValueError(
                 f"{self.path} names the backbone {name}, which would be read from elsewhere than timm's list: if you "
                 f"trust it, name it yourself (backbone={name!r}, or --backbone on the command line)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from .adapter_file import AdapterFile, read_metadata, save_adapter, trained_tens
 from .baselines import METHODS, build
 from .files import DamagedFile
 
+SHORT = reprlib.Repr()
+SHORT.maxother = 200  # of a configuration
 __all__ = ["AdapterFile", "load_adapter", "read_metadata", "save_adapter", "start_from"]
 
 
@@ -53,11 +56,10 @@ def start_from(model: nn.Module, path: str | Path) -> None:
         facts |= {"mean": info.mean, "std": info.std}
     for what in ours | theirs:
         if ours.get(what) != theirs.get(what):
-            raise ValueError(
-                f"training cannot go on from {path}: its {what} is {theirs.get(what)!r}, this model's {ours.get(what)!r}"
-            )
+            was, now = (SHORT.repr(facts.get(what)) for facts in (theirs, ours))
+            raise ValueError(f"training cannot go on from {path}: it differs in {what}, {was} there and {now} here")
     own = trained_tensors(model)
-    if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in file.tensors.items()}:
-        raise ValueError(f"training cannot go on from {path}: its {file.num_classes} classes are not this model's")
+    if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in file.tensors.items()}:  # without class names
+        raise ValueError(f"training cannot go on from {path}: its {file.num_classes} classes are not as many here")
     for name, parameter in own.items():
         parameter.copy_(file.tensors[name])

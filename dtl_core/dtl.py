@@ -49,6 +49,10 @@ class DTL(nn.Module):
     ``model(images)`` is exactly ``model.suffix(model.prefix(images))``. The backbone stays in eval behaviour whatever
     ``train()`` says; only the side network and the head are trained.
 
+    ``torch.export`` takes the model, its prefix or its suffix under ``torch.no_grad()``, then with a batch of any size.
+    ``torch.compile`` takes every form to answer, and ``recompute="none"`` to train: the others compute again in backward
+    what a compiler would have to see, and take minutes to compile.
+
     Args:
         backbone: a timm model made with ``num_classes=0``, or a name for ``load_backbone``. It is frozen in place.
         num_classes: classes of the task.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable
+from datetime import datetime, timedelta
 
+import numpy as np
 import pandas as pd
 from IPython.display import display
 
@@ -18,6 +20,22 @@ def _left(text: str, width: int) -> str:
     return f'<div style="text-align:left;white-space:normal;min-width:{width}ch">{html.escape(text)}</div>'
 
 
+def _is_missing(value: object) -> bool:
+    return bool(pd.api.types.is_scalar(value) and pd.isna(value))  # of a list pandas would look at each element
+
+
+def _is_number(value: object) -> bool:
+    """Return whether pandas writes the value itself: whatever else a cell holds may contain text."""
+    return _is_missing(value) or pd.api.types.is_number(value) or isinstance(value, np.bool_ | datetime | timedelta)
+
+
+def _safe(name: object) -> object:
+    """Return an entry of an index, of one level or several, with its texts escaped."""
+    if isinstance(name, tuple):
+        return tuple(map(_safe, name))
+    return name if _is_number(name) else html.escape(str(name))
+
+
 def _formats(frame: pd.DataFrame) -> list[Callable | None]:
     """Return a format for each column: all integers get thousands separators where the table has large ones."""
     columns = [frame.iloc[:, at] for at in range(frame.shape[1])]
@@ -29,13 +47,13 @@ def _formats(frame: pd.DataFrame) -> list[Callable | None]:
 def _to_html(frame: pd.DataFrame, options: dict) -> str:
     """Return ``DataFrame.to_html``, with columns of text left-aligned and wrapped, so that a wordy table fits the page."""
     safe = frame.rename(columns=lambda name: html.escape(str(name)))
-    safe.index = safe.index.map(lambda name: html.escape(name) if isinstance(name, str) else name)
+    safe.index = safe.index.map(_safe)
     safe.index.names = [name if name is None else html.escape(str(name)) for name in safe.index.names]
     for at, name in enumerate(frame.columns):
         column = frame.iloc[:, at]
-        if not any(isinstance(value, str) for value in column):
+        if all(_is_number(value) for value in column):
             continue
-        words = column.map(lambda value: options["na_rep"] if pd.isna(value) else str(value)).astype("str")
+        words = column.map(lambda value: options["na_rep"] if _is_missing(value) else str(value)).astype("str")
         longest = max(words.str.len().max(), len(str(name)))
         width = longest if longest <= NARROW else min(WIDE, max(NARROW, longest // 3))
         safe.isetitem(at, [_left(text, width) for text in words])

@@ -27,7 +27,7 @@ class Prompt(nn.Module):
 
         The tokens go from (B, N, d) to (B, N - instead_of + n, d).
         """
-        own = self.tokens.expand(len(x), -1, -1)
+        own = self.tokens.expand(x.shape[0], -1, -1)  # of any size also when it is exported, which `len` would fix
         return torch.cat([x[:, :after], own, x[:, after + instead_of :]], dim=1)
 
 

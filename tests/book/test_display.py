@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import nbformat
@@ -109,6 +110,21 @@ def test_table(shown):
     display.table(pd.DataFrame({"a": pd.Series(["<b>x</b>", None, 3], dtype=object)}), "Mixed.")
     page = shown[2]["text/html"]
     assert "&lt;b&gt;x" in page and "<b>x" not in page and "–" in page and ">3<" in page
+
+
+@pytest.mark.parametrize(
+    "cell", [["<i>x</i>"], {"<i>x</i>": 1}, ("<i>x</i>",), Path("<i>x</i>"), b"<i>x</i>"], ids=repr
+)
+def test_whatever_a_cell_of_a_table_holds_is_escaped(shown, cell):
+    """Also where no cell of the column is a text, in an index, and in an index of several levels."""
+    column = pd.Series([cell, None], dtype=object)
+    display.table(pd.DataFrame({"a": column}), "Cells.")
+    if not isinstance(cell, list | dict | tuple):
+        display.table(pd.DataFrame({"b": [1, 2]}, index=[cell, "z"]), "An index.")
+    levels = pd.MultiIndex.from_tuples([("<i>x</i>", 1), ("y", 2)])
+    display.table(pd.DataFrame({"b": [1, 2]}, index=levels), "Levels.")
+    for bundle in shown:
+        assert "<i>" not in bundle["text/html"] and "&lt;i&gt;x" in bundle["text/html"]
 
 
 def test_an_old_package_of_the_workbook_extra_stops_nobody(monkeypatch):

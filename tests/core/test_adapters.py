@@ -327,6 +327,13 @@ def test_every_method_there_and_back(backbone, name, options, tmp_path):
         DTL.from_adapter(path)
 
 
+def test_random_weights_are_found_again(tmp_path):
+    model = rival("lora", "random/vit_tiny_patch16_224", {})
+    model.save_adapter(tmp_path / "a.safetensors")
+    images = torch.randn(1, 3, 224, 224)
+    assert torch.equal(adapters.load_adapter(tmp_path / "a.safetensors").eval()(images), model(images))
+
+
 def test_a_cast_rival_has_the_names_of_one_that_is_not(tmp_path):
     torch.manual_seed(0)
     for name in ("lora", "lst", "full"):
@@ -374,16 +381,24 @@ def test_training_goes_on_from_a_file(name, tmp_path):
     another.class_names = tuple("abcdz")
     greyed = fresh()
     greyed.info = replace(greyed.info, mean=(0.1, 0.1, 0.1))
+    unnamed = fresh(classes=4)
     for other, message in [
-        (fresh("bitfit"), f"its method is '{re.escape(name)}', this model's 'bitfit'"),
-        (fresh(**own), "its (rank is 8|config is DTLConfig)"),
-        (fresh(classes=4), "its class names is"),
-        (another, "its class names is .*'e'.*, this model's .*'z'"),
-        (greyed, "its mean is"),
+        (fresh("bitfit"), f"it differs in method, '{re.escape(name)}' there and 'bitfit' here"),
+        (
+            fresh(**own),
+            "it differs in (rank, 8 there and 9 here|config, DTLConfig.*rank=2.* there and DTLConfig.*rank=9)",
+        ),
+        (unnamed, "it differs in class names"),
+        (another, "it differs in class names, .*'e'.* there and .*'z'.* here"),
+        (greyed, "it differs in mean"),
         (fresh(image_size=64), "trained at .32, 32. px"),
     ]:
         with pytest.raises(ValueError, match=message):
             adapters.start_from(other, path)
+    model.class_names = unnamed.class_names = None
+    model.save_adapter(path)
+    with pytest.raises(ValueError, match="its 5 classes are not as many here"):
+        adapters.start_from(unnamed, path)
 
 
 def die_while_saving(path, moment):
