@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,14 +123,16 @@ def image_files(places: Sequence[str | Path]) -> list[Path]:
 
 
 def _below(folder: Path) -> list[Path]:
-    kinds = Image.registered_extensions()
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in kinds
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
+    """Return the images at any depth, sorted; links to folders are followed, each folder once."""
+    kinds, found, seen = Image.registered_extensions(), [], set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        real, folders[:] = os.path.realpath(place), [name for name in folders if not name.startswith(".")]
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        found += [Path(place, name) for name in files if not name.startswith(".")]
+    return sorted(path for path in found if path.suffix.lower() in kinds and path.is_file())
 
 
 def transform_of(model: torch.nn.Module) -> EvalTransform:

@@ -19,7 +19,7 @@ LIGHT, DARK = "#56B4E9", "#0072B2"
 def plot_confusion(counts: np.ndarray, names: Sequence[str], title: str = "") -> Figure:
     """Draw counts (classes, classes), row the truth and column the answer, as shares of each class's images.
 
-    The colours grow darker evenly, so that they do not depend on hue. Up to 12 classes the counts stand in the cells.
+    One hue that grows darker, which needs no eye for colours. Up to 12 classes the counts stand in the cells.
     """
     classes, truth = len(counts), counts.sum(axis=1, keepdims=True)
     share = np.divide(counts, truth, out=np.zeros(counts.shape), where=truth > 0)
@@ -28,8 +28,9 @@ def plot_confusion(counts: np.ndarray, names: Sequence[str], title: str = "") ->
     # a dollar sign would begin a formula
     labels = [printable(name).replace("$", r"\$") for name in names] if classes <= NAMED else False
     sns.heatmap(
-        share, vmin=0, vmax=1, cmap="cividis_r", square=True, ax=ax, xticklabels=labels, yticklabels=labels,
-        annot=counts if classes <= WRITTEN else False, fmt="d" if classes <= WRITTEN else "",
+        share, vmin=0, vmax=1, cmap="Blues", square=True, ax=ax, xticklabels=labels, yticklabels=labels,
+        annot=np.where(counts > 0, counts.astype(str), "") if classes <= WRITTEN else False, fmt="", linewidths=0.5,
+        linecolor="#DDDDDD",
         cbar_kws={"label": "share of the class's images", "shrink": 0.8},
     )  # fmt: skip
     ax.tick_params(axis="y", rotation=0)

@@ -86,6 +86,10 @@ def test_files_folders_and_patterns(photos, monkeypatch):
     assert [p.name for p in image_files(["nowhere.png", "notes.txt"])] == ["nowhere.png", "notes.txt"]
     picture(photos / "a[1].png", 9)
     assert [p.name for p in image_files(["a[1].png"])] == ["a[1].png"], "a name before a pattern"
+    (photos / "linked").mkdir()
+    (photos / "linked" / "in").symlink_to(photos / "bright")
+    (photos / "linked" / "round").symlink_to(photos / "linked")
+    assert [p.as_posix() for p in image_files(["linked"])] == [f"linked/in/{i}.png" for i in range(4)]
     (photos / "empty").mkdir()
     for nothing, message in ((["empty"], "no image is found at empty"), (["*.tiff"], r"at \*.tiff"), ([], "was given")):
         with pytest.raises(ValueError, match=message):
@@ -246,7 +250,7 @@ def test_pictures_of_an_evaluation():
     assert np.asarray(ax.collections[0].get_array()).reshape(3, 3) == pytest.approx(
         np.array([[0.75, 0.25, 0], [0, 1, 0], [0, 0, 0]])
     )
-    assert [t.get_text() for t in ax.texts] == [str(n) for n in counts.flat]
+    assert [t.get_text() for t in ax.texts] == [str(n or "") for n in counts.flat]
     figure.canvas.draw()  # a dollar sign is no formula
     assert [t.get_text() for t in ax.get_xticklabels()] == [r"\$a\$", "b", "a\\x1b[2Jb\\u202ec"]
     large = plot_confusion(np.eye(60, dtype=int), [str(i) for i in range(60)]).axes[0]
@@ -263,3 +267,20 @@ def test_many_classes_show_those_of_lowest_recall(photos):
     score = Evaluation(25 / 30, 25 / 30, 0.1, labels, said, None, 9.0 * np.eye(30)[said])
     text = evaluation.Report({"adapter": "a"}, tuple(f"c{i}" for i in range(30)), None, score).text()
     assert "the 20 classes of lowest recall" in text and "c29" in text and "c24" not in text
+
+
+def test_what_a_rival_learned_is_there_to_be_used(tmp_path, monkeypatch, capsys):
+    """`dtl train --method lora`, then predict and evaluate with the file that it wrote."""
+    for name, value in {"PROFILE": "smoke", "DATA": tmp_path / "data", "CACHE": tmp_path / "cache"}.items():
+        monkeypatch.setenv(f"DTL_{name}", str(value))
+    monkeypatch.setattr("dtl_core.paths.CHECKOUT", tmp_path)
+    (tmp_path / "pyproject.toml").write_text("")
+    for i in range(10):
+        picture(tmp_path / "shades" / "bright" / f"{i}.png", 180 + 5 * i)
+        picture(tmp_path / "shades" / "dark" / f"{i}.png", 20 + 5 * i)
+    data = f"folder:{tmp_path / 'shades'}"
+    run(capsys, "train", "--data", data, "--method", "lora", "--epochs", "8", "--lr", "0.01")
+    (path,) = (tmp_path / "build" / "adapters").glob("*.safetensors")
+    assert load_adapter(path).method == "lora"
+    assert "4 images: accuracy 1.000" in run(capsys, "evaluate", "--adapter", path, "--data", data)
+    assert set(predict(path, [tmp_path / "shades" / "dark"], device="cpu").class_1) == {"dark"}
