@@ -19,6 +19,7 @@ def predict(
     top: int = 3,
     out: Path | None = None,
     backbone: str | None = None,
+    arch: str | None = None,
 ) -> None:
     """Print the most probable classes of each image, or write them to a file. End with 1 where a file could not be read.
 
@@ -28,8 +29,9 @@ def predict(
         images: files, folders (all images below), and patterns such as 'photos/*.jpg'.
         top: classes a row.
         out: write the rows here, a .csv or .json file, instead of printing them.
-        backbone: its name, where it is not one of timm's list or of ours, e.g. `hf-hub:...`: it is never read because a file
-            says so.
+        backbone: its name, where it is not one of timm's list or of ours, e.g. `hf-hub:...` or a .safetensors file: neither is
+            read because an adapter says so.
+        arch: timm name of the architecture of a .safetensors file.
     """
     from dtl_core.files import check_writable
 
@@ -37,7 +39,7 @@ def predict(
     from .printing import to_text, write_table
 
     out = out and check_writable(out)
-    table = predict_images(adapter, images, top=top, backbone=backbone)
+    table = predict_images(adapter, images, top=top, backbone=backbone, arch=arch)
     bad = table["image"][table["error"] != ""].nunique()
     if out:
         print(f"{table['image'].nunique():,} images, {bad:,} without an answer; written: {write_table(table, out)}")
@@ -56,6 +58,7 @@ def evaluate(
     profile: ProfileName | None = None,
     out: Path | None = None,
     backbone: str | None = None,
+    arch: str | None = None,
 ) -> None:
     """Evaluate an adapter of any method on images whose classes are known: accuracy, classes, mistakes, calibration.
 
@@ -69,6 +72,7 @@ def evaluate(
         out: folder for evaluation.json, the tables as CSV (classes, confusion, calibration, every prediction) and two
             pictures.
         backbone: its name, where it is not one of timm's list or of ours.
+        arch: timm name of the architecture of a .safetensors file.
     """
     from dtl_core.files import check_writable
 
@@ -78,16 +82,21 @@ def evaluate(
 
     if (data is None) == (task is None):
         raise ValueError("say what to evaluate on: either --data folder:PATH (your own images) or --task NAME")
-    out = out and try_place(out, folder=True)
+    if out:
+        check_writable(out / "evaluation.json")
     images = data or Run(task or "", benchmark=benchmark, profile=profile)
-    report = evaluate_adapter(adapter, images, split, backbone=backbone)
+    report = evaluate_adapter(adapter, images, split, backbone=backbone, arch=arch)
     print(report.text())
     if out:
         print("\nwritten: " + ", ".join(printable(path) for path in report.write(out)))
 
 
 def export(
-    adapter: Adapters, to: Literal["onnx"] = "onnx", out: Path = Path("build/export"), backbone: str | None = None
+    adapter: Adapters,
+    to: Literal["onnx"] = "onnx",
+    out: Path = Path("build/export"),
+    backbone: str | None = None,
+    arch: str | None = None,
 ) -> None:
     """Export adapters for other runtimes, each file checked against this model's numbers.
 
@@ -100,14 +109,15 @@ def export(
         to: `onnx`, with a batch of any size.
         out: folder for the files.
         backbone: its name, where it is not one of timm's list or of ours.
+        arch: timm name of the architecture of a .safetensors file.
     """
     from dtl_core.files import check_writable
 
     from .export import export_onnx
     from .printing import printable
 
-    out = try_place(out, folder=True)
-    for name, difference in export_onnx(adapter, out, backbone=backbone).items():
+    check_writable(out / "prefix.onnx")
+    for name, difference in export_onnx(adapter, out, backbone=backbone, arch=arch).items():
         print(
             f"written: {printable(out / name)}"
             + ("" if difference is None else f" (differs by at most {difference:.1e})")

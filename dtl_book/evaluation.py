@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from dtl_core.adapters import load_adapter
 from dtl_core.data import ImageFolderTask
 from dtl_core.training import Evaluation, evaluate
 
 from .json_files import write_json
-from .predict import class_names_of, transform_of
+from .predict import class_names_of, open_adapter, transform_of
 from .printing import printable, to_text, write_table
 
 if TYPE_CHECKING:
@@ -114,6 +113,7 @@ def evaluate_adapter(
     split: str = "test",
     *,
     backbone: str | None = None,
+    arch: str | None = None,
     device: str | None = None,
     progress: bool = True,
 ) -> Report:
@@ -123,14 +123,14 @@ def evaluate_adapter(
         adapter: a file written by ``save_adapter``.
         images: ``folder:PATH`` and the like, see ``open_images``; or a ``Run``, whose test images are taken.
         split: of images of one's own.
-        backbone: its name, where the file's own is not to be loaded, see ``load_adapter``.
+        backbone, arch: see ``open_adapter``.
         device: see ``pick_device``.
         progress: show a bar.
 
     Raises:
         ValueError: the images' classes are not the adapter's; the message names the difference.
     """
-    model = load_adapter(adapter, backbone)
+    model = open_adapter(adapter, backbone, arch)
     transform = transform_of(model)
     if isinstance(images, str):
         data = open_images(images, split, transform)

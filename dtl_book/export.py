@@ -16,12 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from dtl_core.adapters import load_adapter
 from dtl_core.dtl import Features
 from dtl_core.files import written_whole
 
 from .json_files import write_json
-from .predict import class_names_of, transform_of
+from .predict import class_names_of, open_adapter, transform_of
 
 OPSET = 17
 TOLERANCE = 1e-4  # of the largest number that the model gives, or of 1
@@ -51,12 +50,17 @@ class _Suffix(nn.Module):
 
 
 def export_onnx(
-    adapters: Sequence[str | Path], folder: Path, *, backbone: str | None = None, progress: bool = True
+    adapters: Sequence[str | Path],
+    folder: Path,
+    *,
+    backbone: str | None = None,
+    arch: str | None = None,
+    progress: bool = True,
 ) -> dict[str, float | None]:
     """Write the models of adapter files as ONNX, for a batch of any size, in fp32.
 
     An adapter ``birds`` gives ``birds.onnx`` and, where its method has a frozen prefix, ``birds-suffix.onnx`` and the prefix
-    that it names in ``birds.json``, which adapters with the same prefix share.
+    that it names in ``birds.json``, which adapters with the same prefix share. For backbone and arch see ``open_adapter``.
 
     Returns:
         Each file's name, with the largest difference from the model's numbers; None for a JSON.
@@ -72,8 +76,10 @@ def export_onnx(
         raise ValueError("give at least one adapter, each with a name of its own: its files are named after it")
     folder.mkdir(parents=True, exist_ok=True)
     for path in tqdm(paths, desc="exporting", unit="adapter", leave=False, disable=not progress):
-        model, name = load_adapter(path, backbone).cpu().eval(), path.stem
-        images = torch.randn(3, 3, *model.info.image_size, generator=torch.Generator().manual_seed(0))
+        model, name = open_adapter(path, backbone, arch).cpu().eval(), path.stem
+        images = torch.randn(
+            3, len(model.info.mean), *model.info.image_size, generator=torch.Generator().manual_seed(0)
+        )
         files = {"whole": f"{name}.onnx"}
         written[files["whole"]] = _export(model, [images], ["images"], ["logits"], folder / files["whole"])
         if hasattr(model, "prefix"):
@@ -114,7 +120,7 @@ def _about(model: nn.Module, files: dict[str, str]) -> dict:
     return {
         "method": model.method,
         "files": files,
-        "input": {"name": "images", "shape": ["batch", 3, height, width], "type": "float32"},
+        "input": {"name": "images", "shape": ["batch", len(info.mean), height, width], "type": "float32"},
         "preprocessing": [
             "turn as the EXIF data say, convert to RGB (transparency on white)",
             f"{crop if model.view == 'crop' else whole} (bicubic, with antialiasing)",

@@ -15,6 +15,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from dtl_core.adapters import AdapterFile, load_adapter
+from dtl_core.backbones import load_backbone
 from dtl_core.data import open_rgb
 from dtl_core.data.augment import CropTransform
 from dtl_core.data.transforms import EvalTransform
@@ -40,6 +41,7 @@ def predict(
     top: int = 3,
     device: str | None = None,
     backbone: str | None = None,
+    arch: str | None = None,
 ) -> pd.DataFrame:
     """Predict the most probable classes of images.
 
@@ -48,7 +50,7 @@ def predict(
         images: files, folders and patterns such as ``photos/*.jpg``, see ``image_files``.
         top: classes a row.
         device: see ``pick_device``.
-        backbone: the backbone's name, where the files' own is not to be loaded, see ``load_adapter``.
+        backbone, arch: see ``open_adapter``.
 
     Returns:
         A row per image, or with several adapters per image and task: image, task (name of the adapter file, with several),
@@ -61,7 +63,7 @@ def predict(
         raise ValueError(
             f"give at least one adapter, each with a name of its own: {', '.join(map(str, paths)) or 'none'}"
         )
-    files, opened = image_files(images), open_tasks(paths, torch.device(pick_device(device)), backbone)
+    files, opened = image_files(images), open_tasks(paths, torch.device(pick_device(device)), backbone, arch)
     rows: list[dict] = []
     with tqdm(total=len(files), desc="predicting", unit="image", leave=False, disable=len(files) < 2 * BATCH) as bar:
         for start in range(0, len(files), BATCH):
@@ -146,7 +148,23 @@ def class_names_of(model: torch.nn.Module) -> tuple[str, ...]:
     return model.class_names or tuple(map(str, range(model.head.out_features)))
 
 
-def open_tasks(paths: Sequence[Path], device: torch.device, backbone: str | None = None) -> list[Tasks]:
+def open_adapter(path: str | Path, backbone: str | None = None, arch: str | None = None) -> torch.nn.Module:
+    """Return the model of an adapter file.
+
+    Args:
+        path: adapter file.
+        backbone: name of the backbone, where the file's own is not to be loaded, see ``load_adapter``; or a .safetensors file.
+        arch: timm name of the architecture of a .safetensors file.
+    """
+    if arch is None:
+        return load_adapter(path, backbone)
+    size = AdapterFile.read(path).backbone.image_size
+    return load_adapter(path, load_backbone(backbone or "", image_size=size, arch=arch))
+
+
+def open_tasks(
+    paths: Sequence[Path], device: torch.device, backbone: str | None = None, arch: str | None = None
+) -> list[Tasks]:
     """Load adapter files. Those of DTL that were trained on one backbone, and see images alike, share it."""
     groups: dict[object, list[Path]] = {}
     for path in paths:
@@ -155,7 +173,7 @@ def open_tasks(paths: Sequence[Path], device: torch.device, backbone: str | None
         groups.setdefault(together, []).append(path)
     opened = []
     for together, members in groups.items():
-        first = load_adapter(members[0], backbone).to(device).eval()
+        first = open_adapter(members[0], backbone, arch).to(device).eval()
         if isinstance(together, Path):
             name = together.stem
             answer = torch.no_grad()(lambda images, name=name, model=first: {name: model(images.to(device))})

@@ -256,7 +256,7 @@ def _backbone_info(facts: dict[str, Any]) -> BackboneInfo:
         **{k: v if isinstance(v, str) else tuple(v) for k, v in facts.items()}
     )  # JSON has lists for tuples
     sizes = len(info.image_size) == 2 and all(isinstance(s, int) and s > 0 for s in info.image_size)
-    normal = all(len(v) == 3 and all(math.isfinite(x) for x in v) for v in (info.mean, info.std)) and min(info.std) > 0
+    normal = len(info.mean) == len(info.std) and all(map(math.isfinite, info.mean + info.std)) and min(info.std) > 0
     if not (sizes and normal and info.name.isprintable() and re.fullmatch("[0-9a-f]*", info.sha256)):
         raise ValueError(f"no backbone is like {info}")
     return info
