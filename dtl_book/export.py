@@ -30,6 +30,10 @@ class Mismatch(RuntimeError):
     """An error for an exported file that computes something else; it is not kept."""
 
 
+class NotExported(RuntimeError):
+    """An error for a model with operations that the exporter or onnxruntime does not know."""
+
+
 class _Prefix(nn.Module):
     def __init__(self, model: nn.Module):
         super().__init__()
@@ -66,6 +70,7 @@ def export_onnx(
         Each file's name, with the largest difference from the model's numbers; None for a JSON.
 
     Raises:
+        NotExported: torch or onnxruntime lacks an operation of the model.
         Mismatch: a file differs by more than 1e-4 of the largest number.
         ModuleNotFoundError: onnxruntime is not installed.
     """
@@ -76,7 +81,7 @@ def export_onnx(
         raise ValueError("give at least one adapter, each with a name of its own: its files are named after it")
     folder.mkdir(parents=True, exist_ok=True)
     for path in tqdm(paths, desc="exporting", unit="adapter", leave=False, disable=not progress):
-        model, name = open_adapter(path, backbone, arch).cpu().eval(), path.stem
+        model, name = open_adapter(path, backbone, arch).cpu().float().eval(), path.stem
         images = torch.randn(
             3, len(model.info.mean), *model.info.image_size, generator=torch.Generator().manual_seed(0)
         )
@@ -139,13 +144,20 @@ def _export(module: nn.Module, inputs: list[Tensor], names: list[str], outputs: 
     traced = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
     dynamic = {name: {0: "batch"} for name in (*names, *outputs)}
     with torch.no_grad(), written_whole(path) as temporary:
-        with warnings.catch_warnings(), patch.object(torch, "block_diag", _block_diag):
-            warnings.simplefilter("ignore")  # of sizes that are fixed, which they are, and of the exporter's age
-            torch.onnx.export(
-                module, tuple(inputs), str(temporary), input_names=names, output_names=outputs, dynamic_axes=dynamic,
-                opset_version=OPSET, **traced,
-            )  # fmt: skip
-        largest, scale = _difference(module, inputs, names, temporary)
+        try:
+            with warnings.catch_warnings(), patch.object(torch, "block_diag", _block_diag):
+                warnings.simplefilter("ignore")  # of sizes that are fixed, which they are, and of the exporter's age
+                torch.onnx.export(
+                    module, tuple(inputs), str(temporary), input_names=names, output_names=outputs,
+                    dynamic_axes=dynamic, opset_version=OPSET, **traced,
+                )  # fmt: skip
+            largest, scale = _difference(module, inputs, names, temporary)
+        except Exception as error:  # exporter and onnxruntime have errors of many kinds, for operations they lack
+            what = (str(error).splitlines() or [""])[0][:200]
+            raise NotExported(
+                f"{path.name}: torch {torch.__version__} cannot write this model as ONNX ({type(error).__name__}: {what}): "
+                "take another backbone or method, or torch.export"
+            ) from error
         if not largest <= TOLERANCE * scale:
             raise Mismatch(
                 f"{path.name} differs from the model by {largest:.1e} (numbers up to {scale:.1e}): not written"

@@ -87,6 +87,16 @@ def test_a_file_that_computes_something_else_is_not_kept(tmp_path, monkeypatch):
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_an_operation_that_the_exporter_lacks_is_told(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(export, "_block_diag", torch.block_diag)
+    path = adapter(tmp_path, "a", "repadapter")
+    with pytest.raises(SystemExit):
+        cli.main(["export", "--adapter", str(path), "--out", str(tmp_path / "out")])
+    error = capsys.readouterr().err
+    assert "a.onnx: torch" in error and "block_diag" in error and "Traceback" not in error
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 class Part(nn.Module):
     def __init__(self, model, name):
         super().__init__()
