@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from dtl_core.data import ImageFolderTask
+from dtl_core.data import open_images
 from dtl_core.training import Evaluation, evaluate
 
 from .json_files import write_json
@@ -19,16 +19,6 @@ if TYPE_CHECKING:
     from .experiments.run import Run
 
 SHOWN = 20  # classes in the table on the terminal
-
-
-def open_images(
-    spec: str, split: str, transform=None, *, per_class: int | None = None, seed: int = 0
-) -> ImageFolderTask:
-    """Return a split of images of one's own."""
-    kind, _, place = spec.partition(":")
-    if kind != "folder" or not place:
-        raise ValueError(f"{spec!r} names no images: write folder:PATH, where PATH has one sub-folder per class")
-    return ImageFolderTask(place, split, transform, seed=seed)
 
 
 @dataclass(frozen=True)

@@ -232,6 +232,24 @@ def test_evaluate_knows_the_classes_by_name(photos, tmp_path, capsys):
         assert message in run(capsys, "evaluate", "--adapter", path, "--data", f"folder:{photos}", status=1)
 
 
+def test_evaluate_a_list_that_is_a_test_set_alone(photos, tmp_path, capsys):
+    lines = [
+        f"photos/{f}/{i}.{kind},{f.split('/')[0]},test"
+        for f, kind in (("bright", "png"), ("dark/night", "jpg"))
+        for i in range(4)
+    ]
+    (tmp_path / "list.csv").write_text("\n".join(["path,label,split", *lines]))
+    path = adapter(tmp_path / "a.safetensors", "ssf")
+    said = run(
+        capsys, "evaluate", "--adapter", path, "--data", f"csv:{tmp_path / 'list.csv'}", "--out", tmp_path / "out"
+    )
+    answers = predict(path, [photos], device="cpu")
+    right = [f"/{row.class_1}/" in row.image for row in answers.itertuples()]
+    assert f"8 images: accuracy {np.mean(right):.3f}" in said
+    rows = pd.read_csv(tmp_path / "out" / "predictions.csv")
+    assert sorted(rows.image) == sorted(answers.image) and rows.right.sum() == sum(right)
+
+
 def test_evaluate_on_a_task_of_a_benchmark(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("DTL_DATA", str(tmp_path / "data"))
     build_suite("smoke", tasks=("shape_location",))
