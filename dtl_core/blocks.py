@@ -222,7 +222,7 @@ class BeitBlocks(ViTBlocks):
     def embed(self, images: Tensor) -> Tensor:
         m = self.model
         x = m.patch_embed(images)
-        x = torch.cat([m.cls_token.expand(len(x), -1, -1), x], dim=1)
+        x = torch.cat([m.cls_token.expand(x.shape[0], -1, -1), x], dim=1)  # `len` would fix the batch of an export
         return m.pos_drop(x if m.pos_embed is None else x + m.pos_embed)
 
     def context(self, i: int) -> dict[str, Tensor | None]:

@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from families import backbone_of
 from torch import nn
 
 from dtl_book import cli, export
@@ -78,6 +79,15 @@ def test_methods(method, backbone, options, prefix, tmp_path):
     with torch.no_grad():
         wanted = load_adapter(path).eval()(torch.tensor(images)).numpy()
     assert answers(tmp_path / "out" / "a.onnx", images=images)["logits"] == pytest.approx(wanted, abs=1e-4)
+
+
+@pytest.mark.parametrize("family", ["BEiT", "Perception Encoder"])
+def test_a_family_of_backbones_with_a_walk_of_its_own(family, tmp_path, monkeypatch):
+    """For a batch that was not traced; ``export_onnx`` compares one and three images."""
+    backbone = backbone_of(family)
+    build("dtl+", backbone, 3).save_adapter(tmp_path / "a.safetensors")
+    monkeypatch.setattr(export, "open_adapter", lambda path, *_: load_adapter(path, backbone))
+    assert len(export_onnx([tmp_path / "a.safetensors"], tmp_path / "out", progress=False)) == 4
 
 
 def test_a_file_that_computes_something_else_is_not_kept(tmp_path, monkeypatch):
