@@ -124,20 +124,17 @@ def train(run: Annotated[Run, tyro.conf.OmitArgPrefixes], cache: bool = True, ou
     check_writable(run.checkpoint)
 
     def save(card, model) -> None:
-        if hasattr(model, "save_adapter"):
-            model.save_adapter(out)
+        model.save_adapter(out)
         save_card(card, path)
 
-    card, model = execute(run, cache=cache, save=save)
+    card, _ = execute(run, cache=cache, save=save)
     print(
-        f"{run.method} on {run.task} ({run.setting}): accuracy {card.accuracy:.3f}, "
+        f"{run.method} on {printable(run.task)} ({run.setting}): accuracy {card.accuracy:.3f}, "
         f"balanced {card.balanced_accuracy:.3f}, {card.parameters_without_head:,} parameters without the head, {card.seconds:.0f} s"
     )
     for target, score in card.targets.items():
         print(f"  on {target}: accuracy {score['accuracy']:.3f}")
-    print(f"run card: {path}")
-    if hasattr(model, "save_adapter"):
-        print(f"adapter:  {out} ({out.stat().st_size / 1024:.0f} KB)")
+    print(printable(f"run card: {path}\nadapter:  {out} ({out.stat().st_size / 1024:.0f} KB)", keep="\n"))
 
 
 def sweep(

@@ -11,10 +11,12 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
+from dtl_core.adapters import start_from
 from dtl_core.backbones import BackboneInfo, load_backbone
 from dtl_core.baselines import build
 from dtl_core.memory import GIB
 from dtl_core.training import Evaluation, PrefixCache, Recipe, evaluate, fit, seed_everything
+from dtl_core.training.evaluate import class_order
 
 from .cards import RunCard
 from .code_digests import code_of
@@ -82,6 +84,11 @@ def prepare(run: Run) -> Prepared:
     model = build(run.method, backbone, data.train.classes, inplace=True, **options)
     model.class_names = data.train.class_names
     model.view = "crop" if is_official(run) else "resize"  # an adapter file carries it on
+    for images in (data.test, data.validation, *data.targets.values()):
+        if images is not None:
+            class_order(model, images)  # other classes than the head's are an error before the first step
+    if run.from_adapter:
+        start_from(model, run.from_adapter)
     return Prepared(run, recipe, info, data, model, options)
 
 

@@ -52,6 +52,7 @@ class Run:
         shots: training images a class (few-shot); 16 if not given.
         protocol: `authors` (their recipe for the task) or `clean`; the profile's if not given.
         profile: sizes and sources; `DTL_PROFILE`, else laptop.
+        from_adapter: adapter file of the same method, sizes and classes to go on from.
         seed: of initialisation and order, and which drawing of the shots.
         lr: learning rate; the recipe's own if not given.
         drop_path: probability of leaving out a frozen block in training (dtl, dtl+); the recipe's own if not given. With it
@@ -95,6 +96,7 @@ class Run:
     shots: int | None = None
     protocol: Protocol | None = None
     profile: ProfileName | None = None
+    from_adapter: Annotated[str | None, tyro.conf.arg(name="from")] = None
     seed: int = 0
     lr: float | None = None
     drop_path: float | None = None

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from ..blocks import WatchPoint
-from ..dtl import Features
+from ..dtl import Features, head_logits
 from .adaptformer import Bottleneck
 from .classifier import Classifier
 from .support import require_vit
@@ -65,8 +65,7 @@ class ResTuningBypass(Classifier):
 
     def suffix(self, features: Features) -> Tensor:
         """Map ``Features`` -> logits (B, num_classes)."""
-        x = self._read(self.side([*features.taps.values(), features.tokens]))
-        return self.head(x.to(self.head.weight.dtype))
+        return head_logits(self.head, self._read(self.side([*features.taps.values(), features.tokens])))
 
     def suffix_parts(self) -> list[nn.Module]:
         return [self.side, self.head, self.backbone.norm, self.backbone.fc_norm]

@@ -159,3 +159,27 @@ def test_no_two_models_share_a_file(tmp_path):
     assert Run("mnist", "dtl", profile="smoke", lr=0.1, epochs=9).adapter(tmp_path) == plain.adapter(tmp_path), (
         "trained again"
     )
+
+
+def test_training_goes_on_from_an_adapter(shades, tmp_path, capsys):
+    first = tmp_path / "first.safetensors"
+    tiny = [*TINY, "--method", "dtl", "--lr", "0.01", "--epochs", "8"]
+    first_loss = train(shades, *tiny, "--out", str(first))["epochs"][0]["loss"]
+    card = train(shades, *tiny, "--from", str(first), "--out", str(tmp_path / "second.safetensors"))
+    assert card["run"]["from_adapter"] == str(first) and card["epochs"][0]["loss"] < first_loss
+    with pytest.raises(SystemExit):
+        cli.main(["train", "--data", shades, *TINY, "--method", "lora", "--from", str(first)])
+    assert "training cannot go on from" in capsys.readouterr().err
+
+
+def test_four_commands_from_a_folder_to_onnx(shades, tmp_path, capsys):
+    pytest.importorskip("onnxruntime")
+    adapter, folder = str(tmp_path / "a.safetensors"), shades.removeprefix("folder:")
+    train(shades, *TINY, "--method", "adaptformer", "--out", adapter)
+    cli.main(["evaluate", "--adapter", adapter, "--data", shades, "--out", str(tmp_path / "report")])
+    cli.main(["predict", "--adapter", adapter, folder, "--out", str(tmp_path / "answers.csv")])
+    cli.main(["export", "--adapter", adapter, "--to", "onnx", "--out", str(tmp_path / "onnx")])
+    assert (tmp_path / "report" / "confusion.png").exists() and len(
+        (tmp_path / "answers.csv").read_text().splitlines()
+    ) == 21
+    assert list((tmp_path / "onnx").glob("*.onnx")) and list((tmp_path / "onnx").glob("*.json"))
