@@ -2,7 +2,7 @@
 
 from .amp import CudaAutocast, rule_table
 from .ledger import KINDS, Ledger
-from .plan import BatchFit, largest_batch, largest_fitting, plan_step, plan_training
+from .plan import BatchFit, largest_batch, largest_fitting, plan_step, plan_training, room_bytes
 from .report import GIB, MIB, MemoryPlan
 from .step import measure_step, measure_training
 
@@ -20,5 +20,6 @@ __all__ = [
     "measure_training",
     "plan_step",
     "plan_training",
+    "room_bytes",
     "rule_table",
 ]

@@ -25,6 +25,7 @@ from .report import GIB, MemoryPlan
 from .step import AUTOCAST, Attention, Optimizer, Precision, StepPrecision, run_step, set_attention, step_setting
 
 FORECASTS = 4  # plans at foretold batches, before the search halves what is left
+RESERVE_GIB = 1.0  # of a GPU, for CUDA itself
 PROBES = (8, 16)  # multiples of the parts that a lean DTL takes its batch in
 
 
@@ -206,6 +207,20 @@ def _plan(model: nn.Module, batch: Batch, setting: dict, loss=None, optimizer=No
         return run_step(model.train(), batch, setting, "planned", autocast, CudaKernels(), loss, optimizer)
 
 
+def room_bytes(gpu_gib: float, reserve_gib: float = RESERVE_GIB) -> float:
+    """Return the bytes of a GPU that a plan's peak may fill.
+
+    ``reserve_gib`` is left free for CUDA's context, the workspaces of its libraries and fragmentation; its default is
+    our own choice.
+    """
+    if gpu_gib <= reserve_gib:
+        raise ValueError(
+            f"a GPU of {gpu_gib:g} GiB has nothing left beside {reserve_gib:g} GiB for CUDA itself: raise gpu_gib, or lower "
+            "reserve_gib"
+        )
+    return (gpu_gib - reserve_gib) * GIB
+
+
 @dataclass(frozen=True)
 class BatchFit:
     """Largest batch for a GPU, whose peak is about ``fixed_bytes + image_bytes * batch``.
@@ -232,12 +247,11 @@ class BatchFit:
 
 
 def largest_batch(
-    method: str, backbone: str = "vit_base_patch16_224", *, gpu_gib: float, reserve_gib: float = 1.0, **setting
+    method: str, backbone: str = "vit_base_patch16_224", *, gpu_gib: float, reserve_gib: float = RESERVE_GIB, **setting
 ) -> BatchFit:
     """Find the largest batch whose planned peak fits a GPU.
 
-    ``reserve_gib`` is left free for CUDA's context, the workspaces of its libraries and fragmentation; its default is
-    our own choice. The other arguments are those of ``plan_training``, without ``batch_size``.
+    For ``reserve_gib`` see ``room_bytes``. The other arguments are those of ``plan_training``, without ``batch_size``.
     """
 
     def peak(batch: int) -> int:
@@ -256,12 +270,7 @@ def largest_fitting(
     fails, the prediction is moved until both hold. If small batches have their peak in the optimizer's step and large
     ones do not, bisection finds the answer in about ten more plans.
     """
-    room = (gpu_gib - reserve_gib) * GIB
-    if room <= 0:
-        raise ValueError(
-            f"a GPU of {gpu_gib:g} GiB has nothing left beside {reserve_gib:g} GiB for CUDA itself: raise gpu_gib, or lower "
-            "reserve_gib"
-        )
+    room = room_bytes(gpu_gib, reserve_gib)
     low, high = (peak(b) for b in probes)
     slope = max(1.0, (high - low) / (probes[1] - probes[0]))
     fixed = low - slope * probes[0]
