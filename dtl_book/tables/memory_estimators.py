@@ -18,7 +18,8 @@ FORMULA = "four times the weights"  # weights, gradients and AdamW's two moments
 TRACKER, OURS, MEASURED = "torch's MemTracker", "plan_step", "measured on this CPU"
 NOTE = (
     f"MiB of a step in fp32 with AdamW. {FORMULA.capitalize()}: what accelerate estimate-memory and Hugging Face's Model Memory "
-    "Calculator give for training. A dash: it fails on frozen parameters. Measured: the most bytes of tensors alive at once."
+    "Calculator give for training. MemTracker: on the meta device, where attention is not fused; a dash where it fails, as on "
+    "frozen parameters. Measured: the most bytes of tensors alive at once."
 )
 
 

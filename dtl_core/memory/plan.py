@@ -167,13 +167,15 @@ def plan_step(
 
     Raises:
         ValueError: nothing is trained, the step depends on numbers, or there is no repeated block to checkpoint.
-        TypeError: a batch of neither tensors nor shapes, or an output whose loss is not known.
+        TypeError: a batch of neither tensors nor shapes, an output whose loss is not known, or a module for ``make``.
     """
     if precision not in ("fp32", *AUTOCAST):
         raise ValueError(
             f"precision is {precision!r}: choose fp32, amp or amp-bf16; for bf16 throughout let make return model.bfloat16() "
             "and give a batch of that type"
         )
+    if isinstance(make, nn.Module):
+        raise TypeError("give a function that returns the module: plan_step(lambda: model, batch)")
     model, tensors = _on_meta(make), as_batch(batch, "meta")
     try:
         return _plan(model, tensors, step_setting(model, tensors, precision, checkpointing), loss, optimizer)

@@ -65,10 +65,10 @@ def checkpointed(model: nn.Module) -> Iterator[None]:
     """Checkpoint every repeated block for the length of the context: keep only its input and recompute it in backward."""
 
     def again(run: Callable) -> Callable:
-        def running(x, *args, **kwargs):
+        def running(*args, **kwargs):
             if not torch.is_grad_enabled():  # the prefix of a DTL keeps nothing anyway
-                return run(x, *args, **kwargs)
-            return checkpoint(run, x, *args, use_reentrant=False, **kwargs)
+                return run(*args, **kwargs)
+            return checkpoint(run, *args, use_reentrant=False, **kwargs)
 
         return running
 

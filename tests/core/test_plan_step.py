@@ -261,6 +261,8 @@ def test_wrong_steps_are_named():
     with pytest.raises(ValueError, match=r"(?s)Reads reads numbers.*measure_step counts a real step"):
         plan_step(partial(Reads, 4, 4), ((2, 4),))
     assert measure_step(Reads(4, 4), ((2, 4),)).peak_bytes > 0
+    with pytest.raises(TypeError, match="give a function that returns the module"):
+        plan_step(nn.Linear(4, 4), ((2, 4),))
     with pytest.raises(ValueError, match="no parameter of this Linear is trained"):
         plan_step(lambda: nn.Linear(4, 4).requires_grad_(False), ((2, 4),))
     with pytest.raises(ValueError, match="this Linear has no list of blocks of one class"):
