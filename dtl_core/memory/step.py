@@ -259,8 +259,8 @@ def step_setting(model: nn.Module, batch: Batch, precision: StepPrecision, check
 def _check_device(precision: str, device: torch.device) -> None:
     if precision in AUTOCAST and device.type != "cuda":
         raise ValueError(
-            f"precision={precision!r} is CUDA's autocast, and the model is on {device.type}: plan_training and plan_step "
-            "plan it on any machine"
+            f"precision={precision!r} is CUDA's autocast, and the model is on {device.type}: plan_training plans it on any machine, "
+            "and plan_step the step of any module"
         )
 
 

@@ -269,5 +269,5 @@ def test_wrong_steps_are_named():
         plan_step(lambda: nn.Linear(4, 4), ((2, 4),), checkpointing=True)
     with pytest.raises(ValueError, match=r"precision is 'bf16'.*model.bfloat16\(\)"):
         plan_step(GPT, WORDS, precision="bf16")
-    with pytest.raises(ValueError, match="plan_step plan it on any machine"):
+    with pytest.raises(ValueError, match="and plan_step the step of any module"):
         measure_step(GPT(), WORDS, precision="amp")
