@@ -25,6 +25,8 @@ def memory(
     recompute: Literal["side", "blocks", "none"] = "side",
     compare: Literal["none", "all", "late"] = "none",
     gpu: float | None = None,
+    largest_backbone: bool = False,
+    out: Path | None = None,
     json: bool = False,
 ) -> None:
     """Plan the memory of a training step: no weights, no download and no GPU are needed.
@@ -45,10 +47,20 @@ def memory(
             plain and in its lean forms; with `--checkpointing` each with it alone. `late` compares DTL with rivals that
             adapt the blocks after M alone, all from the stored prefix too.
         gpu: memory of a GPU in GiB; adds the largest batch that fits it.
+        largest_backbone: of each family (ViT, Swin, DINOv3) the largest backbone that trains on `--gpu` at this batch, for
+            each compared method and form: a table and a picture.
+        out: the picture of `--largest-backbone`, a .png, with its rows beside it as .csv; build/largest-backbone.png if
+            not given.
         json: print JSON instead of tables.
     """
     from .tables.memory import compare_text, plan_text
 
+    if largest_backbone and (gpu is None or compare != "none" or cached):
+        raise ValueError(
+            "--largest-backbone wants --gpu GIB, plans every method and form by itself, and a cached prefix too"
+        )
+    if out is not None and not largest_backbone:
+        raise ValueError("--out is where --largest-backbone writes its picture: add that, or leave out --out")
     if compare != "none" and cached:
         raise ValueError("--cached plans one method; --compare has a row for each method that can be cached")
     if compare != "none" and gpu is not None:
@@ -57,6 +69,11 @@ def memory(
         batch_size=batch_size, image_size=image_size, num_classes=num_classes, precision=precision, attention=attention,
         optimizer=optimizer, checkpointing=checkpointing,
     )  # fmt: skip
+    if largest_backbone:
+        from .figures.largest_backbone import backbones_text
+
+        print(backbones_text(gpu, out, as_json=json, **setting))
+        return
     print(
         compare_text(backbone, recompute=recompute, late=compare == "late", as_json=json, **setting)
         if compare != "none"

@@ -86,13 +86,16 @@ class Stretch:
 
 
 def course(plan: MemoryPlan) -> list[Stretch]:
-    """Return the plan's profile under the short names of the picture's axis; the readout goes with the head."""
+    """Return the plan's profile under the short names of the picture's axis; the readout goes with the head.
+
+    The parts of any module keep their paths.
+    """
     most: dict[tuple[str, str], int] = {}
     for row in plan.profile:
         if row["phase"] == "end":
             continue
         region = row["region"]
-        place = region.removeprefix("block ") if region.startswith("block ") else PLACES[region]
+        place = region.removeprefix("block ") if region.startswith("block ") else PLACES.get(region, region)
         key = row["phase"], place
         most[key] = max(most.get(key, 0), row["bytes"])
     return [Stretch(phase, place, size) for (phase, place), size in most.items()]
@@ -129,7 +132,7 @@ def draw_profile(plan: MemoryPlan) -> Figure:
         if not tick.get_text().isdigit():
             tick.set(rotation=45, ha="right", rotation_mode="anchor")
     ax.set(ylabel=f"{name} alive at most", ylim=(0, 1.16 * top.bytes / unit))
-    ax.set_xlabel("embedding, blocks by number, head, loss")
+    ax.set_xlabel("embedding, blocks by number, head, loss" if "0" in places else "parts of the module, loss")
     fig.legend(loc="outside lower left", ncols=2, fontsize=11.5, columnspacing=1.2)
     return fig
 
@@ -138,15 +141,24 @@ def profile_sentence(plan: MemoryPlan) -> str:
     """Describe ``draw_profile`` in words: its alternative text."""
     stretches = course(plan)
     there = [s for s in stretches if s.phase == "forward"]
-    crossed = [int(s.place) for s in stretches if s.phase == "backward" and s.place.isdigit()]
+    crossed = [s.place for s in stretches if s.phase == "backward" and s.place not in PLACES.values()]
+    crossed.sort(key=lambda place: -int(place) if place.isdigit() else 0)
     top = max(stretches, key=lambda s: s.bytes)
-    at = f"block {top.place}" if top.place.isdigit() else f"the {top.place}"
-    back = f"backward goes from block {max(crossed)} to block {min(crossed)}" if crossed else "backward enters no block"
+    back = (
+        f"backward goes from {_in_words(crossed[0])} to {_in_words(crossed[-1])}"
+        if crossed
+        else "backward enters no block"
+    )
+    first = "the embedding" if there[0].place == "embed" else there[0].place
     return (
-        f"Memory over one step: at most {there[0].bytes / MIB:,.0f} MiB in the embedding, {there[-1].bytes / MIB:,.0f} MiB "
-        f"when forward is at the loss; {back}; the peak, {plan.peak_bytes / MIB:,.0f} MiB, lies at {at} "
+        f"Memory over one step: at most {there[0].bytes / MIB:,.0f} MiB in {first}, {there[-1].bytes / MIB:,.0f} MiB "
+        f"when forward is at the loss; {back}; the peak, {plan.peak_bytes / MIB:,.0f} MiB, lies at {_in_words(top.place)} "
         f"({'optimizer' if top.place == 'step' else top.phase}). {plan.static_bytes / MIB:,.0f} MiB are there throughout."
     )
+
+
+def _in_words(place: str) -> str:
+    return f"block {place}" if place.isdigit() else f"the {place}" if place in PLACES.values() else place
 
 
 __all__ = ["Stretch", "course", "draw_memory", "draw_profile", "memory_sentence", "memory_table", "profile_sentence"]

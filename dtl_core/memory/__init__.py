@@ -2,9 +2,9 @@
 
 from .amp import CudaAutocast, rule_table
 from .ledger import KINDS, Ledger
-from .plan import BatchFit, largest_batch, largest_fitting, plan_training
+from .plan import BatchFit, largest_batch, largest_fitting, plan_step, plan_training, room_bytes
 from .report import GIB, MIB, MemoryPlan
-from .step import measure_training
+from .step import measure_step, measure_training
 
 __all__ = [
     "GIB",
@@ -16,7 +16,10 @@ __all__ = [
     "MemoryPlan",
     "largest_batch",
     "largest_fitting",
+    "measure_step",
     "measure_training",
+    "plan_step",
     "plan_training",
+    "room_bytes",
     "rule_table",
 ]

@@ -10,8 +10,10 @@ type of its inputs.
 """
 
 from collections.abc import Callable
+from unittest.mock import patch
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
@@ -35,6 +37,7 @@ FP32 = frozenset(
 WIDEST = frozenset(
     "addcdiv addcmul atan2 bilinear cross dot vdot grid_sample grid_sampler index_put scatter_add tensordot cat stack".split()
 )
+COMPOSITE = frozenset({F.multi_head_attention_forward})  # of several operations, each with its own rule
 FLOATS = (torch.float16, torch.bfloat16, torch.float32)  # float64 is left alone, as autocast leaves it
 
 
@@ -78,6 +81,8 @@ class CudaAutocast(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
+        if func in COMPOSITE:
+            return inside(self, func, args, kwargs)
         how = rule(func)
         if how == "lower":
             args, kwargs = tree_map(self._lowered, args), tree_map(self._lowered, kwargs)
@@ -92,6 +97,12 @@ class CudaAutocast(TorchFunctionMode):
 
 def _raised(x):
     return x.float() if isinstance(x, Tensor) and x.dtype in FLOATS and x.dtype != torch.float32 else x
+
+
+def inside(mode: TorchFunctionMode, function: Callable, args: tuple, kwargs: dict | None):
+    """Run one of ``COMPOSITE`` so that the mode sees the operations inside it, of which it else sees the whole alone."""
+    with mode, patch.object(F, "has_torch_function", lambda _: False):
+        return function(*args, **(kwargs or {}))
 
 
 def rule_table() -> list[dict]:

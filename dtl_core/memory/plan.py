@@ -19,11 +19,13 @@ from torch.overrides import TorchFunctionMode
 
 from ..backbones import load_backbone
 from ..baselines import build
-from .amp import CudaAutocast
+from .amp import COMPOSITE, CudaAutocast, inside
+from .batches import Batch, Given, Loss, as_batch
 from .report import GIB, MemoryPlan
-from .step import AUTOCAST, Attention, Optimizer, Precision, run_step, set_attention
+from .step import AUTOCAST, Attention, Optimizer, Precision, StepPrecision, run_step, set_attention, step_setting
 
 FORECASTS = 4  # plans at foretold batches, before the search halves what is left
+RESERVE_GIB = 1.0  # of a GPU, for CUDA itself
 PROBES = (8, 16)  # multiples of the parts that a lean DTL takes its batch in
 
 
@@ -39,24 +41,31 @@ class CudaKernels(TorchFunctionMode):
 
     Fused attention keeps the output and one number per query and head, as every fused kernel does. With a trained bias
     on the scores (a fully tuned Swin) the CPU has no fused backward. Attention is then unfused, as in a measured step.
-    Dropout keeps one byte per number, where the meta device and the CPU keep the factors in full.
+    Dropout keeps one byte per number, where the meta device and the CPU keep the factors in full; in place it keeps
+    these on CUDA too.
     """
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func in COMPOSITE:
+            return inside(self, func, args, kwargs)
         return KERNELS.get(func, func)(*args, **(kwargs or {}))
 
 
-def _attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None):
+def _attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False):
     aten = torch.ops.aten
     trained_bias = attn_mask is not None and attn_mask.requires_grad
-    kernel = (
-        aten._scaled_dot_product_attention_math if trained_bias else aten._scaled_dot_product_flash_attention_for_cpu
-    )
-    return kernel(query, key, value, dropout_p=dropout_p, is_causal=is_causal, attn_mask=attn_mask, scale=scale)[0]
+    if trained_bias or query.ndim != 4:  # no fused kernel takes these
+        own = {"enable_gqa": True} if enable_gqa else {}  # torch 2.4 has no such argument
+        kernel, own = aten._scaled_dot_product_attention_math, own | {"dropout_p": dropout_p}
+    else:  # dropped inside the kernel, which keeps the state of a generator alone
+        kernel, own = aten._scaled_dot_product_flash_attention_for_cpu, {}
+    return kernel(query, key, value, is_causal=is_causal, attn_mask=attn_mask, scale=scale, **own)[0]
 
 
 def _dropout(input, p=0.5, training=True, inplace=False, train=None):
     training = training if train is None else train  # torch.dropout has another name for it
+    if inplace:  # has no fused kernel on CUDA either
+        return F.dropout(input, p, training, inplace=True)
     return torch.native_dropout(input, p, True)[0] if training and p > 0 else input
 
 
@@ -125,11 +134,93 @@ def plan_training(
             raise ValueError(f"{method} has no frozen prefix, so there is nothing to store: leave out cached=True")
         inputs = model.prefix(inputs) if cached else inputs
     set_attention(model, attention)
+    return _plan(model, (inputs, labels), setting)
+
+
+def plan_step(
+    make: Callable[[], nn.Module],
+    batch: Given,
+    *,
+    loss: Loss | None = None,
+    precision: StepPrecision = "fp32",
+    optimizer: Callable[[list[nn.Parameter]], torch.optim.Optimizer] | None = None,
+    checkpointing: bool = False,
+) -> MemoryPlan:
+    """Plan the memory of the second step of any module's training.
+
+    ``plan_step(lambda: torchvision.models.resnet50(), ((32, 3, 224, 224), (32,)))`` needs no weights and no GPU. In the
+    plan's ``by_block`` a region is the path of a repeated block (``layer1.0``), or of a child beside these.
+
+    Args:
+        make: builds the module, on the meta device where it can. A module that is there is copied without its numbers.
+            Parameters without ``requires_grad`` are frozen. The plan is of training mode, as after ``model.train()``.
+        batch: a tuple, whose first entry is the model's input and whose second are the labels, or a dict, of which the
+            model gets what its ``forward`` has arguments for. Entries are tensors, of which type and shape are used, or
+            shapes; a shape stands for fp32, that of one dimension, (B,), for int64 labels.
+        loss: of output and batch, a scalar; ``default_loss`` if None: the output's own, else the cross-entropy where
+            there are integer labels that fit, else the mean of the output.
+        precision: "fp32" for the types that module and batch have; "amp" or "amp-bf16" for the rules of CUDA's
+            autocast. For all in bf16 give such a module and such a batch.
+        optimizer: makes it from the list of trained parameters; AdamW if None. Unless it says otherwise it has the form
+            that PyTorch takes on CUDA (``foreach``).
+        checkpointing: recompute every repeated block in backward. A module may also checkpoint by itself.
+
+    Raises:
+        ValueError: nothing is trained, the step depends on numbers, or there is no repeated block to checkpoint.
+        TypeError: a batch of neither tensors nor shapes, an output whose loss is not known, or a module for ``make``.
+    """
+    if precision not in ("fp32", *AUTOCAST):
+        raise ValueError(
+            f"precision is {precision!r}: choose fp32, amp or amp-bf16; for bf16 throughout let make return model.bfloat16() "
+            "and give a batch of that type"
+        )
+    if isinstance(make, nn.Module):
+        raise TypeError("give a function that returns the module: plan_step(lambda: model, batch)")
+    model, tensors = _on_meta(make), as_batch(batch, "meta")
+    try:
+        return _plan(model, tensors, step_setting(model, tensors, precision, checkpointing), loss, optimizer)
+    except RuntimeError as error:
+        if "meta" not in str(error):
+            raise
+        raise ValueError(
+            f"the step of this {type(model).__name__} reads numbers, or has a tensor that is no buffer, and a plan has only "
+            f"shapes: measure_step counts a real step of it ({str(error).splitlines()[0]})"
+        ) from error
+
+
+def _on_meta(make: Callable[[], nn.Module]) -> nn.Module:
+    """Return what ``make`` builds as a module of its own on meta; what it ties stays tied."""
+    try:
+        with torch.device("meta"):
+            model = make()
+    except RuntimeError:  # many a module reads numbers while it is built, such as its rates of drop path
+        model = make()
+    memo: dict = {id(t): t.detach().to("meta") for t in model.buffers()}
+    memo |= {id(p): nn.Parameter(p.detach().to("meta"), p.requires_grad) for p in model.parameters()}
+    return copy.deepcopy(model, memo)
+
+
+def _plan(model: nn.Module, batch: Batch, setting: dict, loss=None, optimizer=None) -> MemoryPlan:
+    precision = setting["precision"]
+    autocast = CudaAutocast(AUTOCAST[precision]) if precision in AUTOCAST else None
     # outside the device's context, as a training on CUDA runs: AdamW's counter of steps then lies on the CPU, where
     # torch up to 2.12 has to read it
     with patch.object(torch, "meta", SimpleNamespace(), create=True):  # torch 2.4's checkpoint asks for such a module
-        autocast = CudaAutocast(AUTOCAST[precision]) if precision in AUTOCAST else None
-        return run_step(model.train(), inputs, labels, setting, "planned", autocast, CudaKernels())
+        return run_step(model.train(), batch, setting, "planned", autocast, CudaKernels(), loss, optimizer)
+
+
+def room_bytes(gpu_gib: float, reserve_gib: float = RESERVE_GIB) -> float:
+    """Return the bytes of a GPU that a plan's peak may fill.
+
+    ``reserve_gib`` is left free for CUDA's context, the workspaces of its libraries and fragmentation; its default is
+    our own choice.
+    """
+    if gpu_gib <= reserve_gib:
+        raise ValueError(
+            f"a GPU of {gpu_gib:g} GiB has nothing left beside {reserve_gib:g} GiB for CUDA itself: raise gpu_gib, or lower "
+            "reserve_gib"
+        )
+    return (gpu_gib - reserve_gib) * GIB
 
 
 @dataclass(frozen=True)
@@ -158,12 +249,11 @@ class BatchFit:
 
 
 def largest_batch(
-    method: str, backbone: str = "vit_base_patch16_224", *, gpu_gib: float, reserve_gib: float = 1.0, **setting
+    method: str, backbone: str = "vit_base_patch16_224", *, gpu_gib: float, reserve_gib: float = RESERVE_GIB, **setting
 ) -> BatchFit:
     """Find the largest batch whose planned peak fits a GPU.
 
-    ``reserve_gib`` is left free for CUDA's context, the workspaces of its libraries and fragmentation; its default is
-    our own choice. The other arguments are those of ``plan_training``, without ``batch_size``.
+    For ``reserve_gib`` see ``room_bytes``. The other arguments are those of ``plan_training``, without ``batch_size``.
     """
 
     def peak(batch: int) -> int:
@@ -182,12 +272,7 @@ def largest_fitting(
     fails, the prediction is moved until both hold. If small batches have their peak in the optimizer's step and large
     ones do not, bisection finds the answer in about ten more plans.
     """
-    room = (gpu_gib - reserve_gib) * GIB
-    if room <= 0:
-        raise ValueError(
-            f"a GPU of {gpu_gib:g} GiB has nothing left beside {reserve_gib:g} GiB for CUDA itself: raise gpu_gib, or lower "
-            "reserve_gib"
-        )
+    room = room_bytes(gpu_gib, reserve_gib)
     low, high = (peak(b) for b in probes)
     slope = max(1.0, (high - low) / (probes[1] - probes[0]))
     fixed = low - slope * probes[0]

@@ -19,8 +19,8 @@ class MemoryPlan:
     Attributes:
         source: "planned", or "measured" with the device's name.
         setting: method, backbone, batch_size, image_size, num_classes, precision, optimizer, attention, checkpointing,
-            keep_gradients, cached, options.
-        parameters: number of trained parameters, without the head's.
+            keep_gradients, cached, options; and batch, the shapes by name or place, of a step of any module.
+        parameters: number of trained parameters, without a method's head.
         peak_bytes: the most bytes alive at once in the second step, including the input.
         static_bytes: parameters, optimizer state and input, which are alive throughout.
         saved_bytes: bytes held for backward at the end of forward.
@@ -62,9 +62,14 @@ class MemoryPlan:
         """Return the setting, the peak and its largest parts in words."""
         s, kinds = self.setting, sorted(self.by_kind.items(), key=lambda kv: -kv[1])
         largest = ", ".join(f"{kind} {n / MIB:,.0f} MiB" for kind, n in kinds[:3] if n)
-        size = "x".join(map(str, s["image_size"]))
+        if s["backbone"] is None:
+            shapes = ", ".join("x".join(map(str, shape)) for shape in s["batch"].values())
+            what = f"{s['method']}, batch of {shapes}"
+        else:
+            size = "x".join(map(str, s["image_size"]))
+            what = f"{s['method']} on {s['backbone']}, batch {s['batch_size']}, {size} px"
         return (
-            f"{self.source.capitalize()}: {s['method']} on {s['backbone']}, batch {s['batch_size']}, {size} px, {s['precision']}: "
+            f"{self.source.capitalize()}: {what}, {s['precision']}: "
             f"peak {self.peak_bytes / MIB:,.0f} MiB, in {self.peak_phase} at {self.peak_region}. Largest parts: {largest}."
         )
 
@@ -74,8 +79,8 @@ def summarize(ledger: Ledger, model: nn.Module, saved: int, setting: dict, sourc
     held = [entry for entry in ledger.entries if entry.kind == "activations"]
     kinds = _bytes_by("kind", at_peak)
     here = [m for m in ledger.marks if m.at < ledger.peak_at] or ledger.marks[:1]
-    trained = sum(p.numel() for p in model.trainable_parameters())
-    head = sum(p.numel() for p in model.head.parameters())
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    head = sum(p.numel() for p in model.head.parameters()) if hasattr(model, "watch_points") else 0
     return MemoryPlan(
         source=source,
         setting=setting,
@@ -102,5 +107,8 @@ def _bytes_by(attribute: str, entries: list[Entry]) -> Counter:
 
 def _in_order(sums: Counter) -> dict[str, int]:
     blocks = sorted((r for r in sums if r.startswith("block ")), key=lambda r: int(r.removeprefix("block ")))
-    order = ["input", "embed", *blocks, "between blocks", "side network", "readout", "head", "loss", "optimizer"]
-    return {r: sums[r] for r in [*order, *(r for r in sums if r not in order)] if r in sums}
+    first, last = (
+        ["input", "embed", *blocks],
+        ["between blocks", "side network", "readout", "head", "loss", "optimizer"],
+    )
+    return {r: sums[r] for r in [*first, *(r for r in sums if r not in (*first, *last)), *last] if r in sums}

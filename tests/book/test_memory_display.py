@@ -1,7 +1,10 @@
 """Pictures and tables of planned memory: they show the plan's own bytes, and no colour stands alone."""
 
+from collections import OrderedDict
+
 import pytest
 from matplotlib.colors import to_hex
+from torch import nn
 
 from dtl_book.figures.memory import (
     COLOURS,
@@ -14,7 +17,7 @@ from dtl_book.figures.memory import (
     profile_sentence,
 )
 from dtl_core.baselines import METHODS
-from dtl_core.memory import GIB, KINDS, MIB, plan_training
+from dtl_core.memory import GIB, KINDS, MIB, plan_step, plan_training
 
 TOY = {"backbone": "toy/vit", "image_size": 32, "batch_size": 4}
 
@@ -80,3 +83,14 @@ def test_table_and_sentence(plans):
     share = dtl.peak_bytes / full.peak_bytes
     assert f"DTL {dtl.peak_bytes / MIB:,.0f} MiB, {share:.0%} of full" in memory_sentence(chosen)
     assert f"{dtl.peak_bytes / MIB:,.0f} MiB" in profile_sentence(dtl)
+
+
+def test_a_step_of_any_module_has_its_profile():
+    def make():
+        block = lambda: nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)  # noqa: E731
+        return nn.Sequential(OrderedDict(first=nn.Linear(8, 16), blocks=nn.Sequential(block(), block())))
+
+    plan = plan_step(make, ((2, 4, 8),))
+    assert "in first, " in profile_sentence(plan) and "backward goes from blocks.1 to first" in profile_sentence(plan)
+    labels = [label.get_text() for label in draw_profile(plan).axes[0].get_xticklabels()]
+    assert labels == ["step", "first", "blocks.0", "blocks.1", "loss"]

@@ -140,7 +140,7 @@ def held(method, attention="math", change=lambda model: None, **options):
     set_attention(model, attention)
     change(model)
     setting = {"optimizer": "adamw", "checkpointing": False, "keep_gradients": False}
-    return step.run_step(model.train(), images, labels, setting, "planned", kernels=plan.CudaKernels()).saved_bytes
+    return step.run_step(model.train(), (images, labels), setting, "planned", kernels=plan.CudaKernels()).saved_bytes
 
 
 def test_dropout_is_planned_as_cuda_has_it():
