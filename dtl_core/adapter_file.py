@@ -19,12 +19,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from .backbones import PACKAGED_VIT, RANDOM, TOYS, BackboneInfo, info_of, load_backbone
 from .config import DTLConfig
-from .files import DamagedFile, written_whole
+from .files import DamagedFile, save_tensors
 
 FORMAT = "dtl-adapter-2"
 FIRST = "dtl-adapter-1"  # of version 0.1: DTL alone, its config in place of options, no checksum
@@ -76,8 +76,7 @@ def save_adapter(model: nn.Module, path: str | Path) -> None:
         "view": getattr(model, "view", "resize"),
     }
     tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-    with written_whole(path) as temporary:
-        save_file(tensors, temporary, metadata=metadata | {"checksum": checksum(metadata, tensors)})
+    save_tensors(tensors, path, metadata | {"checksum": checksum(metadata, tensors)})
 
 
 def _to_json(value: Any) -> Any:

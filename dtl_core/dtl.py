@@ -60,7 +60,8 @@ class DTL(nn.Module):
         recompute: what training computes again in backward instead of keeping it. "none": nothing, the form of the
             paper and the loop in ``suffix``. "side": what is injected. "blocks": also the blocks after M. Logits and
             gradients are the same up to rounding; ``lean.py`` lists what else differs.
-        backbone_dtype: cast the frozen weights (and so the tokens) to this type; the side network and head stay fp32.
+        backbone_dtype: cast the frozen weights (and so the tokens) to this type; the side network and head stay fp32. On a
+            CPU without instructions for bf16 a step then takes about 20 times as long.
         drop_path: stochastic depth in training mode, rising linearly from 0 at block 0 to this rate at the last block,
             in the frozen blocks of prefix and suffix alike, as the authors train.
 

@@ -6,8 +6,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class DamagedFile(ValueError):
@@ -52,6 +56,22 @@ def check_writable(path: str | Path) -> Path:
             return path
     except OSError as error:
         raise type(error)(f"{there} cannot be written to ({error.strerror or error}): choose another place") from error
+
+
+def save_tensors(tensors: "dict[str, Tensor]", path: str | Path, metadata: dict[str, str]) -> None:
+    """Write a safetensors file, whole or not at all.
+
+    Raises:
+        OSError: it could not be written, on a full disk say.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file  # brings torch, for which a command's --help need not wait
+
+    with written_whole(path) as temporary:
+        try:
+            save_file({k: t.detach().cpu().contiguous() for k, t in tensors.items()}, temporary, metadata=metadata)
+        except SafetensorError as error:
+            raise OSError(f"{path} could not be written ({error}): make room, or choose another place") from error
 
 
 @contextmanager

@@ -12,9 +12,8 @@ from pathlib import Path
 import numpy as np
 import timm
 import torch
-from safetensors.torch import save_file
 
-from dtl_core.files import DamagedFile, sha256_of, written_whole
+from dtl_core.files import DamagedFile, save_tensors, sha256_of
 
 TIMM_NAME = "vit_small_patch14_dinov2"
 DEPTH, WIDTH, GRID = 12, 384, 37
@@ -96,6 +95,5 @@ def convert(onnx_path: str | Path, target: str | Path) -> Path:
         "onnx_sha256": sha256_of(onnx_path),
         "timm": TIMM_NAME,
     }
-    with written_whole(target) as temporary:
-        save_file(state, temporary, metadata=metadata)
+    save_tensors(state, target, metadata)
     return Path(target)

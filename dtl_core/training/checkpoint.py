@@ -5,10 +5,10 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ..files import DamagedFile, written_whole
+from ..files import DamagedFile, save_tensors
 
 
 class Checkpoint:
@@ -45,10 +45,8 @@ class Checkpoint:
         for n, p in self.parameters.items():
             tensors |= {f"adam/{n}/{k}": torch.as_tensor(v) for k, v in self.optimizer.state[p].items()}
         tensors |= {f"best/{n}": t for n, t in (self.best or {}).items()}
-        tensors = {k: t.detach().cpu().contiguous() for k, t in tensors.items()}
         about = {"rows": rows, "identity": self.identity, "scaler": self.scaler.state_dict()}
-        with written_whole(self.path) as temporary:
-            save_file(tensors, temporary, metadata={k: json.dumps(v) for k, v in about.items()})
+        save_tensors(tensors, self.path, {k: json.dumps(v) for k, v in about.items()})
 
     @torch.no_grad()
     def restore(self) -> list[dict]:

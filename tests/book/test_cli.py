@@ -170,6 +170,7 @@ def test_predict_with_several_adapters(folder, tmp_path, capsys):
         ),
         (["memory", "--compare", "all", "--gpu", "8"], "leave out --compare"),
         (["measure", "memory", "--device", "cpu", "--minutes", "0"], "minutes is 0"),
+        (["explorer", "--port", "99999999"], "choose one from 1 to 65535"),
     ],
 )
 def test_mistakes_are_told_without_a_traceback(folder, words, message, capsys):
@@ -177,6 +178,15 @@ def test_mistakes_are_told_without_a_traceback(folder, words, message, capsys):
         cli.main(words)
     error = " ".join(capsys.readouterr().err.split())
     assert stop.value.code in (1, 2) and message in error and "Traceback" not in error
+
+
+def test_results_of_a_folder_that_is_not_there_are_told_at_once(folder, tmp_path, monkeypatch, capsys):
+    """And not after the plans of the other tables."""
+    monkeypatch.setenv("DTL_RESULTS", str(tmp_path / "nowhere"))
+    monkeypatch.setattr("dtl_book.tables.results_page.recorded_tables", lambda *_: pytest.fail("it planned"))
+    with pytest.raises(SystemExit):
+        cli.main(["results"])
+    assert "there are no results in" in capsys.readouterr().err
 
 
 def test_overview_and_unknown_command(capsys):

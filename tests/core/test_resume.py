@@ -1,6 +1,7 @@
 """What is left of a run that stopped: killed, refused, or with a loss that is not finite."""
 
 import random
+import signal
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from torch import nn
 from toys import SHORT, ToyImages, same, toy_model, trained
 from victims import fit_process
 
-from dtl_core.files import DamagedFile
+from dtl_core.files import DamagedFile, save_tensors
 from dtl_core.training import NonFiniteLoss, fit
 
 CPU = dict(device="cpu", progress=False)
@@ -207,3 +208,20 @@ def test_a_weight_that_is_not_finite_is_never_kept(tmp_path):
         fit(model, ToyImages(), one_step, checkpoint=state, **CPU)
     assert same(before, trained(model))
     assert not state.exists()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="this system has no limit on the size of a file")
+def test_a_disk_that_is_full_is_told_with_the_file(tmp_path, monkeypatch):
+    """A limit on the size of files stands in for the disk; nothing half-written stays."""
+    resource, path = pytest.importorskip("resource"), tmp_path / "state.safetensors"
+    save_tensors({"x": torch.zeros(3)}, path, {})
+    before, old = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, old[1]))
+        with pytest.raises(OSError, match=r"state\.safetensors could not be written.*make room"):
+            save_tensors({"x": torch.zeros(10**6)}, path, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name] and path.read_bytes() == before
