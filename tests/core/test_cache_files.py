@@ -132,7 +132,7 @@ def test_the_size_is_announced_before_it_is_written(cache_folder, capsys):
 
     model = toy_model()
     cache = PrefixCache(model, Watch(40), device="cpu")
-    assert said == [f"prefix cache: 1 MiB (40 images of 26,112 bytes) in {cache_folder}\n"]
+    assert said == [f"prefix cache: 1020 KiB (40 images of 26,112 bytes) in {cache_folder}\n"]
     assert cache.path.stat().st_size == 40 * 26_112
     PrefixCache(model, Watch(40), device="cpu")
     assert capsys.readouterr().out == "", "nothing is announced where nothing is written"

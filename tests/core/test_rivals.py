@@ -208,7 +208,7 @@ def test_the_table_names_the_parts():
     assert parts == {
         "full": inside, "linear": set(), "bitfit": inside, "vpt-shallow": {"prompts"}, "vpt-deep": {"prompts"},
         "adaptformer": inside, "lora": inside, "ssf": inside, "fact": {"shared factors"},
-        "repadapter": inside, "lst": {"side network"}, "noah": inside | {"prompts"},
+        "repadapter": inside, "lst": {"side network"}, "res-tuning-bypass": {"side network"}, "noah": inside | {"prompts"},
     }  # fmt: skip
 
 
