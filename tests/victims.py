@@ -24,8 +24,9 @@ def fit_process(method: str, checkpoint: str, out: str, die: str = "", write: in
 
     It kills itself "half" way through this write of a checkpoint, counted from 0, or "before" or "after" its renaming.
     """
+    import safetensors.torch as module
+
     from dtl_core import files
-    from dtl_core.training import checkpoint as module
 
     torch.set_num_threads(1)
     save, rename, writes = module.save_file, os.replace, []

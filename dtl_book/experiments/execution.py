@@ -152,7 +152,7 @@ def execute(
     history = record.history.astype(object).where(record.history.notna(), None)  # JSON knows no NaN
     train_split, test_split = data.names
     card = RunCard(
-        run=asdict(run), method=run.method, profile=run.profile, benchmark=run.benchmark, task=run.task, purpose=run.purpose,
+        run=asdict(run) | {"image_size": list(run.image_size)}, method=run.method, profile=run.profile, benchmark=run.benchmark, task=run.task, purpose=run.purpose,
         protocol=run.protocol or run.sizes.protocol, shots=data.shots, seed=run.seed, lr=recipe.lr, recipe=asdict(recipe),
         readout=getattr(model, "readout", "mean"), switches=run.pitfalls.active(),
         backbone=info.name, backbone_sha256=info.sha256, backbone_dtype=run.backbone_dtype, image_size=list(info.image_size),

@@ -108,8 +108,7 @@ def _use_random_weights(backbone: str, device: str) -> None:
     load, recipe_of = execution.load_backbone, execution.recipe_of
     PROFILES["paper"] = replace(PROFILES["paper"], backbone=backbone, image_size=image_size(backbone))
 
-    def load_random(name: str, image_size: int | None = None):
-        torch.manual_seed(0)
+    def load_random(name: str, image_size: int | None = None, pretrained: bool = True):
         return load(name, image_size=image_size, pretrained=False)
 
     def short(*arguments, **options):

@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -81,7 +81,7 @@ def test_faults_stay_with_their_runs_and_only_what_is_missing_runs_again(where, 
             *(f"smoke/vtab-1k/{TASK}/{name}.json" for name in ("dtl-seed0", "dtl-seed1", "linear-seed0")),
         ]
         note = json.loads(FAILS.failure.read_text())
-        assert note["run"] == asdict(FAILS) and [t["error"] for t in note["tries"]] == [results[1].error] * 2
+        assert Run.from_dict(note["run"]) == FAILS and [t["error"] for t in note["tries"]] == [results[1].error] * 2
         log = (FAILS.failure.parent / note["log"]).read_text()
         assert log.count("something is said before it fails") == 2 and "Traceback" in log and "--- try 2 of 2" in log
         prefixes = place / "cache" / "sweep" / f"smoke-vtab-1k-{TASK}-float32"

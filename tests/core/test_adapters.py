@@ -8,6 +8,7 @@ import signal
 from dataclasses import replace
 
 import pytest
+import safetensors.torch
 import torch
 from safetensors.torch import load_file, save_file
 from timm.models.vision_transformer import VisionTransformer
@@ -412,7 +413,7 @@ def die_while_saving(path, moment):
         os.kill(os.getpid(), signal.SIGKILL)
 
     if moment == "half written":
-        adapter_file.save_file = half
+        safetensors.torch.save_file = half
     else:
         os.replace = lambda *args: os.kill(os.getpid(), signal.SIGKILL)
     model.save_adapter(path)

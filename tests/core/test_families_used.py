@@ -180,7 +180,7 @@ NOT_THERE = {
     "ViT, shared relative positions": dict.fromkeys(("vpt-shallow", "vpt-deep", "noah"), BIASED),
     "Swin V2": {
         **dict.fromkeys(("adaptformer", "ssf", "repadapter"), "built of another kind"),
-        **dict.fromkeys(("vpt-shallow", "vpt-deep", "fact", "lst", "noah"), "Methods for a Swin: full, linear, bitfit, lora, dtl"),
+        **dict.fromkeys(("vpt-shallow", "vpt-deep", "fact", "lst", "res-tuning-bypass", "noah"), "Methods for a Swin: full, linear, bitfit, lora, dtl"),
     },
 }  # fmt: skip
 
