@@ -94,7 +94,7 @@ def evaluate(
 def export(
     adapter: Adapters,
     to: Literal["onnx"] = "onnx",
-    out: Path = Path("build/export"),
+    out: Path | None = None,
     backbone: str | None = None,
     arch: str | None = None,
 ) -> None:
@@ -107,15 +107,17 @@ def export(
     Args:
         adapter: file written by `dtl train`, of any method. Give it again for more.
         to: `onnx`, with a batch of any size.
-        out: folder for the files.
+        out: folder for the files; build/export if not given.
         backbone: its name, where it is not one of timm's list or of ours.
         arch: timm name of the architecture of a .safetensors file.
     """
     from dtl_core.files import check_writable
 
     from .export import export_onnx
+    from .paths import build_dir
     from .printing import printable
 
+    out = out or build_dir() / "export"
     check_writable(out / "prefix.onnx")
     for name, difference in export_onnx(adapter, out, backbone=backbone, arch=arch).items():
         print(

@@ -110,6 +110,8 @@ def _prefix_name(model: nn.Module, features: Features) -> str:
         cut = f"dtl-{'-'.join(map(str, [*features.taps][:1]))}-{config.inject_from}"
     elif model.method == "linear":
         cut = f"features-{model.readout}" + ("-taps" if model.taps else "")
+    elif features.taps:  # of a method that reads every block
+        cut = "all-blocks"
     else:
         cut = f"before-{model.first_block}"
     size = "x".join(map(str, info.image_size))

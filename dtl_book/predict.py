@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import glob
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 import torch
-from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -18,6 +16,7 @@ from dtl_core.adapters import AdapterFile, load_adapter
 from dtl_core.backbones import load_backbone
 from dtl_core.data import open_rgb
 from dtl_core.data.augment import CropTransform
+from dtl_core.data.folder import images_below
 from dtl_core.data.transforms import EvalTransform
 from dtl_core.serving import MultiTask
 from dtl_core.training import pick_device
@@ -108,33 +107,15 @@ def image_files(places: Sequence[str | Path]) -> list[Path]:
     """
     found: dict[Path, None] = {}
     for place in map(str, places):
-        matches = (
-            [place]
-            if Path(place).exists()
-            else sorted(glob.glob(place, recursive=True))
-            if glob.has_magic(place)
-            else [place]
-        )
-        files = [f for match in matches for f in (_below(Path(match)) if Path(match).is_dir() else [Path(match)])]
+        pattern = glob.has_magic(place) and not Path(place).exists()
+        matches = sorted(glob.glob(place, recursive=True)) if pattern else [place]
+        files = [f for match in map(Path, matches) for f in (images_below(match) if match.is_dir() else [match])]
         if not files:
             raise ValueError(f"no image is found at {place}: name files, folders, or a pattern such as 'photos/*.jpg'")
         found |= dict.fromkeys(files)
     if not found:
         raise ValueError("no image was given: name image files, folders, or a pattern such as 'photos/*.jpg'")
     return list(found)
-
-
-def _below(folder: Path) -> list[Path]:
-    """Return the images at any depth, sorted; links to folders are followed, each folder once."""
-    kinds, found, seen = Image.registered_extensions(), [], set()
-    for place, folders, files in os.walk(folder, followlinks=True):
-        real, folders[:] = os.path.realpath(place), [name for name in folders if not name.startswith(".")]
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        found += [Path(place, name) for name in files if not name.startswith(".")]
-    return sorted(path for path in found if path.suffix.lower() in kinds and path.is_file())
 
 
 def transform_of(model: torch.nn.Module) -> EvalTransform:

@@ -6,7 +6,6 @@ damage and edits; it is no signature and does not say who made the file.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import math
@@ -22,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from .backbones import PACKAGED_VIT, RANDOM, TOYS, BackboneInfo, info_of, load_backbone
+from .backbones import PACKAGED_VIT, RANDOM, TOYS, BackboneInfo, info_of, load_backbone, meta_copy
 from .config import DTLConfig
 from .files import DamagedFile, save_tensors
 
@@ -192,7 +191,7 @@ class AdapterFile:
         if isinstance(backbone, nn.Module):
             found = info_of(backbone)
             self.backbone.check(found, str(self.path))
-            self._check_tensors(make, _outline(backbone))
+            self._check_tensors(make, meta_copy(backbone))
         else:
             name, size = self._name(backbone), self.backbone.image_size
             with torch.device("meta"):
@@ -259,9 +258,3 @@ def _backbone_info(facts: dict[str, Any]) -> BackboneInfo:
     if not (sizes and normal and info.name.isprintable() and re.fullmatch("[0-9a-f]*", info.sha256)):
         raise ValueError(f"no backbone is like {info}")
     return info
-
-
-def _outline(model: nn.Module) -> nn.Module:
-    """Return a copy of a model on the meta device: shapes without memory."""
-    memo = {id(p): nn.Parameter(p.detach().to("meta"), p.requires_grad) for p in model.parameters()}
-    return copy.deepcopy(model, memo | {id(b): b.to("meta") for b in model.buffers()})

@@ -1,5 +1,6 @@
 """Frozen backbones by name (timm's, two toys, the packaged ViT) or from a file, each with its identity."""
 
+import copy
 import hashlib
 import os
 import weakref
@@ -80,6 +81,13 @@ def weights_sha256(model: nn.Module) -> str:
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
+
+
+def meta_copy(model: nn.Module) -> nn.Module:
+    """Return a copy of any module on the meta device: its shapes without memory. What it ties stays tied."""
+    memo: dict = {id(t): t.detach().to("meta") for t in model.buffers()}
+    memo |= {id(p): nn.Parameter(p.detach().to("meta"), p.requires_grad) for p in model.parameters()}
+    return copy.deepcopy(model, memo)
 
 
 class Unchanged:

@@ -1,6 +1,6 @@
 """Equal memory: DTL beside rivals that are confined to the blocks after M, all from a stored prefix.
 
-A rival that starts at block M + 1 may store the same prefix, and LoRA, AdaptFormer and BitFit then keep no more than DTL
+A rival that starts at block M + 1 may store the same prefix, and LoRA, AdaptFormer and BitFit then keep about as much as DTL
 (``dtl memory --compare late``), so that what is left of a difference is the side network itself. Full fine-tuning of these
 blocks keeps more: an upper line, as the two probes are lower ones.
 """

@@ -9,11 +9,11 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from dtl_core.files import written_whole
+from dtl_core.files import check_writable, written_whole
 from dtl_core.memory.plan import RESERVE_GIB
 
 from ..lab.plots import PALETTE, use_style, write_png
-from ..paths import project_dir, shown
+from ..paths import build_dir, shown
 from ..tables.memory_backbones import backbones_sentence, backbones_setting, backbones_table, largest_backbones
 
 MARKERS = "os^DvP"  # a shape for each family beside its colour
@@ -47,10 +47,9 @@ def draw_largest_backbones(frame: pd.DataFrame) -> Figure:
 
 def backbones_text(gpu_gib: float, out: Path | None = None, *, as_json: bool = False, **setting) -> str:
     """Write the picture and its rows, and return what ``dtl memory --largest-backbone`` prints."""
-    path = out or project_dir() / "build" / "largest-backbone.png"
+    path = check_writable(out or build_dir() / "largest-backbone.png")
     if path.suffix != ".png":
         raise ValueError(f"--out is {path}: give a file that ends in .png")
-    path.parent.mkdir(parents=True, exist_ok=True)  # before the plans: what cannot be written is told at once
     frame, absent = largest_backbones(gpu_gib, **setting)
     use_style()
     write_png(draw_largest_backbones(frame), path)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from dtl_core.memory import MIB, plan_training
@@ -184,6 +183,8 @@ def status(profile: str = "laptop", root: Path | None = None) -> str:
 
 def equal_memory_markdown(profile: str = "laptop", root: Path | None = None) -> str:
     """Return the tables of the comparison, with their setting and protocol."""
+    if final_runs(profile, root).empty:
+        return f"*No final run is recorded for the profile {profile}: `dtl record --parts equal-memory` does it.*"
     rates = ", ".join(f"{rate:g}" for rate in RATES)
     note = (
         f"Test accuracy in percent, mean ± standard deviation over {len(SEEDS)} seeds. Setting: {get_profile(profile).setting}; "
@@ -201,13 +202,3 @@ def equal_memory_markdown(profile: str = "laptop", root: Path | None = None) -> 
         markdown(whole_table(profile, root)),
     ]  # fmt: skip
     return "\n\n".join(parts)
-
-
-def mean_grid(runs: pd.DataFrame, labels: tuple[str, ...] = METHODS, tasks: tuple[str, ...] = TASKS) -> pd.DataFrame:
-    """Return mean and spread over the seeds of the mean over the tasks, a row for each label that has all of its runs."""
-    rows = {}
-    for label in labels:
-        means = grid_of(runs, label, "task", tasks).mean(axis=1, skipna=False)
-        if np.isfinite(means).all():
-            rows[label] = {"mean": means.mean(), "spread": means.std()}
-    return pd.DataFrame(rows, index=["mean", "spread"]).T

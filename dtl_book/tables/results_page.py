@@ -7,10 +7,10 @@ from pathlib import Path
 from dtl_core.files import written_whole
 
 from ..paths import project_dir
-from . import benchmarks, changed_runs, memory_forms, serving
+from . import benchmarks, changed_runs, equal_memory, memory_forms, serving
 
 Marks = tuple[str, str]
-TABLES = ("results", "few-shot", "domain", "ablations", "pitfalls", "leaner", "serving")
+TABLES = ("results", "few-shot", "domain", "ablations", "pitfalls", "equal memory", "leaner", "serving")
 MADE_BY = dict.fromkeys(TABLES, "dtl results --write")
 MADE_BY |= {"bf16": "dtl record --parts bf16", "figure 1": "dtl figure1 --write"}
 MARKS: dict[str, Marks] = {
@@ -40,6 +40,7 @@ def recorded_tables(profile: str = "laptop") -> list[tuple[Marks, str]]:
         "domain": benchmarks.domain_markdown(profile),
         "ablations": changed_runs.ablation_markdown(profile),
         "pitfalls": changed_runs.pitfalls_markdown(profile),
+        "equal memory": equal_memory.equal_memory_markdown(profile),
         "leaner": memory_forms.trade_markdown(),
         "serving": serving.serving_markdown(),
         "bf16": changed_runs.bf16_markdown(profile),

@@ -39,9 +39,8 @@ class ResTuningBypass(Classifier):
     the backbone, so that its tokens can be stored and shared between tasks. On ViT-B/16 a bottleneck of 8 has 313,548
     parameters besides the head.
 
-    Three choices are specific to this implementation, where the published description leaves them open to us: every
-    tuner is ``x + up(relu(down(x)))`` with ``up = 0`` at the start, its bottleneck is 8, and each block has two tuners
-    of its own. At the start b_L is a running mean of the tokens of all blocks, and so not the frozen function.
+    Only the published equation of the chain was at hand. The tuner is ours: ``x + up(relu(down(x)))`` with ``up = 0`` at
+    the start and a bottleneck of 8, two of their own for each block. At the start b_L is a running mean of the tokens of all blocks, and so not the frozen function.
     """
 
     def __init__(self, backbone: nn.Module, num_classes: int, bottleneck: int = 8, readout: str = "mean"):
@@ -65,14 +64,16 @@ class ResTuningBypass(Classifier):
 
     def suffix(self, features: Features) -> Tensor:
         """Map ``Features`` -> logits (B, num_classes)."""
-        return head_logits(self.head, self._read(self.side([*features.taps.values(), features.tokens])))
+        return head_logits(self.head, self._read_chain(features))
 
     def suffix_parts(self) -> list[nn.Module]:
         return [self.side, self.head, self.backbone.norm, self.backbone.fc_norm]
 
     def features(self, images: Tensor) -> Tensor:
-        stored = self.prefix(images)
-        return self._read(self.side([*stored.taps.values(), stored.tokens]))
+        return self._read_chain(self.prefix(images))
+
+    def _read_chain(self, features: Features) -> Tensor:
+        return self._read(self.side([*features.taps.values(), features.tokens]))
 
     def watch_points(self) -> list[WatchPoint]:
         return [*super().watch_points(), WatchPoint(self.side, "forward", "side network")]

@@ -27,8 +27,9 @@ class ImageFolderTask(OwnImages):
         self.task = plain_name(self.root)
         if not self.root.is_dir():
             raise FileNotFoundError(f"{self.root} is no folder: give one that holds a sub-folder for each class")
-        walk = _images_below(str(self.root), ())
-        paths = list(tqdm(walk, desc=f"look into {self.root.name}", unit="image", leave=False, delay=1))
+        paths = list(
+            tqdm(images_below(self.root), desc=f"look into {self.root.name}", unit="image", leave=False, delay=1)
+        )
         splits = _splits(self.root, paths)
         homes = {part: self.root / name for name, part in splits.items()} or {"train": self.root}
         found: Found = {part: {name: [] for name in _folders(home)} for part, home in homes.items()}
@@ -41,7 +42,7 @@ class ImageFolderTask(OwnImages):
         return found
 
 
-def _images_below(folder: str, above: tuple[str, ...]) -> Iterator[Path]:
+def images_below(folder: str | Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
     """Yield the images at any depth, sorted. A link to a folder is followed, unless it leads to one ``above``."""
     known, here = Image.registered_extensions(), os.path.realpath(folder)
     if here in above:
@@ -50,7 +51,7 @@ def _images_below(folder: str, above: tuple[str, ...]) -> Iterator[Path]:
         if entry.name.startswith(".") or entry.name == "__MACOSX":
             continue
         if entry.is_dir():
-            yield from _images_below(entry.path, (*above, here))
+            yield from images_below(entry.path, (*above, here))
         elif os.path.splitext(entry.name)[1].lower() in known and entry.is_file():
             yield Path(entry.path)
 

@@ -17,7 +17,7 @@ from timm.layers import to_2tuple
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from ..backbones import load_backbone
+from ..backbones import load_backbone, meta_copy
 from ..baselines import build
 from .amp import COMPOSITE, CudaAutocast, inside
 from .batches import Batch, Given, Loss, as_batch
@@ -195,9 +195,7 @@ def _on_meta(make: Callable[[], nn.Module]) -> nn.Module:
             model = make()
     except RuntimeError:  # many a module reads numbers while it is built, such as its rates of drop path
         model = make()
-    memo: dict = {id(t): t.detach().to("meta") for t in model.buffers()}
-    memo |= {id(p): nn.Parameter(p.detach().to("meta"), p.requires_grad) for p in model.parameters()}
-    return copy.deepcopy(model, memo)
+    return meta_copy(model)
 
 
 def _plan(model: nn.Module, batch: Batch, setting: dict, loss=None, optimizer=None) -> MemoryPlan:

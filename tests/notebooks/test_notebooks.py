@@ -24,7 +24,6 @@ from mathml import mathml
 FOLDER = catalog.notebooks_dir()
 NUMBERED, EXERCISES, SOLUTIONS = ([info.path for info in catalog.list_notebooks(kind)] for kind in catalog.KINDS)
 EVERY = NUMBERED + EXERCISES + SOLUTIONS
-WIDE = {"10", "11", "12", "13", "14", "15"}  # whose lines of code are still up to 124 columns wide
 SETUP = catalog.setup_cell(catalog.project_address())
 SMOKE = {**os.environ, "DTL_PROFILE": "smoke", "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
 MARKDOWN = MarkdownIt().use(dollarmath_plugin).use(amsmath_plugin)  # as the site reads them
@@ -87,7 +86,7 @@ def test_form(path):
         assert set(cell.metadata) <= {"tags", "jupyter"}
         assert cell.source.strip(), "no empty cell"
         lines = cell.source.count("\n") + 1
-        if cell.cell_type == "code" and path in NUMBERED and path.name[:2] not in WIDE and cell.source != SETUP:
+        if cell.cell_type == "code" and cell.source != SETUP:
             assert max(map(len, cell.source.split("\n"))) <= 88, f"a page would cut it: {cell.source[:60]}"
         assert cell.cell_type != "code" or lines <= 20, f"a code cell of {lines} lines: {cell.source[:60]}"
 
